@@ -1,0 +1,12 @@
+"""The data room: words, their split and their contexts. It imports nothing of the other rooms.
+
+- `mmsearch.data.corpus`: reads, cleans and fingerprints words (`read_corpus`, `Corpus`,
+  `Vocabulary`, `BUILTIN_CORPUS`, `BOUNDARY`, `MIN_DISTINCT_WORDS`);
+- `mmsearch.data.split`: train, dev and a sealed test (`split_corpus`, `Split`, `SealedTest`,
+  `Claim`, `DEFAULT_SPLIT_SEED`);
+- `mmsearch.data.contexts`: words into tensors (`build_contexts`, `Contexts`, `distinct`,
+  `DistinctContexts`);
+- `names.txt`: the built-in corpus, made by `make_names.py`; `README.md` says from what.
+
+Only `contexts` loads torch, so import from the modules: this package re-exports nothing.
+"""

@@ -1,0 +1,170 @@
+"""Words into tensors: every character with the ones before it.
+
+Shape suffixes: N = examples, T = block_size, M = distinct contexts, P = distinct (context,
+target) pairs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.lib.stride_tricks import sliding_window_view
+
+from mmsearch.data.corpus import BOUNDARY, unknown_character
+from mmsearch.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from mmsearch.data.corpus import Vocabulary
+
+_CHUNK = 1 << 16  # rows masked at a time: few enough to stay in the cache, and to be no peak
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Contexts:
+    """Examples in the order of the words: a word of n characters gives n + 1 of them."""
+
+    inputs: Tensor
+    """Ids, int32, shape (N, T); oldest character first, 0 where the word has not begun."""
+    targets: Tensor
+    """Id of the next character, int64, shape (N,); 0 after a word's last character."""
+
+    def __len__(self) -> int:
+        """Count the examples."""
+        return len(self.targets)
+
+    @property
+    def block_size(self) -> int:
+        """Context length, in characters."""
+        return self.inputs.shape[1]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class DistinctContexts:
+    """Examples with repeats counted, for a mean loss at a fraction of the cost.
+
+    The mean over all examples is `(loss_P * pair_count).sum() / n_examples`, where loss_P is
+    the loss of `inputs[pair_context]` against `pair_target`.
+    """
+
+    inputs: Tensor
+    """Distinct contexts, int32, shape (M, T), in lexicographic order."""
+    pair_context: Tensor
+    """Row of `inputs`, int64, shape (P,), ascending."""
+    pair_target: Tensor
+    """Id of the next character, int64, shape (P,), ascending within one context."""
+    pair_count: Tensor
+    """How many examples are this pair, int64, shape (P,), each at least 1."""
+    n_examples: int
+    """The sum of `pair_count`."""
+
+
+def build_contexts(words: Sequence[str], vocabulary: Vocabulary, block_size: int) -> Contexts:
+    """Make one example of every character and every word's end.
+
+    Args:
+        words: words without the boundary.
+        vocabulary: knows every character of them.
+        block_size: context length, at least 1 character.
+
+    Raises:
+        InputError: the block size is below 1, a character is not in the vocabulary, or a word
+            holds the boundary.
+    """
+    if block_size < 1:
+        msg = f"block_size must be at least 1 character, got {block_size}; the article takes 3"
+        raise InputError(msg)
+    targets_N = _encode(words, vocabulary)
+    starts = np.concatenate(([0], np.flatnonzero(targets_N == 0) + 1))
+    # How many characters of its own word stand before each example.
+    n_before_N = np.arange(len(targets_N)) - np.repeat(starts[:-1], np.diff(starts))
+    padded = np.concatenate((np.zeros(block_size, np.int32), targets_N))
+    windows_NT = sliding_window_view(padded, block_size)[:-1]
+    lags_T = np.arange(block_size, 0, -1)
+    inputs_NT = np.empty((len(targets_N), block_size), np.int32)
+    for begin in range(0, len(targets_N), _CHUNK):
+        rows = slice(begin, begin + _CHUNK)
+        in_word = n_before_N[rows, None] >= lags_T
+        np.multiply(windows_NT[rows], in_word, out=inputs_NT[rows])
+    return Contexts(
+        inputs=torch.from_numpy(inputs_NT),
+        targets=torch.from_numpy(targets_N.astype(np.int64)),
+    )
+
+
+def distinct(contexts: Contexts) -> DistinctContexts:
+    """Count repeated (context, target) pairs; the same for any order of the examples."""
+    inputs_NT = contexts.inputs.numpy()
+    targets_N = contexts.targets.numpy()
+    if not len(contexts):
+        none = torch.zeros(0, dtype=torch.int64)
+        return DistinctContexts(
+            inputs=contexts.inputs,
+            pair_context=none,
+            pair_target=none,
+            pair_count=none,
+            n_examples=0,
+        )
+    first_M, rank_N = _rank_rows(inputs_NT)
+    base = int(targets_N.max()) + 1
+    pairs_P, counts_P = np.unique(rank_N * base + targets_N, return_counts=True)
+    return DistinctContexts(
+        inputs=torch.from_numpy(inputs_NT[first_M]),
+        pair_context=torch.from_numpy(pairs_P // base),
+        pair_target=torch.from_numpy(pairs_P % base),
+        pair_count=torch.from_numpy(counts_P.astype(np.int64)),
+        n_examples=len(contexts),
+    )
+
+
+def _encode(words: Sequence[str], vocabulary: Vocabulary) -> NDArray[np.int32]:
+    """Ids of all words in one row, each word closed by the boundary; shape (N,)."""
+    text = "".join(word + BOUNDARY for word in words)
+    # surrogatepass: half a character is no vocabulary's, and so gets the error that says so.
+    codes_N = _code_points(text)
+    codes_V = _code_points("".join(vocabulary.characters))
+    table = np.full(max(codes_V.max(), codes_N.max(initial=0)) + 1, -1, np.int32)
+    table[codes_V] = np.arange(vocabulary.size)
+    ids_N = table[codes_N]
+    if (ids_N < 0).any():
+        character = text[int(np.argmax(ids_N < 0))]
+        raise unknown_character(character, next(word for word in words if character in word))
+    if np.count_nonzero(ids_N == 0) != len(words):
+        word = next(word for word in words if BOUNDARY in word)
+        msg = f"a word must not hold the boundary {BOUNDARY!r}, got {word!r}; take it out"
+        raise InputError(msg)
+    return ids_N
+
+
+def _code_points(text: str) -> NDArray[np.uint32]:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+
+
+def _rank_rows(ids_NT: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rank rows in lexicographic order.
+
+    Columns are the digits of one int64 number a row. Before it would overflow, the numbers are
+    replaced by their ranks, which are below N and keep their order: so any vocabulary and any
+    block size fits.
+
+    Returns:
+        The first row of each rank, shape (M,), and the rank of each row, shape (N,).
+    """
+    base = int(ids_NT.max()) + 1
+    rank_N = np.zeros(len(ids_NT), np.int64)
+    n_ranks = 1
+    for column in ids_NT.T:
+        if n_ranks * base > np.iinfo(np.int64).max:
+            values, rank_N = np.unique(rank_N, return_inverse=True)
+            n_ranks = len(values)
+        rank_N = rank_N * base + column
+        n_ranks *= base
+    _, first_M, rank_N = np.unique(rank_N, return_index=True, return_inverse=True)
+    return first_M, rank_N

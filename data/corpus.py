@@ -1,0 +1,232 @@
+"""Words: read from a file, cleaned, counted and fingerprinted."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import stat
+import unicodedata
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmsearch.errors import InputError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Mapping, Sequence
+
+BUILTIN_CORPUS: Path = Path(__file__).with_name("names.txt")
+"""The corpus that comes with mmsearch: US first names of 2018; see README.md beside it."""
+
+BOUNDARY = "."
+"""Stands before and after every word, as id 0; so no word may hold it."""
+
+MIN_DISTINCT_WORDS = 10
+"""The fewest distinct words that an 80/10/10 split leaves no part of empty."""
+
+# What a line of text has no use for, and what a binary file or one with foreign line ends has:
+# control characters (a tab, NUL or lone carriage return inside a line among them), the line and
+# paragraph separators, and a byte order mark that is not at the start (two files joined).
+# The plain space is not here: "mary ann" is a name, and to the model a space is one more
+# character. Nor are zero-width joiners, which Persian and Indic spelling needs.
+_FORBIDDEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
+
+_MAX_SHOWN = 60
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Vocabulary:
+    """The characters that a model knows, each with its id."""
+
+    characters: tuple[str, ...]
+    """Distinct single characters; the index is the id, and id 0 is the boundary `.`."""
+    stoi: Mapping[str, int] = field(init=False, repr=False, compare=False)
+    """Character to id."""
+
+    def __post_init__(self) -> None:
+        """Refuse what a stored vocabulary may not be.
+
+        Raises:
+            InputError: the boundary is not first, or a character is repeated or not single.
+        """
+        if not self.characters or self.characters[0] != BOUNDARY:
+            msg = (
+                f"a vocabulary starts with the boundary {BOUNDARY!r} as id 0, "
+                f"got {_shown(''.join(self.characters[:1]))}; build it with Vocabulary.of(words)"
+            )
+            raise InputError(msg)
+        stoi = {character: i for i, character in enumerate(self.characters)}
+        if len(stoi) != self.size or any(len(character) != 1 for character in stoi):
+            msg = (
+                "a vocabulary holds distinct single characters, "
+                f"got {_shown(''.join(self.characters))}; build it with Vocabulary.of(words)"
+            )
+            raise InputError(msg)
+        object.__setattr__(self, "stoi", stoi)
+
+    @classmethod
+    def of(cls, words: Iterable[str]) -> Vocabulary:
+        """Collect the characters of words: the boundary first, the rest in code point order."""
+        seen = set("".join(words))
+        return cls(characters=(BOUNDARY, *sorted(seen - {BOUNDARY})))
+
+    @property
+    def size(self) -> int:
+        """Number of ids, the boundary included."""
+        return len(self.characters)
+
+    @property
+    def itos(self) -> dict[int, str]:
+        """Id to character."""
+        return dict(enumerate(self.characters))
+
+    def encode(self, word: str) -> list[int]:
+        """Turn a word into ids, without boundaries.
+
+        Raises:
+            InputError: a character is not in the vocabulary.
+        """
+        try:
+            return [self.stoi[character] for character in word]
+        except KeyError as error:
+            raise unknown_character(error.args[0], word) from None
+
+
+def unknown_character(character: str, word: str) -> InputError:
+    """Make the error for a character that is outside of a vocabulary."""
+    return InputError(
+        f"character {character!r} (U+{ord(character):04X}) of {_shown(word)} is not in the "
+        "vocabulary; use only characters of the corpus that the vocabulary was made from"
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Corpus:
+    """The words of one file, in its order."""
+
+    name: str
+    """The file's name without its suffix."""
+    # Not in the repr: it would be as long as the file, and a tenth of it is the test split.
+    words: tuple[str, ...] = field(repr=False)
+    """Words in Unicode form NFC; each once, unless `keep_duplicates`."""
+    n_lines: int
+    """Lines that were not blank."""
+    n_repeats: int
+    """Lines that repeat an earlier one, whether dropped or kept."""
+    keep_duplicates: bool
+    """Whether repeated lines are in `words`."""
+    vocabulary: Vocabulary = field(repr=False)
+    """The characters of all words, test words included: a model has to score those, too."""
+    fingerprint: str
+    """SHA-256 of the words in order, joined by newlines, in UTF-8; 64 hex digits."""
+
+    @classmethod
+    def of(cls, words: Sequence[str], *, name: str, keep_duplicates: bool = False) -> Corpus:
+        """Count and fingerprint words that are clean already; `read_corpus` reads a file."""
+        distinct = tuple(dict.fromkeys(words))
+        kept = tuple(words) if keep_duplicates else distinct
+        return cls(
+            name=name,
+            words=kept,
+            n_lines=len(words),
+            n_repeats=len(words) - len(distinct),
+            keep_duplicates=keep_duplicates,
+            vocabulary=Vocabulary.of(distinct),
+            fingerprint=hashlib.sha256("\n".join(kept).encode()).hexdigest(),
+        )
+
+
+def read_corpus(path: str | os.PathLike[str], *, keep_duplicates: bool = False) -> Corpus:
+    r"""Read a UTF-8 file of one word a line.
+
+    A line ends with `\n` or `\r\n` and with nothing else: the other characters that
+    `str.splitlines` breaks at would cut a word in two without a sound, so inside a line they are
+    refused. A byte order mark at the start, blank lines and whitespace around a word are
+    ignored. Case is kept: "Will" and "will" are two words. Characters are put into Unicode form
+    NFC, so that two spellings of one "é" are neither two words nor two sets of ids.
+
+    Args:
+        path: a regular file; a pipe is refused, because a study has to read it again.
+        keep_duplicates: keep repeated lines, as the article does; a word may then stand in more
+            than one part of the split.
+
+    Raises:
+        InputError: there is no such file, it cannot be read, it is not text, it holds fewer
+            than `MIN_DISTINCT_WORDS` distinct words, or a word holds the boundary.
+    """
+    path = Path(path)
+    lines = _decode(path, _read_bytes(path)).split("\n")
+    words = [word for line in lines if (word := line.strip())]
+    _check_characters(path, words, lines)
+    corpus = Corpus.of(words, name=path.stem, keep_duplicates=keep_duplicates)
+    n_distinct = corpus.n_lines - corpus.n_repeats
+    if n_distinct < MIN_DISTINCT_WORDS:
+        msg = (
+            f"corpus {_shown(path)} needs at least {MIN_DISTINCT_WORDS} distinct words, "
+            f"got {n_distinct}; put more words into it, one a line"
+        )
+        raise InputError(msg)
+    return corpus
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode):
+            return path.read_bytes()
+    except FileNotFoundError:
+        msg = f"no corpus {_shown(path)}; name a file with one word a line"
+        raise InputError(msg) from None
+    except PermissionError:
+        msg = f"corpus {_shown(path)} must be readable, got permission denied; see chmod +r"
+        raise InputError(msg) from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL inside the path
+        reason = getattr(error, "strerror", None) or str(error)
+        msg = f"corpus {_shown(path)} must be readable, got {reason!r}; name another file"
+        raise InputError(msg) from None
+    kind = "a directory" if stat.S_ISDIR(mode) else "a pipe, socket or device"
+    msg = f"corpus {_shown(path)} must be a file, got {kind}; name a file with one word a line"
+    raise InputError(msg)
+
+
+def _decode(path: Path, data: bytes) -> str:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        msg = (
+            f"corpus {_shown(path)}, line {line}: must be UTF-8 text, "
+            f"got byte 0x{error.object[error.start]:02x}; save it as UTF-8, one word a line"
+        )
+        raise InputError(msg) from None
+    return unicodedata.normalize("NFC", text)
+
+
+def _check_characters(path: Path, words: Sequence[str], lines: Sequence[str]) -> None:
+    # One pass over everything; only a file that fails is gone through line by line.
+    text = "\n".join(words)
+    if BOUNDARY not in text and not _FORBIDDEN.search(text):
+        return
+    for number, line in enumerate(lines, start=1):
+        word = line.strip()
+        where = f"corpus {_shown(path)}, line {number}"
+        if found := _FORBIDDEN.search(word):
+            msg = (
+                f"{where}: a word must not hold control characters, got U+{ord(found[0]):04X} in "
+                f"{_shown(word)}; make it plain text, one word a line, lines ended by LF or CRLF"
+            )
+            raise InputError(msg)
+        if BOUNDARY in word:
+            msg = (
+                f"{where}: a word must not hold {BOUNDARY!r}, which marks the word boundary, "
+                f"got {_shown(word)}; take the {BOUNDARY!r} out"
+            )
+            raise InputError(msg)
+
+
+def _shown(value: str | Path) -> str:
+    # One line, whatever is inside: repr escapes newlines and what a terminal cannot print.
+    if isinstance(value, Path):
+        return repr(str(value))
+    return repr(value if len(value) <= _MAX_SHOWN else value[:_MAX_SHOWN] + "…")

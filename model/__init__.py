@@ -1,0 +1,14 @@
+"""The network of Bengio et al. (2003) in its makemore shape: from a spec to trained weights.
+
+This room knows words and tensors. It knows nothing of Optuna, MLflow, folders or time, so that
+the same input gives the same bits in any process.
+
+- `spec`: `TrialSpec`, everything that a trained model follows from, besides the words;
+- `mlp`: `Parameters`, `init_parameters`, `forward` and `loss`;
+- `schedule`: `learning_rates` over steps;
+- `kernel`: `SGDKernel`, the training step with hand-written gradients;
+- `evaluation`: `mean_loss` over distinct (context, next) pairs;
+- `training`: `train_segment`, one segment of one trial;
+- `sampling`: `sample_words`, new words from a model;
+- `checkpoint`: weights as safetensors bytes.
+"""

@@ -1,0 +1,78 @@
+"""New words from a model, one character at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from mmsearch.errors import InputError
+from mmsearch.model.mlp import forward
+
+if TYPE_CHECKING:
+    from mmsearch.data.corpus import Vocabulary
+    from mmsearch.model.mlp import Parameters
+
+ARTICLE_SEED = 2147483647 + 10
+"""The article samples with this seed."""
+MAX_LENGTH = 100
+"""Characters after which a word is cut: a degenerate model may never choose the boundary."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One sampled word."""
+
+    word: str
+    is_cut: bool = False
+    """Whether the length limit ended the word, and not the model."""
+
+
+@torch.inference_mode()
+def sample_words(  # noqa: PLR0913 (each is one knob of `mmsearch sample`)
+    parameters: Parameters,
+    vocabulary: Vocabulary,
+    n_words: int = 20,
+    *,
+    seed: int = ARTICLE_SEED,
+    prefix: str = "",
+    temperature: float = 1.0,
+    max_length: int = MAX_LENGTH,
+) -> list[Sample]:
+    """Draw words as the article does: softmax, multinomial, slide the context.
+
+    Args:
+        parameters: any float dtype.
+        vocabulary: what the ids stand for.
+        n_words: how many.
+        seed: of the draws; the article's by default.
+        prefix: what every word begins with.
+        temperature: divides the logits; below 1 the likely characters become likelier.
+        max_length: characters after which a word is cut.
+
+    Raises:
+        InputError: the prefix has characters outside the vocabulary, or a number is out of range.
+    """
+    if n_words < 1:
+        raise InputError(f"the number of words must be at least 1, got {n_words}")
+    if not 0 < temperature < float("inf"):
+        raise InputError(f"temperature must be above 0, got {temperature}")
+    block_size = parameters.W1.shape[0] // parameters.C.shape[1]
+    generator = torch.Generator().manual_seed(seed)
+    prefix_ids = vocabulary.encode(prefix)
+    samples = []
+    for _ in range(n_words):
+        ids = list(prefix_ids)
+        context = ([0] * block_size + ids)[-block_size:]
+        while len(ids) < max_length:
+            logits_V = forward(parameters, torch.tensor([context]))[0] / temperature
+            drawn = torch.multinomial(torch.softmax(logits_V, 0), 1, generator=generator)
+            next_id = int(drawn)
+            if next_id == 0:
+                break
+            ids.append(next_id)
+            context = [*context[1:], next_id]
+        is_cut = len(ids) >= max_length
+        samples.append(Sample("".join(vocabulary.characters[i] for i in ids), is_cut))
+    return samples

@@ -1,0 +1,34 @@
+"""The learning rate over the steps of one trial."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from mmsearch.model.spec import TrialSpec
+
+FLAT_SHARE = 0.4
+"""Share of the steps before the cosine begins to fall. `docs/log.md` has the comparison."""
+CUT_SHARE = 0.5
+"""Share of the steps before the article's cut (100,000 of 200,000)."""
+CUT_FACTOR = 0.1
+"""What the article's cut multiplies the learning rate with."""
+
+
+def learning_rates(spec: TrialSpec, start: int, stop: int) -> np.ndarray:
+    """Learning rates of steps `start` to `stop - 1` (counted from 0), float64.
+
+    `cosine` is flat for `FLAT_SHARE` of the steps and then follows half a cosine to zero
+    (Loshchilov and Hutter, 2017, eq. 5, without restarts); `step` is the article's cut.
+    """
+    done = np.arange(start, stop, dtype=np.float64) / spec.n_steps
+    if spec.schedule == "constant":
+        factor = np.ones_like(done)
+    elif spec.schedule == "step":
+        factor = np.where(done < CUT_SHARE, 1.0, CUT_FACTOR)
+    else:
+        fallen = np.clip((done - FLAT_SHARE) / (1 - FLAT_SHARE), 0, 1)
+        factor = 0.5 * (1 + np.cos(np.pi * fallen))
+    return spec.learning_rate * factor

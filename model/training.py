@@ -1,0 +1,107 @@
+"""One segment of one trial: the pure function that everything else rests on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from mmsearch.errors import MMSearchError
+from mmsearch.model.evaluation import mean_loss
+from mmsearch.model.kernel import SGDKernel
+from mmsearch.model.mlp import Parameters, init_parameters
+from mmsearch.model.schedule import learning_rates
+
+if TYPE_CHECKING:
+    from mmsearch.data.contexts import Contexts, DistinctContexts
+    from mmsearch.model.spec import TrialSpec
+
+POINTS_A_TRIAL = 200
+"""Points of the train curve, about; each is a mean over the steps since the one before."""
+
+
+class DivergedError(MMSearchError):
+    """The loss or a parameter is no longer a finite number."""
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """The train loss around one step."""
+
+    step: int
+    """Steps done so far."""
+    loss_nats: float
+    """Mean loss of the minibatches since the point before."""
+    learning_rate: float
+    """Of the last of those steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What one segment gives."""
+
+    parameters: Parameters
+    """The weights after it, float32."""
+    curve: tuple[CurvePoint, ...]
+    dev_loss: float
+    """Of those weights, in nats a character."""
+
+
+def train_segment(
+    spec: TrialSpec,
+    segment: int,
+    parameters: Parameters | None,
+    train: Contexts,
+    dev: DistinctContexts,
+    *,
+    vocab_size: int,
+) -> Segment:
+    """Train segment `segment` of a trial (1 to `spec.n_segments`) and score it on dev.
+
+    Pure: minibatches come from a generator seeded by (trial seed, segment), so the same input
+    gives the same bits in any process on the same machine and versions.
+
+    Args:
+        spec: the trial.
+        segment: which one.
+        parameters: the weights after the segment before, None before the first; not changed.
+        train: examples to draw minibatches from, with replacement, at this spec's block size.
+        dev: what the weights are scored on.
+        vocab_size: V.
+
+    Raises:
+        DivergedError: a loss or a weight is not finite; names the step.
+    """
+    if parameters is None:
+        parameters = init_parameters(spec, vocab_size, _generator(spec.seed, 0))
+    generator = _generator(spec.seed, segment)
+    kernel = SGDKernel(parameters, batch_size=spec.batch_size, weight_decay=spec.weight_decay)
+    start, end = spec.segment_end(segment - 1), spec.segment_end(segment)
+    n_points = max(1, round(POINTS_A_TRIAL / spec.n_segments))
+    bounds = np.linspace(start, end, min(n_points, end - start) + 1).astype(int).tolist()
+    curve = []
+    for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+        rates = learning_rates(spec, first, last)
+        chosen = torch.randint(
+            len(train.targets), (last - first, spec.batch_size), generator=generator
+        )
+        losses = kernel.steps(train.inputs[chosen], train.targets[chosen], rates.tolist())
+        step_losses = losses.mean(1)
+        if not bool(step_losses.isfinite().all()):
+            step = first + int((~step_losses.isfinite()).nonzero()[0]) + 1
+            raise DivergedError(f"the train loss is not finite at step {step} of {spec.n_steps}")
+        curve.append(CurvePoint(last, float(step_losses.double().mean()), float(rates[-1])))
+    dev_loss = mean_loss(kernel.parameters, dev)
+    finite = all(bool(tensor.isfinite().all()) for tensor in kernel.parameters.named().values())
+    if not (finite and math.isfinite(dev_loss)):
+        raise DivergedError(f"the dev loss is not finite at step {end} of {spec.n_steps}")
+    return Segment(kernel.parameters, tuple(curve), dev_loss)
+
+
+def _generator(seed: int, segment: int) -> torch.Generator:
+    """Seed a generator from both numbers, so that no two segments share their draws."""
+    state = np.random.SeedSequence([seed, segment]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0]))

@@ -1,0 +1,385 @@
+"""The command line: parses, calls, prints.
+
+Nothing slow is imported before a command needs it: `--help` loads neither torch nor MLflow nor
+Optuna.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from mmsearch.errors import MMSearchError
+from mmsearch.search import printing
+from mmsearch.search.workspace import Workspace
+
+app = typer.Typer(
+    name="mmsearch",
+    help="Search the hyperparameters of a character-level MLP language model.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # locals of a traceback may hold words and passwords
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+# The defaults that --help names are those of `Settings`; a test holds the two together. `None`
+# means that nothing was said: the study's own value, or else the default.
+WorkspaceOption = Annotated[
+    Path,
+    typer.Option("--workspace", "-w", envvar="MMSEARCH_WORKSPACE", help="Folder of all studies."),
+]
+StudyOption = Annotated[
+    str | None,
+    typer.Option("--study", "-s", help="Name of the study.", show_default="the only one"),
+]
+TrackingOption = Annotated[
+    str | None,
+    typer.Option(
+        help="MLflow URI.",
+        envvar="MLFLOW_TRACKING_URI",
+        show_default="in the workspace",
+        show_envvar=True,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DEFAULT_WORKSPACE = Path("runs")
+
+_STUDY, _SEARCH, _TRAINING, _STORES = "The study", "The search", "Each trial", "Stores and output"
+
+
+@app.command()
+def run(  # noqa: PLR0913 (each is one flag)
+    *,
+    trials: Annotated[
+        int,
+        typer.Option(
+            "--trials",
+            "-n",
+            min=1,
+            help="Finished trials the study shall have.",
+            rich_help_panel=_SEARCH,
+        ),
+    ] = 50,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Seconds after which no trial begins.",
+            show_default="none",
+            rich_help_panel=_SEARCH,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Worker processes.", show_default="the cores", rich_help_panel=_SEARCH
+        ),
+    ] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option(help="tpe, gp, cmaes or random.", show_default="tpe", rich_help_panel=_SEARCH),
+    ] = None,
+    pruner: Annotated[
+        str | None,
+        typer.Option(
+            help="median, halving, hyperband or none.",
+            show_default="median",
+            rich_help_panel=_SEARCH,
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Of proposals and training.", show_default="0", rich_help_panel=_SEARCH),
+    ] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(
+            "--study",
+            "-s",
+            help="Its name.",
+            show_default="the corpus's name",
+            rich_help_panel=_STUDY,
+        ),
+    ] = None,
+    corpus: Annotated[
+        Path | None,
+        typer.Option(
+            help="Text file, one word a line.",
+            show_default="built-in names",
+            rich_help_panel=_STUDY,
+        ),
+    ] = None,
+    keep_duplicates: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep-duplicates",
+            help="Keep repeated words, as the article does.",
+            rich_help_panel=_STUDY,
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="TOML file: [space], [[enqueue]] and more.", rich_help_panel=_STUDY),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(help="SGD steps.", show_default="20000", rich_help_panel=_TRAINING),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Examples a step.", show_default="32", rich_help_panel=_TRAINING),
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            help="Optuna database URL.", show_default="in the workspace", rich_help_panel=_STORES
+        ),
+    ] = None,
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option(
+            help="MLflow URI.",
+            envvar="MLFLOW_TRACKING_URI",
+            show_default="in the workspace",
+            rich_help_panel=_STORES,
+        ),
+    ] = None,
+    workspace: Annotated[
+        Path,
+        typer.Option(
+            "--workspace",
+            "-w",
+            envvar="MMSEARCH_WORKSPACE",
+            help="Folder of all studies.",
+            rich_help_panel=_STORES,
+        ),
+    ] = DEFAULT_WORKSPACE,
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", "-q", help="Print the result alone.", rich_help_panel=_STORES),
+    ] = False,
+) -> None:
+    """Search until the study has its trials; the same line again goes on where it stopped."""
+    from mmsearch.search.coordinator import Limits  # noqa: PLC0415 (imports wait for a command)
+    from mmsearch.search.progress import Progress  # noqa: PLC0415
+    from mmsearch.search.session import Request, Session  # noqa: PLC0415
+
+    said = {
+        "keep_duplicates": keep_duplicates,
+        "steps": steps,
+        "batch_size": batch_size,
+        "sampler": sampler,
+        "pruner": pruner,
+        "seed": seed,
+    }
+    session = Session.open(
+        Request(
+            workspace=workspace,
+            study=study,
+            corpus=corpus,
+            config=config,
+            given={name: value for name, value in said.items() if value is not None},
+            storage=storage,
+            tracking_uri=tracking_uri,
+        )
+    )
+    console = printing.console()
+    earlier = session.journal.records()
+    if not quiet:
+        printing.print_start(console, session, earlier, trials)
+    began = time.monotonic()
+    with Progress(console, trials, earlier, is_quiet=quiet) as progress:
+        result = session.search(
+            Limits(n_trials=trials, timeout_s=timeout),
+            n_workers=workers or len(os.sched_getaffinity(0)),
+            observers=(progress,),
+            say=progress.say,
+        )
+    printing.print_end(console, session, result, trials, time.monotonic() - began)
+    if result.is_interrupted:
+        raise typer.Exit(130)
+
+
+@app.command("trials")
+def list_trials(
+    *,
+    study: StudyOption = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", min=1, help="At most so many.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List a study's trials, best first."""
+    journal = Workspace.at(workspace).existing(study)
+    records = sorted(journal.records(), key=printing.rank)[:limit]
+    if as_json:
+        print(json.dumps([printing.trial_json(record) for record in records], indent=2))
+    elif records:
+        printing.console().print(printing.trials_table(records))
+    else:
+        printing.console().print(
+            f"study {journal.name!r} has no trial yet; go on with: mmsearch run"
+        )
+
+
+@app.command()
+def ui(
+    *,
+    study: StudyOption = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    tracking_uri: TrackingOption = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Port.", show_default="5000, or a free one"),
+    ] = None,
+    browser: Annotated[bool, typer.Option(help="Open the link in a browser.")] = True,
+) -> None:
+    """Open the MLflow UI on a study's comparison; Ctrl-C ends it."""
+    import webbrowser  # noqa: PLC0415 (imports wait for a command)
+
+    from mmsearch.search.shown import open_tracker  # noqa: PLC0415
+    from mmsearch.tracking.ui import leaderboard_url, serve  # noqa: PLC0415
+
+    place = Workspace.at(workspace)
+    journal = place.existing(study)
+    tracker = open_tracker(place, journal, tracking_uri)
+    console = printing.console()
+
+    def show(base: str) -> None:
+        url = leaderboard_url(base, tracker.experiment_id)
+        console.print(f"study {journal.name!r} in MLflow:")
+        console.print(url, style="bold")
+        if browser:
+            webbrowser.open(url)
+
+    if tracker.uri.startswith(("http://", "https://")):
+        show(tracker.uri.rstrip("/"))
+        return
+    console.print("starting the MLflow server ...")
+    with serve(tracker.uri, tracker.artifacts, log_folder=place.root / "logs", port=port) as server:
+        show(server.base)
+        console.print("Ctrl-C ends it")
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        try:
+            code = server.process.wait()
+        except KeyboardInterrupt:
+            return
+        raise MMSearchError(f"the MLflow server ended with code {code}; see {server.log}")
+
+
+@app.command()
+def sample(  # noqa: PLR0913 (each is one flag)
+    *,
+    study: StudyOption = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    trial: Annotated[
+        int | None, typer.Option(min=0, help="Its number.", show_default="the best one")
+    ] = None,
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many words.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws; the article's.")] = 2147483657,
+    prefix: Annotated[str, typer.Option(help="What each word begins with.")] = "",
+    temperature: Annotated[float, typer.Option(help="Below 1: likelier characters.")] = 1.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw new words from a trial's model; `*` marks those that stand in train."""
+    from mmsearch.search.sampling import sample_trial  # noqa: PLC0415 (imports torch)
+
+    journal = Workspace.at(workspace).existing(study)
+    drawn = sample_trial(journal, trial, count, seed=seed, prefix=prefix, temperature=temperature)
+    if as_json:
+        print(json.dumps(drawn, indent=2, ensure_ascii=False))
+        return
+    console = printing.console()
+    console.print(f"trial {drawn['trial']}, dev loss {drawn['dev_loss']:.4f}", style="dim")
+    for word in drawn["words"]:
+        marks = " *" if word["in_train"] else ""
+        marks += f" (cut at {len(word['word'])} characters)" if word["is_cut"] else ""
+        console.print(word["word"] + marks, markup=False)
+
+
+@app.command()
+def corpus(
+    path: Annotated[Path | None, typer.Argument(help="Text file.", show_default="built-in")] = None,
+    *,
+    keep_duplicates: Annotated[
+        bool, typer.Option("--keep-duplicates", help="Keep repeated words.")
+    ] = False,
+    split_seed: Annotated[int, typer.Option(min=0, help="Of the 80/10/10 shuffle.")] = 42,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a corpus holds and how it is split; opens no test word."""
+    from mmsearch.data.corpus import BUILTIN_CORPUS, read_corpus  # noqa: PLC0415
+    from mmsearch.data.split import split_corpus  # noqa: PLC0415
+
+    words = read_corpus(path or BUILTIN_CORPUS, keep_duplicates=keep_duplicates)
+    split = split_corpus(words, split_seed)
+    facts: dict[str, Any] = {
+        "corpus": words.name,
+        "lines": words.n_lines,
+        "repeats": words.n_repeats,
+        "repeats_kept": keep_duplicates,
+        "words": len(words.words),
+        "train": len(split.train),
+        "dev": len(split.dev),
+        "test": len(split.test),
+        "dev_words_in_train": split.n_dev_in_train,
+        "test_words_in_train": split.n_test_in_train,
+        "vocabulary": "".join(words.vocabulary.characters),
+        "fingerprint": words.fingerprint,
+        "split_fingerprint": split.fingerprint,
+    }
+    if as_json:
+        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        return
+    kept = "kept" if keep_duplicates else "dropped"
+    leaks = f"{split.n_dev_in_train} dev and {split.n_test_in_train} test words"
+    console = printing.console()
+    for name, value in {
+        "corpus": f"{words.name}: {words.n_lines:,} lines, {words.n_repeats:,} repeats {kept}",
+        "words": f"{len(words.words):,}",
+        "split": f"{len(split.train):,} train, {len(split.dev):,} dev, {len(split.test):,} test",
+        "leaks": f"{leaks} also stand in train",
+        "vocabulary": f"{words.vocabulary.size} characters: {printing.cut(facts['vocabulary'])}",
+        "fingerprint": words.fingerprint[:16],
+        "test split": split.fingerprint[:16],
+    }.items():
+        console.print(f"{name:<12} {value}", markup=False)
+
+
+@app.command()
+def sync(
+    *,
+    study: StudyOption = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    tracking_uri: TrackingOption = None,
+) -> None:
+    """Fill MLflow in with what the workspace knows of a study, each thing once."""
+    from mmsearch.search.shown import sync_study  # noqa: PLC0415 (imports wait for a command)
+
+    place = Workspace.at(workspace)
+    journal = place.existing(study)
+    n_shown = sync_study(place, journal, tracking_uri)
+    printing.console().print(
+        f"study {journal.name!r} is whole in MLflow; {n_shown} trials were sent"
+    )
+
+
+def main() -> NoReturn:
+    """Run the command line; an error that a person can act on is one line and an exit code."""
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
+    try:
+        app()
+    except MMSearchError as error:
+        printing.console(stderr=True).print(f"error: {error}", style="red", markup=False)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # Whoever read us has gone, as `head` does: not an error, and nothing more to flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(0)

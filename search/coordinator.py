@@ -1,0 +1,278 @@
+"""The loop: asks Optuna, sends segments to workers, keeps the journal, tells Optuna and MLflow.
+
+After each segment, in this order: journal, Optuna, MLflow. Whatever kills the process, the next
+one finds in the journal at least what the other two have heard.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+import traceback
+from concurrent.futures import BrokenExecutor
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
+
+from mmsearch.errors import MMSearchError
+from mmsearch.search.study import trial_seed
+from mmsearch.tracking.journal import Outcome, SegmentRecord, TrialRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from concurrent.futures import Executor, Future
+
+    from mmsearch.model.spec import TrialSpec
+    from mmsearch.search.settings import Settings
+    from mmsearch.search.study import StudyHandle
+    from mmsearch.search.worker import SegmentResult
+    from mmsearch.tracking.journal import Journal
+
+MAX_FAILURES_IN_A_ROW = 10
+"""Failed trials after which the search stops: one setting is wrong for all of them."""
+MAX_WORKER_DEATHS = 3
+"""Times that one segment is tried again after its worker died."""
+POLL_S = 0.2
+"""Seconds after which a waiting loop looks at the clock and at Ctrl-C."""
+
+
+class Observer(Protocol):
+    """Who is told of a search as it goes: the display, and MLflow's mirror."""
+
+    def show(self, record: TrialRecord) -> None:
+        """Take note of a trial's news; must return at once."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """When a search ends."""
+
+    n_trials: int
+    """Finished trials (complete or pruned) that the study shall have in all."""
+    timeout_s: float | None = None
+    """Seconds after which no trial begins."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchResult:
+    """How a search ended."""
+
+    n_finished: int
+    """Trials of the study that are complete or pruned."""
+    n_begun: int
+    """Trials that this run began or went on with."""
+    is_interrupted: bool
+    """Whether it was asked to stop before it had its trials."""
+
+
+@dataclass(slots=True)
+class _Running:
+    """A trial that has a segment with a worker."""
+
+    record: TrialRecord
+    spec: TrialSpec
+    weights: bytes | None
+    n_deaths: int = 0
+
+
+@dataclass(slots=True)
+class Coordinator:
+    """Searches one study; the only one to write its folder and to talk to Optuna."""
+
+    handle: StudyHandle
+    settings: Settings
+    journal: Journal
+    executor: Executor
+    run_segment: Callable[[TrialSpec, int, bytes | None], SegmentResult]
+    """What the executor calls."""
+    vocab_size: int
+    n_workers: int
+    observers: tuple[Observer, ...] = ()
+    _running: dict[int, _Running] = field(init=False, default_factory=dict)
+    _done: queue.SimpleQueue[tuple[int, Future[SegmentResult]]] = field(
+        init=False, default_factory=queue.SimpleQueue
+    )
+    _n_failures: int = field(init=False, default=0)
+    _n_finished: int = field(init=False, default=0)
+    _n_begun: int = field(init=False, default=0)
+    _is_stopping: bool = field(init=False, default=False)
+
+    def stop(self) -> None:
+        """End `run` after the segments in flight; may be called from a signal handler."""
+        self._is_stopping = True
+
+    def run(self, limits: Limits) -> SearchResult:
+        """Search until the study has its trials, the time is up, or `stop` is called.
+
+        Raises:
+            MMSearchError: `MAX_FAILURES_IN_A_ROW` trials in a row failed, or the journal cannot
+                be written.
+        """
+        deadline = None if limits.timeout_s is None else time.monotonic() + limits.timeout_s
+        self._settle()
+        left_over = self.handle.running()
+        while not self._is_stopping:
+            while len(self._running) < self.n_workers and left_over:
+                self._carry_on(left_over.pop(0))
+            while (
+                len(self._running) < self.n_workers
+                and self._n_finished + len(self._running) < limits.n_trials
+                and (deadline is None or time.monotonic() < deadline)
+                and not self._is_stopping
+            ):
+                self._begin()
+            if not self._running:
+                break
+            self._handle_next()
+        while self._running:
+            self._handle_next()
+        is_interrupted = self._is_stopping and self._n_finished < limits.n_trials
+        return SearchResult(
+            n_finished=self._n_finished, n_begun=self._n_begun, is_interrupted=is_interrupted
+        )
+
+    def _settle(self) -> None:
+        """Tell Optuna the outcomes that an earlier process wrote down but did not tell."""
+        for number in self.handle.running():
+            if self.journal.has_ended(number):
+                record = self.journal.read(number)
+                self.handle.attach(number)
+                self._tell(record)
+        counts = self.handle.counts()
+        self._n_finished = counts["COMPLETE"] + counts["PRUNED"]
+
+    def _begin(self) -> None:
+        self._n_begun += 1
+        number, point = self.handle.ask()
+        self._start(number, point)
+
+    def _carry_on(self, number: int) -> None:
+        """Go on with a trial of an earlier process, from its last whole segment."""
+        self._n_begun += 1
+        point = self.handle.attach(number)
+        if number not in self.journal.numbers():
+            self._start(number, point)
+            return
+        curve, weights = self.journal.resume(number)
+        record = replace(self.journal.read(number), curve=tuple(curve))
+        self._running[number] = _Running(record, self._spec(number, point), weights)
+        for segment in curve:
+            self.handle.report(number, segment.step, segment.dev_loss)
+        self._show(record)
+        self._go_on(number)
+
+    def _start(self, number: int, point: Mapping[str, float]) -> None:
+        spec = self._spec(number, point)
+        facts = {
+            "started_ms": _now_ms(),
+            "n_parameters": spec.n_parameters(self.vocab_size),
+        }
+        self.journal.start(number, spec.to_json(), facts)
+        record = TrialRecord(number=number, spec=spec.to_json(), facts=facts)
+        self._running[number] = _Running(record, spec, None)
+        self._show(record)
+        self._submit(number)
+
+    def _spec(self, number: int, point: Mapping[str, float]) -> TrialSpec:
+        return self.settings.trial_spec(point, trial_seed(self.settings.seed, number))
+
+    def _submit(self, number: int) -> None:
+        trial = self._running[number]
+        segment = len(trial.record.curve) + 1
+        future = self.executor.submit(self.run_segment, trial.spec, segment, trial.weights)
+        future.add_done_callback(lambda done: self._done.put((number, done)))
+
+    def _handle_next(self) -> None:
+        """Wait for a segment, a little, and take it in."""
+        try:
+            number, future = self._done.get(timeout=POLL_S)
+        except queue.Empty:
+            return
+        trial = self._running[number]
+        try:
+            result = future.result()
+        except BrokenExecutor:
+            trial.n_deaths += 1
+            if trial.n_deaths <= MAX_WORKER_DEATHS:
+                if self._is_stopping:
+                    del self._running[number]
+                else:
+                    self._submit(number)
+                return
+            times = f"{trial.n_deaths} times in one segment"
+            self._fail(number, f"its worker process died {times}; is there enough memory?", "")
+        except MMSearchError as error:
+            self._fail(number, str(error), "")
+        except Exception as error:  # noqa: BLE001 (recorded with its traceback; the search goes on)
+            self._fail(number, f"{type(error).__name__}: {error}", _traceback(error))
+        else:
+            self._take(number, result)
+
+    def _take(self, number: int, result: SegmentResult) -> None:
+        """Write a segment down, report it, and end the trial or go on with it."""
+        trial = self._running[number]
+        segment = len(trial.record.curve) + 1
+        line = SegmentRecord(
+            segment=segment,
+            step=trial.spec.segment_end(segment),
+            train=result.train,
+            dev_loss=result.dev_loss,
+            wall_s=result.wall_s,
+            ended_ms=_now_ms(),
+            weights_sha256=result.weights_sha256,
+        )
+        self.journal.append(number, line, result.weights, result.samples)
+        trial.record = replace(trial.record, curve=(*trial.record.curve, line))
+        trial.weights = result.weights
+        trial.n_deaths = 0
+        self.handle.report(number, line.step, line.dev_loss)
+        self._go_on(number)
+
+    def _go_on(self, number: int) -> None:
+        """Complete a trial, prune it, or send its next segment."""
+        trial = self._running[number]
+        n_done = len(trial.record.curve)
+        if n_done == trial.spec.n_segments:
+            self._finish(number, Outcome(state="COMPLETE", ended_ms=_now_ms()))
+        elif n_done and self.handle.should_prune(number):
+            reason = f"pruned at step {trial.record.curve[-1].step} of {trial.spec.n_steps}"
+            self._finish(number, Outcome(state="PRUNED", reason=reason, ended_ms=_now_ms()))
+        else:
+            self._show(trial.record)
+            if self._is_stopping:
+                del self._running[number]
+            else:
+                self._submit(number)
+
+    def _fail(self, number: int, reason: str, error: str) -> None:
+        self._finish(number, Outcome(state="FAIL", reason=reason, ended_ms=_now_ms()), error)
+
+    def _finish(self, number: int, outcome: Outcome, error: str = "") -> None:
+        record = replace(self._running.pop(number).record, outcome=outcome)
+        self.journal.finish(number, outcome, error=error)
+        self._tell(record)
+        self._show(record)
+        if outcome.state != "FAIL":
+            self._n_finished += 1
+            self._n_failures = 0
+            return
+        self._n_failures += 1
+        if self._n_failures >= MAX_FAILURES_IN_A_ROW:
+            raise MMSearchError(
+                f"{self._n_failures} trials in a row failed, the last one, trial {number}, since "
+                f"{outcome.reason}; change [space] or the training settings in a new --study"
+            )
+
+    def _tell(self, record: TrialRecord) -> None:
+        self.handle.tell(record.number, record.state, record.dev_loss)
+
+    def _show(self, record: TrialRecord) -> None:
+        for observer in self.observers:
+            observer.show(record)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _traceback(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))

@@ -1,0 +1,64 @@
+"""Where Optuna and MLflow keep a study: database URLs, and what of them may be shown."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from mmsearch.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mmsearch.search.workspace import Workspace
+
+_SECRETS = (
+    re.compile(r"(?<=://)([^/:@?#]*):[^/?#]*(?=@)"),
+    re.compile(r"([?&](?:password|passwd|pwd|token)=)[^&#]*", re.IGNORECASE),
+)
+_HIDDEN = "***"
+
+
+def without_password(url: str) -> str:
+    """Put `***` in the place of a URL's password."""
+    userinfo, query = _SECRETS
+    return query.sub(rf"\1{_HIDDEN}", userinfo.sub(rf"\1:{_HIDDEN}", url))
+
+
+def storage_url(workspace: Workspace, given: str | None, stored: str | None) -> str:
+    """Settle where Optuna's study is: what is given, else what the study had.
+
+    Raises:
+        InputError: the stored one had a password, which is never stored.
+    """
+    return _given_or_stored("--storage", given, stored) or _sqlite_url(workspace.root / "optuna.db")
+
+
+def tracking_uri(workspace: Workspace, given: str | None, stored: str | None) -> str:
+    """Settle where MLflow is: what is given, else the environment, else what the study had.
+
+    Raises:
+        InputError: the stored one had a password, which is never stored.
+    """
+    given = given or os.environ.get("MLFLOW_TRACKING_URI")
+    return _given_or_stored("--tracking-uri", given, stored) or _sqlite_url(
+        workspace.root / "mlflow.db"
+    )
+
+
+def artifacts_folder(workspace: Workspace, uri: str) -> Path | None:
+    """Where artifacts lie: beside a local database; a server has its own place."""
+    return workspace.root / "artifacts" if uri.startswith("sqlite:") else None
+
+
+def _given_or_stored(option: str, given: str | None, stored: str | None) -> str | None:
+    if given is None and stored is not None and _HIDDEN in stored:
+        raise InputError(f"the study is at {stored}, whose password is not stored; give {option}")
+    return given or stored
+
+
+def _sqlite_url(path: Path) -> str:
+    """Name a local database; SQLAlchemy reads the path's `%` and `?` as its own."""
+    return f"sqlite:///{quote(str(path), safe='/ ')}"

@@ -1,0 +1,138 @@
+"""What commands print: tables, results, and the next command to type."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from mmsearch.search.progress import duration, spec_words
+from mmsearch.tracking.journal import best_trial
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mmsearch.search.coordinator import SearchResult
+    from mmsearch.search.session import Session
+    from mmsearch.tracking.journal import TrialRecord
+
+_MAX_SHOWN = 60
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Make a console that prints text as it is: no markup, no guessed colours, no hard wraps."""
+    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+
+
+def cut(text: str) -> str:
+    """Shorten a text to what fits a line."""
+    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + " ..."
+
+
+def rank(record: TrialRecord) -> tuple[int, float, int]:
+    """Order trials best first: complete ones by score, then pruned, running and failed ones."""
+    states = ["COMPLETE", "PRUNED", "RUNNING", "FAIL"]
+    loss = float("inf") if record.dev_loss is None else record.dev_loss
+    return states.index(record.state), loss, record.number
+
+
+def trial_json(record: TrialRecord) -> dict[str, Any]:
+    """Give one trial as JSON values."""
+    return {
+        "trial": record.number,
+        "state": record.state,
+        "reason": record.outcome.reason if record.outcome else "",
+        "dev_loss": record.dev_loss,
+        "best_dev_loss": record.best.dev_loss if record.best else None,
+        "best_step": record.best.step if record.best else None,
+        "step": record.curve[-1].step if record.curve else 0,
+        "n_parameters": record.facts["n_parameters"],
+        "wall_s": round(record.wall_s, 3),
+        "spec": dict(record.spec),
+    }
+
+
+def trials_table(records: Sequence[TrialRecord]) -> Table:
+    """Lay trials out in at most 80 columns."""
+    table = Table(box=None, padding=(0, 1), header_style="bold")
+    for heading in ("trial", "state", "dev loss", "emb", "hidden", "block", "lr", "params", "time"):
+        table.add_column(heading, justify="left" if heading == "state" else "right", no_wrap=True)
+    for record in records:
+        spec = record.spec
+        table.add_row(
+            str(record.number),
+            record.state.lower(),
+            "" if record.dev_loss is None else f"{record.dev_loss:.4f}",
+            str(spec["embedding_dim"]),
+            str(spec["hidden_width"]),
+            str(spec["block_size"]),
+            f"{spec['learning_rate']:.3g}",
+            f"{record.facts['n_parameters']:,}",
+            f"{record.wall_s:.1f} s",
+            style=None if record.state == "COMPLETE" else "dim",
+        )
+    return table
+
+
+def print_start(
+    out: Console, session: Session, earlier: Sequence[TrialRecord], n_trials: int
+) -> None:
+    """Say what is about to be searched, and what of it is there already."""
+    file, corpus = session.file, session.corpus
+    kept = "kept" if corpus.keep_duplicates else "dropped"
+    sizes = ", ".join(f"{count:,} {part}" for part, count in file.n_words.items())
+    n_finished = sum(record.state in {"COMPLETE", "PRUNED"} for record in earlier)
+    out.print(f"study {session.journal.name!r} in {session.workspace.root}")
+    out.print(f"  {corpus.name}: {sizes} words; {corpus.n_repeats:,} repeats {kept}")
+    if session.split.n_dev_in_train:
+        out.print(f"  {session.split.n_dev_in_train:,} dev words also stand in train")
+    for name, dimension in file.settings.space.dimensions.items():
+        if not dimension.is_fixed or dimension.low:
+            out.print(f"  {name:<14} {dimension}")
+    if n_finished:
+        out.print(f"  {n_finished} of {n_trials} trials are there already")
+
+
+def print_end(
+    out: Console, session: Session, result: SearchResult, n_trials: int, wall_s: float
+) -> None:
+    """Say what came of a search and what to type next."""
+    records = session.journal.records()
+    counts = ", ".join(
+        f"{sum(record.state == state for record in records)} {word}"
+        for state, word in (("COMPLETE", "complete"), ("PRUNED", "pruned"), ("FAIL", "failed"))
+    )
+    out.print()
+    if result.n_begun == 0:
+        out.print(
+            f"study {session.journal.name!r} has its {n_trials} trials already ({counts}); "
+            f"--trials {n_trials + 10} adds ten"
+        )
+    else:
+        out.print(f"{result.n_finished} of {n_trials} trials ({counts}) in {duration(wall_s)}")
+    best = best_trial(records)
+    if best is None:
+        out.print("no trial is complete yet")
+    else:
+        out.print(
+            f"best: trial {best.number}, dev loss {best.dev_loss:.4f} nats per character",
+            style="bold green",
+        )
+        out.print(f"  {spec_words(best.spec)}")
+    where = _where(session)
+    if result.n_finished < n_trials:
+        out.print(f"go on:    mmsearch run --trials {n_trials}{where}")
+    if best is not None:
+        out.print(f"compare:  mmsearch ui{where}")
+        out.print(f"listen:   mmsearch sample{where}")
+
+
+def _where(session: Session) -> str:
+    """Give the options that name this study from any folder and any shell."""
+    words = ["--study", session.journal.name]
+    if session.workspace.root != Path("runs").absolute():
+        words += ["--workspace", str(session.workspace.root)]
+    return " " + shlex.join(words)

@@ -1,0 +1,144 @@
+"""What a person sees of a search as it goes: a live display, or one line a trial."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from mmsearch.tracking.journal import TrialRecord, best_trial
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+    from typing import Any, Self
+
+
+def spec_words(spec: Mapping[str, Any]) -> str:
+    """Say a trial's hyperparameters in one short line."""
+    words = (
+        f"embedding {spec['embedding_dim']}  hidden {spec['hidden_width']}  "
+        f"block {spec['block_size']}  lr {spec['learning_rate']:.3g}"
+    )
+    return f"{words}  wd {spec['weight_decay']:.1e}" if spec["weight_decay"] else words
+
+
+def duration(seconds: float) -> str:
+    """Say a time as a person would."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+@dataclass(slots=True)
+class Progress:
+    """Follows the trials of one study; a context that draws itself where there is a terminal."""
+
+    console: Console
+    n_trials: int
+    """How many finished trials the study shall have."""
+    earlier: list[TrialRecord]
+    """Those it had before."""
+    is_quiet: bool = False
+    _trials: dict[int, TrialRecord] = field(init=False)
+    _n_before: int = field(init=False)
+    _began_s: float = field(init=False, default_factory=time.monotonic)
+    _live: Live | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self._trials = {record.number: record for record in self.earlier}
+        self._n_before = self._count("COMPLETE", "PRUNED")
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal and not self.is_quiet:
+            self._live = Live(console=self.console, get_renderable=self._draw, refresh_per_second=4)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, record: TrialRecord) -> None:
+        """Take note of a trial's news."""
+        best = best_trial(self._trials.values())
+        self._trials[record.number] = record
+        if record.outcome is not None and not self.is_quiet:
+            is_best = best_trial(self._trials.values()) is record and record is not best
+            self.console.print(_line(record, is_best=is_best), soft_wrap=True)
+
+    def say(self, message: str) -> None:
+        """Show a line of news that is not a trial's."""
+        self.console.print(message, style="yellow", highlight=False, soft_wrap=True)
+
+    def _count(self, *states: str) -> int:
+        return sum(record.state in states for record in self._trials.values())
+
+    def _draw(self) -> Group:
+        """Draw the state of the search; at most 80 columns and eight lines."""
+        n_finished = self._count("COMPLETE", "PRUNED")
+        head = Table.grid(padding=(0, 2))
+        elapsed = time.monotonic() - self._began_s
+        head.add_row(
+            ProgressBar(total=self.n_trials, completed=n_finished, width=24),
+            f"{n_finished} of {self.n_trials} trials",
+            f"{duration(elapsed)} so far" + self._time_left(elapsed, n_finished),
+        )
+        counts = (
+            f"{self._count('COMPLETE')} complete, {self._count('PRUNED')} pruned, "
+            f"{self._count('FAIL')} failed, {self._count('RUNNING')} running"
+        )
+        lines: list[Table | Text] = [head, Text(counts)]
+        best = best_trial(self._trials.values())
+        if best is not None:
+            lines.append(
+                Text(f"best: trial {best.number}, dev loss {best.dev_loss:.4f}", style="bold green")
+            )
+            lines.append(Text(f"      {spec_words(best.spec)}"))
+        for record in self._trials.values():
+            if record.state == "RUNNING":
+                lines.append(self._draw_running(record))
+        return Group(*lines)
+
+    def _draw_running(self, record: TrialRecord) -> Table:
+        row = Table.grid(padding=(0, 1))
+        step = record.curve[-1].step if record.curve else 0
+        loss = f"{record.dev_loss:.4f}" if record.dev_loss is not None else "  ...  "
+        row.add_row(
+            Text(f"trial {record.number:>3}"),
+            ProgressBar(total=record.spec["n_steps"], completed=step, width=14),
+            Text(loss),
+            Text(spec_words(record.spec), style="dim"),
+        )
+        return row
+
+    def _time_left(self, elapsed_s: float, n_finished: int) -> str:
+        n_new = n_finished - self._n_before
+        if n_new < 1:
+            return ""
+        left = elapsed_s / n_new * max(0, self.n_trials - n_finished)
+        return f", about {duration(left)} left"
+
+
+def _line(record: TrialRecord, *, is_best: bool) -> Text:
+    """Say how one trial ended; at most 80 columns, but for a failure's reason."""
+    state = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}[record.state]
+    text = Text(f"trial {record.number:>3}  {state:<8} ")
+    if record.state == "FAIL" and record.outcome is not None:
+        return text.append(record.outcome.reason, style="red")
+    loss = f"{record.dev_loss:.4f}{'*' if is_best else ' '} "
+    style = "bold green" if is_best else "" if record.state == "COMPLETE" else "dim"
+    return text.append(loss, style=style).append(spec_words(record.spec), style="dim")

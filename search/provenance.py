@@ -1,0 +1,31 @@
+"""What a result was made with: versions, and the commit where the code is a checkout."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+PACKAGES = ("mmsearch", "torch", "numpy", "optuna", "mlflow")
+"""Whose versions a result can depend on."""
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of `PACKAGES`, without importing them."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def git_commit() -> str | None:
+    """The checkout's commit, with `-dirty` where tracked files differ; None outside of one."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        done = subprocess.run(  # noqa: S603 (a constant command)
+            command, cwd=root, capture_output=True, text=True, check=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None

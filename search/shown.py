@@ -1,0 +1,134 @@
+"""What of a study goes into MLflow: its facts, its summary, and the tracker that shows them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mmsearch.errors import MMSearchError
+from mmsearch.search import provenance
+from mmsearch.search.places import artifacts_folder, storage_url, tracking_uri, without_password
+from mmsearch.search.study_file import StudyFile
+from mmsearch.search.workspace import own
+from mmsearch.tracking.mlflow import StudyFacts, StudySummary, StudyTracker, first_line
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mmsearch.search.workspace import Workspace
+    from mmsearch.tracking.journal import Journal
+
+
+def make_tracker(workspace: Workspace, name: str, file: StudyFile, uri: str) -> StudyTracker:
+    """Make what shows a study at an MLflow URI; connects to nothing yet."""
+    return StudyTracker(
+        uri=uri,
+        facts=_facts(name, file),
+        artifacts=artifacts_folder(workspace, uri),
+        creating=workspace.locked,
+    )
+
+
+def summarise(
+    journal: Journal, file: StudyFile, importances: Mapping[str, float], *, is_done: bool
+) -> StudySummary:
+    """Gather where a study stands."""
+    dimensions = file.settings.space.dimensions
+    return StudySummary(
+        trials=journal.records(),
+        importances={n: s for n, s in importances.items() if not dimensions[n].is_fixed},
+        log_axes=frozenset(name for name, dimension in dimensions.items() if dimension.log),
+        is_done=is_done,
+    )
+
+
+def open_tracker(workspace: Workspace, journal: Journal, uri: str | None) -> StudyTracker:
+    """Connect to where a study's MLflow is: `uri`, else the environment, else the study's own.
+
+    Raises:
+        MMSearchError: MLflow cannot be reached.
+    """
+    file = StudyFile.require(journal)
+    settled = tracking_uri(workspace, uri, file.tracking_uri)
+    tracker = make_tracker(workspace, journal.name, file, settled)
+    try:
+        tracker.open()
+    except MMSearchError:
+        raise
+    except Exception as error:
+        raise MMSearchError(
+            f"MLflow at {without_password(settled)} cannot be opened: {first_line(error)}"
+        ) from error
+    return tracker
+
+
+def sync_study(workspace: Workspace, journal: Journal, uri: str | None) -> int:
+    """Fill MLflow in with the ended trials it lacks, and with the study's summary.
+
+    Returns:
+        How many trials were sent.
+
+    Raises:
+        RefusedError: the study is being searched; its own process fills MLflow in.
+        MMSearchError: MLflow or Optuna cannot be reached.
+    """
+    from mmsearch.search.study import StudyHandle, open_storage  # noqa: PLC0415 (Optuna is slow)
+
+    with own(journal):
+        file = StudyFile.require(journal)
+        handle = StudyHandle.open(
+            open_storage(storage_url(workspace, None, file.storage)),
+            journal.name,
+            file.id,
+            file.settings,
+            must_exist=True,
+        )
+        tracker = open_tracker(workspace, journal, uri)
+        missing = tracker.missing(journal)
+        try:
+            for number in missing:
+                tracker.show_trial(journal.read(number), journal)
+            n_running = len(handle.running())
+            tracker.show_study(
+                summarise(journal, file, handle.importances(), is_done=n_running == 0)
+            )
+        except MMSearchError:
+            raise
+        except Exception as error:
+            raise MMSearchError(
+                f"MLflow stopped answering: {first_line(error)}; try again: mmsearch sync"
+            ) from error
+        return len(missing)
+
+
+def _facts(name: str, file: StudyFile) -> StudyFacts:
+    tags = {
+        "mmsearch.corpus": file.corpus_fingerprint,
+        "mmsearch.split": file.split_fingerprint,
+        **{f"mmsearch.version.{package}": v for package, v in provenance.versions().items()},
+    }
+    commit = provenance.git_commit()
+    if commit is not None:
+        tags["mlflow.source.git.commit"] = commit
+    settings = file.settings.to_json()
+    space = settings.pop("space")
+    return StudyFacts(
+        name=name,
+        tags=tags,
+        params={**settings, **{f"space.{key}": value for key, value in space.items()}},
+        description=_description(name, file),
+        characters=tuple(file.vocabulary),
+    )
+
+
+def _description(name: str, file: StudyFile) -> str:
+    """Say in Markdown what is searched."""
+    settings = file.settings
+    rows = "\n".join(f"| `{n}` | {d} |" for n, d in settings.space.dimensions.items())
+    sizes = ", ".join(f"{count:,} {part}" for part, count in file.n_words.items())
+    return (
+        f"Study `{name}`: a character MLP on {file.corpus or 'the built-in names'} ({sizes} "
+        f"words; {len(file.vocabulary)} characters). Each trial trains {settings.steps:,} steps of "
+        f"{settings.batch_size} examples and is scored on dev, in nats per character. "
+        f"Sampler {settings.sampler}, pruner {settings.pruner}, seed {settings.seed}.\n\n"
+        f"| hyperparameter | searched |\n|---|---|\n{rows}"
+    )

@@ -1,0 +1,253 @@
+"""Optuna's side of a study: open, ask, report, prune, tell."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import optuna
+import sqlalchemy
+from optuna.trial import TrialState
+
+from mmsearch.errors import InputError, MMSearchError, RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from mmsearch.search.settings import Settings
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+STATES = {
+    "COMPLETE": TrialState.COMPLETE,
+    "PRUNED": TrialState.PRUNED,
+    "FAIL": TrialState.FAIL,
+}
+_ID = "mmsearch.id"
+_ENQUEUED = "mmsearch.enqueued"
+
+
+def sqlite_url(path: Path) -> str:
+    """Name a local database, whatever characters its path has."""
+    return sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string()
+
+
+def open_storage(url: str) -> optuna.storages.RDBStorage:
+    """Open an Optuna storage; a local one with settings that two processes can share.
+
+    As SQLite comes, readers and the writer block each other and each write waits for the disk
+    several times: a write-ahead log does neither, and loses nothing to a killed process.
+
+    Raises:
+        MMSearchError: it cannot be opened; the message shows no password.
+    """
+    try:
+        parsed = sqlalchemy.make_url(url)
+    except sqlalchemy.exc.ArgumentError:
+        raise InputError("--storage is not a database URL, such as sqlite:///optuna.db") from None
+    is_sqlite = parsed.get_backend_name() == "sqlite"
+    arguments = {"connect_args": {"timeout": 60}} if is_sqlite else {"pool_pre_ping": True}
+    try:
+        storage = optuna.storages.RDBStorage(url, engine_kwargs=arguments)
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise MMSearchError(
+            f"the Optuna storage {parsed.render_as_string(hide_password=True)} "
+            f"cannot be opened: {reason}"
+        ) from error
+    if is_sqlite:
+        _tune_sqlite(storage.engine)
+    return storage
+
+
+def _tune_sqlite(engine: sqlalchemy.Engine) -> None:
+    def on_connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    def on_begin(connection: sqlalchemy.Connection) -> None:
+        # A transaction that reads first and then writes would fail where another wrote between.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    sqlalchemy.event.listen(engine, "connect", on_connect)
+    sqlalchemy.event.listen(engine, "begin", on_begin)
+    engine.dispose()
+
+
+class StudyHandle:
+    """One study in Optuna, as the coordinator uses it. One process at a time."""
+
+    def __init__(self, study: optuna.Study, settings: Settings) -> None:
+        self.study = study
+        self._settings = settings
+        self._trials: dict[int, tuple[optuna.Trial, set[int]]] = {}
+
+    @classmethod
+    def open(
+        cls,
+        storage: optuna.storages.BaseStorage,
+        name: str,
+        study_id: str,
+        settings: Settings,
+        *,
+        must_exist: bool,
+    ) -> StudyHandle:
+        """Open a study, or create it.
+
+        Args:
+            storage: where it lives.
+            name: the same in Optuna as in the workspace.
+            study_id: what the workspace knows the study by.
+            settings: its sampler, pruner, space and seed.
+            must_exist: whether the workspace has trials of it already.
+
+        Raises:
+            RefusedError: the storage has another study of this name, or lacks this one.
+        """
+        names = optuna.get_all_study_names(storage)
+        if must_exist and name not in names:
+            raise RefusedError(
+                f"the workspace has trials of study {name!r}, but its Optuna storage has no such "
+                "study; name the storage it was started with by --storage"
+            )
+        study = optuna.create_study(
+            study_name=name,
+            storage=storage,
+            direction="minimize",
+            load_if_exists=True,
+            pruner=make_pruner(settings),
+        )
+        if _ID not in study.user_attrs:
+            if study.get_trials(deepcopy=False):
+                raise RefusedError(
+                    f"the Optuna storage has a study {name!r} that mmsearch did not make; "
+                    "name another with --study"
+                )
+            study.set_user_attr(_ID, study_id)
+        if study.user_attrs[_ID] != study_id:
+            raise RefusedError(
+                f"the Optuna storage has a study {name!r} of another workspace; name that "
+                "workspace with --workspace, or another study with --study"
+            )
+        return cls(study, settings)
+
+    def enqueue(self, points: Sequence[Mapping[str, float]]) -> None:
+        """Queue configurations that have not been queued before."""
+        seen = [
+            trial.user_attrs[_ENQUEUED]
+            for trial in self.study.get_trials(deepcopy=False)
+            if _ENQUEUED in trial.user_attrs
+        ]
+        for point in points:
+            if dict(point) not in seen:
+                self.study.enqueue_trial(dict(point), user_attrs={_ENQUEUED: dict(point)})
+                seen.append(dict(point))
+
+    def counts(self) -> dict[str, int]:
+        """Count trials by state."""
+        states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
+        return {name: states.count(state) for name, state in STATES.items()}
+
+    def running(self) -> list[int]:
+        """Trials that Optuna calls RUNNING; after a crash, ours to carry on."""
+        trials = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return [trial.number for trial in trials]
+
+    def ask(self) -> tuple[int, dict[str, float]]:
+        """Begin a trial.
+
+        Returns:
+            Its number and its hyperparameters.
+        """
+        # A sampler of its own for each trial: what it draws follows from the seed and the trial's
+        # number, and a resumed study draws what an undisturbed one would have.
+        number = self._next_number()
+        self.study.sampler = make_sampler(self._settings, number)
+        trial = self.study.ask()
+        return trial.number, self._suggest(trial, set())
+
+    def attach(self, number: int) -> dict[str, float]:
+        """Take up a RUNNING trial of an earlier process; proposes what it had not yet drawn."""
+        frozen = next(t for t in self.study.get_trials(deepcopy=False) if t.number == number)
+        self.study.sampler = make_sampler(self._settings, number)
+        trial = optuna.Trial(self.study, frozen._trial_id)  # noqa: SLF001 (no public way)
+        return self._suggest(trial, set(frozen.intermediate_values))
+
+    def report(self, number: int, step: int, dev_loss: float) -> None:
+        """Give Optuna an intermediate value; the same step again changes nothing."""
+        trial, reported = self._trials[number]
+        if step not in reported:
+            trial.report(dev_loss, step)
+            reported.add(step)
+
+    def should_prune(self, number: int) -> bool:
+        """Whether the pruner would end the trial at its latest report."""
+        return self._trials[number][0].should_prune()
+
+    def tell(self, number: int, state: str, dev_loss: float | None = None) -> None:
+        """End a trial; `dev_loss` is the score of a COMPLETE one."""
+        value = dev_loss if state == "COMPLETE" else None
+        self.study.tell(number, value, state=STATES[state], skip_if_finished=True)
+        self._trials.pop(number, None)
+
+    def importances(self) -> dict[str, float]:
+        """Share of each hyperparameter in the variance of the score, PED-ANOVA (Watanabe, 2023).
+
+        Empty where Optuna cannot tell: too few complete trials, or nothing that varies.
+        """
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return dict(optuna.importance.get_param_importances(self.study))
+        except (ValueError, RuntimeError):
+            return {}
+
+    def _next_number(self) -> int:
+        trials = self.study.get_trials(deepcopy=False)
+        waiting = (trial.number for trial in trials if trial.state == TrialState.WAITING)
+        return min(waiting, default=len(trials))
+
+    def _suggest(self, trial: optuna.Trial, reported: set[int]) -> dict[str, float]:
+        point: dict[str, float] = {}
+        for name, dimension in self._settings.space.dimensions.items():
+            low, high, log = dimension.low, dimension.high, dimension.log
+            point[name] = (
+                trial.suggest_int(name, int(low), int(high), log=log)
+                if dimension.is_int
+                else trial.suggest_float(name, low, high, log=log)
+            )
+        self._trials[trial.number] = (trial, reported)
+        return point
+
+
+def trial_seed(study_seed: int, number: int) -> int:
+    """Seed of one trial's training, 32 bits; no two trials of a study share it but by chance."""
+    return int(np.random.SeedSequence([study_seed, number]).generate_state(1)[0])
+
+
+def make_sampler(settings: Settings, number: int) -> optuna.samplers.BaseSampler:
+    """Make the sampler that proposes trial `number`."""
+    # One stream beside the trial's own.
+    seed = int(np.random.SeedSequence([settings.seed, number, 1]).generate_state(1)[0])
+    if settings.sampler == "tpe":
+        return optuna.samplers.TPESampler(seed=seed)
+    if settings.sampler == "gp":
+        return optuna.samplers.GPSampler(seed=seed)
+    if settings.sampler == "cmaes":
+        return optuna.samplers.CmaEsSampler(seed=seed)
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+def make_pruner(settings: Settings) -> optuna.pruners.BasePruner:
+    """Make the pruner; steps are SGD steps."""
+    segment = max(1, settings.steps // settings.segments)
+    if settings.pruner == "median":
+        return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=segment)
+    if settings.pruner == "halving":
+        return optuna.pruners.SuccessiveHalvingPruner(min_resource=segment)
+    if settings.pruner == "hyperband":
+        return optuna.pruners.HyperbandPruner(min_resource=segment, max_resource=settings.steps)
+    return optuna.pruners.NopPruner()

@@ -1,0 +1,79 @@
+"""What a study is fixed to: `study.json`."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mmsearch.errors import InputError
+from mmsearch.search.settings import Settings
+from mmsearch.tracking.journal import JournalError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mmsearch.tracking.journal import Journal
+
+FORMAT = 1
+"""Of `study.json`; a file of another format is refused."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudyFile:
+    """The words, the settings and the places of one study."""
+
+    id: str
+    """What Optuna's study is known by; random."""
+    corpus: str | None
+    """Absolute path; None for the built-in one."""
+    corpus_fingerprint: str
+    n_words: Mapping[str, int]
+    """Of `train`, `dev` and `test`."""
+    split_fingerprint: str
+    """Of the test words."""
+    vocabulary: str
+    """All characters, by id."""
+    settings: Settings
+    storage: str | None
+    """Optuna URL, with `***` for a password; None for the workspace's own."""
+    tracking_uri: str | None
+    """MLflow URI, likewise."""
+    versions: Mapping[str, str]
+    """Those that the study was started with."""
+
+    @classmethod
+    def read(cls, journal: Journal) -> StudyFile | None:
+        """Read a study's file; None before it has begun.
+
+        Raises:
+            JournalError: the file is damaged or of another version.
+        """
+        values = journal.read_study()
+        if values is None:
+            return None
+        where = repr(str(journal.folder / "study.json"))
+        if values.pop("format", None) != FORMAT:
+            raise JournalError(f"{where} is not of this version of mmsearch; use the one it is of")
+        try:
+            settings = Settings.from_json(values.pop("settings"))
+            return cls(**values, settings=settings)
+        except (InputError, KeyError, TypeError, AttributeError) as error:
+            raise JournalError(f"{where} is damaged: {error}") from error
+
+    @classmethod
+    def require(cls, journal: Journal) -> StudyFile:
+        """Read the file of a study that has begun.
+
+        Raises:
+            JournalError: the file is missing, damaged or of another version.
+        """
+        file = cls.read(journal)
+        if file is None:
+            raise JournalError(f"{str(journal.folder / 'study.json')!r} is missing")
+        return file
+
+    def to_json(self) -> dict[str, Any]:
+        """Give what `read` reads."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {"format": FORMAT, **values, "settings": self.settings.to_json()}

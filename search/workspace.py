@@ -1,0 +1,135 @@
+"""The folder that holds studies: their names, files and locks."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mmsearch.errors import InputError, MMSearchError, RefusedError
+from mmsearch.tracking.journal import Journal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_NAME = re.compile(r"[^\W_](?:[\w.-]{0,98}[\w-])?")
+_RESERVED = frozenset({"artifacts"})
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """Where studies, their databases and artifacts live; made private to its owner."""
+
+    root: Path
+    """Absolute."""
+
+    @classmethod
+    def at(cls, path: Path) -> Workspace:
+        """Name a workspace by any path."""
+        return cls(path.absolute())
+
+    def create(self) -> None:
+        """Make the folder.
+
+        Raises:
+            MMSearchError: it cannot be made.
+        """
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise MMSearchError(
+                f"the workspace {str(self.root)!r} cannot be made: {error.strerror}; "
+                "name another with --workspace"
+            ) from error
+
+    def journal(self, study: str) -> Journal:
+        """Give a study's journal, whether or not it has begun.
+
+        Raises:
+            InputError: the name cannot be a folder's.
+        """
+        check_name(study)
+        return Journal(self.root / study)
+
+    def studies(self) -> list[str]:
+        """Names of the studies that have begun."""
+        return sorted(path.parent.name for path in self.root.glob("*/study.json") if path.is_file())
+
+    def existing(self, study: str | None) -> Journal:
+        """Settle which study is meant: the named one, or the only one.
+
+        Raises:
+            InputError: there is none, or there are several and none is named.
+        """
+        names = self.studies()
+        if study is not None:
+            check_name(study)
+            if study not in names:
+                have = f"it has {', '.join(names)}" if names else "it has none"
+                raise InputError(
+                    f"no study {study!r} in {str(self.root)!r} ({have}); "
+                    f"start it with: mmsearch run --study {study}"
+                )
+            return self.journal(study)
+        if not names:
+            raise InputError(f"no study in {str(self.root)!r}; start one with: mmsearch run")
+        if len(names) > 1:
+            raise InputError(
+                f"{str(self.root)!r} has several studies; name one with --study: {', '.join(names)}"
+            )
+        return self.journal(names[0])
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the workspace while databases are created: neither library does so safely."""
+        with (self.root / "lock").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+@contextlib.contextmanager
+def own(journal: Journal) -> Iterator[None]:
+    """Be a study's one coordinator; the lock ends with the process, however it ends.
+
+    Raises:
+        RefusedError: another process is; names its pid and host.
+    """
+    path = journal.folder / "lock"
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            owner = file.read().strip() or "another process"
+            raise RefusedError(
+                f"study {journal.name!r} is being searched by {owner}; wait for it, stop it, or "
+                "name another study with --study"
+            ) from None
+        file.truncate(0)
+        file.write(f"pid {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
+def check_name(study: str) -> None:
+    """Check that a study's name is one folder's name, and stays one in a URL and a tag.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not _NAME.fullmatch(study) or study in _RESERVED:
+        raise InputError(
+            "a study's name has 1 to 100 letters, digits, '-', '_' or '.', and begins with a "
+            f"letter or digit, got {json.dumps(study[:120], ensure_ascii=False)}"
+        )
+
+
+def name_from(corpus: Path) -> str:
+    """Make a study's name from a corpus file's name."""
+    return re.sub(r"[^\w.-]+", "-", corpus.stem).strip("-_.")[:100].rstrip(".") or "study"

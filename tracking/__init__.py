@@ -1,0 +1,11 @@
+"""The record: what happened, durable and local, and how it is shown.
+
+This room takes plain parameters, metrics and paths. It imports neither `data` nor `model` nor
+`search`, and nothing of Optuna or torch.
+
+- `journal`: one study's folder, the truth about its trials;
+- `mlflow`: the journal shown in MLflow;
+- `mirror`: the thread that keeps MLflow up with the journal;
+- `figures`: loss curve, embedding and study figures;
+- `ui`: starts and deep-links the MLflow UI.
+"""

@@ -1,0 +1,306 @@
+"""One study's folder: what happened, durable and local.
+
+    study.json                what the study is fixed to
+    trials/0007/spec.json     what the trial follows from
+                curve.jsonl   one line a segment, in order
+                weights.safetensors   after the last of those segments, or the one before
+                samples.txt   words sampled from the final weights
+                outcome.json  how it ended; written once, before Optuna and MLflow hear of it
+                error.txt     the traceback, where there was one
+
+Whole files are replaced atomically and lines are appended; both are flushed to the disk before
+the call returns. So a process killed at any moment leaves every file as it was or as it should
+be, but for a last line that is not whole, which counts as not written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mmsearch.errors import MMSearchError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+
+class JournalError(MMSearchError):
+    """A file of the workspace is damaged or cannot be written; names the file."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SegmentRecord:
+    """One line of a trial's curve."""
+
+    segment: int
+    """Counted from 1."""
+    step: int
+    """Steps done when it ended."""
+    train: Sequence[tuple[int, float, float]]
+    """(step, train loss in nats, learning rate)."""
+    dev_loss: float
+    """Of the weights after it, in nats a character."""
+    wall_s: float
+    """Seconds of training and scoring."""
+    ended_ms: int
+    """Unix time of its end."""
+    weights_sha256: str
+    """Of the weights file after it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """How a trial ended."""
+
+    state: str
+    """Optuna's word: COMPLETE, PRUNED or FAIL."""
+    reason: str = ""
+    """Why it was pruned or failed; empty for COMPLETE."""
+    ended_ms: int
+    """Unix time."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialRecord:
+    """All that the journal knows of one trial."""
+
+    number: int
+    """Optuna's trial number."""
+    spec: Mapping[str, Any]
+    """Hyperparameters, seed and budget."""
+    facts: Mapping[str, Any]
+    """What else is known at its start: `started_ms`, `n_parameters`."""
+    curve: Sequence[SegmentRecord] = field(default=())
+    outcome: Outcome | None = None
+    """None while it runs."""
+
+    @property
+    def state(self) -> str:
+        """COMPLETE, PRUNED, FAIL or RUNNING."""
+        return self.outcome.state if self.outcome else "RUNNING"
+
+    @property
+    def dev_loss(self) -> float | None:
+        """Of the latest weights, in nats a character; the score, where the trial is complete."""
+        return self.curve[-1].dev_loss if self.curve else None
+
+    @property
+    def best(self) -> SegmentRecord | None:
+        """The segment with the lowest dev loss."""
+        return min(self.curve, key=lambda record: record.dev_loss, default=None)
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds of training and scoring."""
+        return sum(record.wall_s for record in self.curve)
+
+    @property
+    def steps_per_s(self) -> float | None:
+        """SGD steps a second, scoring on dev included; None before the first segment."""
+        return self.curve[-1].step / self.wall_s if self.wall_s > 0 else None
+
+
+def best_trial(trials: Iterable[TrialRecord]) -> TrialRecord | None:
+    """The complete trial with the lowest score; the earlier one of equals."""
+    complete = [trial for trial in trials if trial.state == "COMPLETE"]
+    return min(complete, key=lambda t: (t.dev_loss or math.inf, t.number), default=None)
+
+
+class Journal:
+    """Reads and writes one study's folder. One process writes it; any number may read."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.folder.name
+
+    def read_study(self) -> dict[str, Any] | None:
+        """Give what the study is fixed to; None before it has begun.
+
+        Raises:
+            JournalError: the file is damaged.
+        """
+        path = self.folder / "study.json"
+        return _read_json(path) if path.exists() else None
+
+    def create(self) -> None:
+        """Make the study's folder, private to its owner."""
+        _make_folder(self.folder)
+
+    def write_study(self, facts: Mapping[str, Any]) -> None:
+        """Fix the study."""
+        _replace(self.folder / "study.json", _json_bytes(facts))
+
+    def trial_folder(self, number: int) -> Path:
+        """Where a trial's files lie."""
+        return self.folder / "trials" / f"{number:04d}"
+
+    def weights_path(self, number: int) -> Path:
+        """Where a trial's weights lie."""
+        return self.trial_folder(number) / "weights.safetensors"
+
+    def numbers(self) -> list[int]:
+        """Trials that have begun, in order."""
+        folders = (self.folder / "trials").glob("*/spec.json")
+        return sorted(int(path.parent.name) for path in folders if path.parent.name.isdecimal())
+
+    def has_ended(self, number: int) -> bool:
+        """Whether a trial has an outcome."""
+        return (self.trial_folder(number) / "outcome.json").exists()
+
+    def start(self, number: int, spec: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+        """Note that a trial begins."""
+        _make_folder(self.trial_folder(number))
+        content = _json_bytes({"spec": spec, "facts": facts})
+        _replace(self.trial_folder(number) / "spec.json", content)
+
+    def append(
+        self, number: int, record: SegmentRecord, weights: bytes, samples: Sequence[str] = ()
+    ) -> None:
+        """Note one segment, then keep its weights, and the words sampled from them if any."""
+        values = {name: getattr(record, name) for name in SegmentRecord.__slots__}
+        line = json.dumps(values, allow_nan=False).encode() + b"\n"
+        _append(self.trial_folder(number) / "curve.jsonl", line)
+        if samples:
+            content = "".join(f"{word}\n" for word in samples).encode()
+            _replace(self.trial_folder(number) / "samples.txt", content)
+        _replace(self.weights_path(number), weights)
+
+    def finish(self, number: int, outcome: Outcome, *, error: str = "") -> None:
+        """Note how a trial ended, with the traceback it died of if any."""
+        folder = self.trial_folder(number)
+        if error:
+            _replace(folder / "error.txt", error.encode("utf-8", "backslashreplace"))
+        values = {name: getattr(outcome, name) for name in Outcome.__slots__}
+        _replace(folder / "outcome.json", _json_bytes(values))
+
+    def read(self, number: int) -> TrialRecord:
+        """Read one trial.
+
+        Raises:
+            JournalError: a file is damaged.
+        """
+        folder = self.trial_folder(number)
+        start = _read_json(folder / "spec.json")
+        try:
+            outcome_path = folder / "outcome.json"
+            ended = _read_json(outcome_path) if outcome_path.exists() else None
+            return TrialRecord(
+                number=number,
+                spec=start["spec"],
+                facts=start["facts"],
+                curve=_read_curve(folder / "curve.jsonl"),
+                outcome=Outcome(**ended) if ended else None,
+            )
+        except (KeyError, TypeError) as error:
+            raise JournalError(f"the files in {str(folder)!r} are damaged: {error}") from error
+
+    def read_weights(self, record: TrialRecord) -> bytes:
+        """Read a trial's latest weights.
+
+        Raises:
+            JournalError: they are missing, or not the ones that the curve names.
+        """
+        path = self.weights_path(record.number)
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise JournalError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+        known = {segment.weights_sha256 for segment in record.curve[-2:]}
+        if hashlib.sha256(content).hexdigest() not in known:
+            raise JournalError(f"{str(path)!r} is damaged: its SHA-256 is not the recorded one")
+        return content
+
+    def resume(self, number: int) -> tuple[Sequence[SegmentRecord], bytes | None]:
+        """Find the last segment whose weights are whole, and forget what came after it.
+
+        Returns:
+            The curve up to there and its weights; nothing and None to begin anew, which gives
+            the same bits.
+        """
+        curve_path = self.trial_folder(number) / "curve.jsonl"
+        curve = list(_read_curve(curve_path))
+        path = self.weights_path(number)
+        weights = path.read_bytes() if path.exists() else b""
+        found = hashlib.sha256(weights).hexdigest()
+        while curve and curve[-1].weights_sha256 != found:
+            curve.pop()
+        # Written anew without a torn line: an append after it would join the two.
+        lines = curve_path.read_bytes().splitlines(keepends=True) if curve_path.exists() else []
+        _replace(curve_path, b"".join(lines[: len(curve)]))
+        return curve, weights if curve else None
+
+    def records(self) -> list[TrialRecord]:
+        """Read all trials that have begun, in order."""
+        return [self.read(number) for number in self.numbers()]
+
+
+def _read_curve(path: Path) -> tuple[SegmentRecord, ...]:
+    """Read a curve; a last line without its end was never written."""
+    if not path.exists():
+        return ()
+    lines = path.read_bytes().split(b"\n")[:-1]
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            values = json.loads(line)
+            values["train"] = tuple(
+                (int(step), float(loss), float(rate)) for step, loss, rate in values["train"]
+            )
+            record = SegmentRecord(**values)
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise JournalError(f"{str(path)!r} is damaged at line {number}: {error}") from error
+        records.append(record)
+    return tuple(records)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise JournalError(f"{str(path)!r} cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise JournalError(f"{str(path)!r} is damaged: not a JSON object")
+    return values
+
+
+def _json_bytes(values: Mapping[str, Any]) -> bytes:
+    return (json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise JournalError(f"{str(folder)!r} cannot be made: {error.strerror}") from error
+
+
+def _append(path: Path, content: bytes) -> None:
+    try:
+        with path.open("ab") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise JournalError(f"{str(path)!r} cannot be written: {error.strerror}") from error
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Replace a file, so that a reader and a crash see the old or the new one, whole."""
+    fresh = path.with_name(f".{path.name}.new")
+    try:
+        with fresh.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError as error:
+        raise JournalError(f"{str(path)!r} cannot be written: {error.strerror}") from error

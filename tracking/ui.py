@@ -1,0 +1,254 @@
+"""Starts the MLflow UI over a tracking store, and links into it.
+
+The links open what a plain experiment link hides: since MLflow 3 that one lands on an empty GenAI
+page, and its run list folds the trials under their study.
+"""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+from mmsearch.errors import InputError, MMSearchError
+
+__all__ = ["Server", "compare_url", "leaderboard_url", "run_url", "serve"]
+
+_DEFAULT_PORT = 5000
+_POLL_S = 0.1
+_STOP_S = 5.0
+_TAIL_LINES = 15
+
+# Would point the server at another store, or move its pages away from "/".
+_DROPPED_VARIABLES = (
+    "MLFLOW_ARTIFACTS_ONLY",
+    "MLFLOW_READ_REPLICA_BACKEND_STORE_URI",
+    "MLFLOW_REGISTRY_STORE_URI",
+    "MLFLOW_STATIC_PREFIX",
+)
+
+# `python -m mlflow ARGS` that ends when its standard input does, which is when we are gone,
+# however that came about: a closed terminal or kill -9 leaves no server behind on the port.
+_CHILD = """
+import os, runpy, signal, sys, threading
+def follow_parent():
+    os.read(0, 1)
+    os.killpg(0, signal.SIGTERM)
+threading.Thread(target=follow_parent, daemon=True).start()
+runpy.run_module("mlflow", run_name="__main__", alter_sys=True)
+"""
+
+
+def leaderboard_url(base: str, experiment_id: str) -> str:
+    """Link to the experiment's trial runs, the lowest dev loss first."""
+    query = _query(
+        workflowType="machine_learning",
+        searchFilter="tags.`mmsearch.kind` = 'trial'",
+        orderByKey="metrics.`dev_loss`",
+        orderByAsc="true",
+    )
+    return f"{base}/#/experiments/{quote(experiment_id, safe='')}/runs?{query}"
+
+
+def compare_url(base: str, experiment_id: str, run_ids: Sequence[str]) -> str:
+    """Link to the page that lays the given runs side by side."""
+    query = _query(runs=json.dumps(list(run_ids)), experiments=json.dumps([experiment_id]))
+    return f"{base}/#/compare-runs?{query}"
+
+
+def run_url(base: str, experiment_id: str, run_id: str, page: str = "") -> str:
+    """Link to one run, or to a `page` of it: `model-metrics`, `artifacts/figures/loss.png`."""
+    path = "/".join(quote(part, safe="") for part in (experiment_id, "runs", run_id))
+    page = f"/{quote(page)}" if page else ""
+    return f"{base}/#/experiments/{path}{page}?{_query(workflowType='machine_learning')}"
+
+
+def _query(**values: str) -> str:
+    return urlencode(values, quote_via=quote, safe="")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Server:
+    """An MLflow server that answers."""
+
+    base: str
+    """Its URL, without a slash at the end."""
+    process: subprocess.Popen[bytes]
+    """The server; the leader of its own process group."""
+    log: Path
+    """What it has written so far, without passwords."""
+
+
+@contextmanager
+def serve(  # noqa: PLR0913  # an address, a store, and where to write
+    tracking_uri: str,
+    artifacts: Path | None,
+    *,
+    log_folder: Path,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    timeout_s: float = 120.0,
+) -> Iterator[Server]:
+    """Run an MLflow server over a database, for as long as the context lasts.
+
+    The server runs in its own session, so that Ctrl-C reaches the caller alone, who leaves the
+    context when it likes; then the server's whole process group is ended and waited for. It also
+    ends when the calling process dies. The store's URI goes through the environment, not the
+    command line, and its password is masked in the log.
+
+    Args:
+        tracking_uri: the database, such as `sqlite:////abs/mlflow.db`.
+        artifacts: the folder for artifacts of new experiments that name no place of their own, and
+            for clients that log over this server; None where the store keeps them elsewhere.
+            Artifacts of experiments with a place of their own show either way.
+        log_folder: gets the server's output as `mlflow-server-PORT.log`, readable by its owner.
+        host: the address to listen on.
+        port: the port to listen on; None for 5000, or another where that is taken.
+        timeout_s: how long to wait for the first answer.
+
+    Raises:
+        InputError: `tracking_uri` is a server already, or `port` is taken.
+        MMSearchError: the server ended, or did not answer in time; with the end of its log.
+    """
+    if tracking_uri.startswith(("http://", "https://")):
+        msg = f"{_masked(tracking_uri, _secrets(tracking_uri))} is a server already; open it"
+        raise InputError(msg)
+    port = _choose_port(host, port)
+    log_folder.mkdir(parents=True, exist_ok=True)
+    log = log_folder / f"mlflow-server-{port}.log"
+    process = subprocess.Popen(  # noqa: S603  # our own interpreter and arguments
+        _command(host, port, artifacts),
+        env=_environment(tracking_uri),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    tail: deque[str] = deque(maxlen=_TAIL_LINES)
+    assert process.stdout is not None  # noqa: S101  # asked for above
+    copier = threading.Thread(
+        target=_copy_log, args=(process.stdout, log, tail, _secrets(tracking_uri)), daemon=True
+    )
+    copier.start()
+    try:
+        reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # a key
+        problem = _wait_for_answer(process, reachable, port, timeout_s)
+        if problem:
+            _stop(process)
+            copier.join(_STOP_S)
+            lines = "\n".join(f"    {line}" for line in tail)
+            msg = f"the MLflow server {problem}; the end of {log}:\n{lines}"
+            raise MMSearchError(msg)
+        name = f"[{reachable}]" if ":" in reachable else reachable
+        yield Server(base=f"http://{name}:{port}", process=process, log=log)
+    finally:
+        _stop(process)
+        copier.join(_STOP_S)
+
+
+def _command(host: str, port: int, artifacts: Path | None) -> list[str]:
+    command = [sys.executable, "-c", _CHILD, "server"]
+    command += ["--host", host, "--port", str(port), "--workers", "1"]
+    if artifacts is None:
+        return [*command, "--no-serve-artifacts"]
+    return [*command, "--artifacts-destination", artifacts.resolve().as_uri()]
+
+
+def _environment(tracking_uri: str) -> dict[str, str]:
+    kept = {name: v for name, v in os.environ.items() if name not in _DROPPED_VARIABLES}
+    defaults = {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "PYTHONUNBUFFERED": "1",
+    }
+    return {**defaults, **kept, "MLFLOW_BACKEND_STORE_URI": tracking_uri}
+
+
+def _choose_port(host: str, port: int | None) -> int:
+    wanted = _DEFAULT_PORT if port is None else port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for candidate in (wanted, 0):
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # As the server will: without it, a port stays taken for a minute after its last use.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, candidate))
+            except (OSError, OverflowError) as error:
+                if port is None and candidate:
+                    continue
+                msg = f"cannot listen on {host} port {port}: {error}; name another, or none"
+                raise InputError(msg) from error
+            return int(probe.getsockname()[1])
+    raise AssertionError  # the last candidate either binds or raises
+
+
+def _wait_for_answer(
+    process: subprocess.Popen[bytes], host: str, port: int, timeout_s: float
+) -> str | None:
+    """Wait until the server is up; otherwise say what went wrong."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            return f"ended with status {process.returncode} before it answered"
+        # Straight to the host: urllib would ask a proxy named in the environment.
+        with (
+            suppress(OSError, http.client.HTTPException),
+            closing(http.client.HTTPConnection(host, port, timeout=2)) as connection,
+        ):
+            connection.request("GET", "/health")
+            if connection.getresponse().status == http.client.OK:
+                return None
+        time.sleep(_POLL_S)
+    return f"did not answer within {timeout_s:g} s"
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the server's process group and wait until none of it is left."""
+    for signum in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + _STOP_S
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signum)
+            while time.monotonic() < deadline:
+                process.poll()  # reaps the leader, whose group would exist as long as it
+                os.killpg(process.pid, 0)
+                time.sleep(_POLL_S / 2)
+    process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
+
+
+def _copy_log(source: IO[bytes], log: Path, tail: deque[str], secrets: Sequence[str]) -> None:
+    log.unlink(missing_ok=True)
+    log.touch(mode=0o600)
+    with source, log.open("w", encoding="utf-8") as target:
+        for raw in source:
+            line = _masked(raw.decode(errors="replace").rstrip("\n"), secrets)
+            tail.append(line)
+            target.write(f"{line}\n")
+            target.flush()
+
+
+def _secrets(uri: str) -> list[str]:
+    """Find the passwords in a URI, as written and decoded; the longest first."""
+    parts = urlsplit(uri)
+    found = {parts.password or ""}
+    found |= {value for key, value in parse_qsl(parts.query) if "password" in key.lower()}
+    found |= {unquote(secret) for secret in found}
+    return sorted(filter(None, found), key=len, reverse=True)
+
+
+def _masked(line: str, secrets: Sequence[str]) -> str:
+    for secret in secrets:
+        line = line.replace(secret, "***")
+    return line
