@@ -280,7 +280,7 @@ def test_reading_words_does_not_load_torch() -> None:
     code = "import sys, mmsearch.data.corpus, mmsearch.data.split; print('torch' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
-    result = subprocess.run(  # noqa: S603  (fixed arguments)
+    result = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
 

@@ -22,9 +22,7 @@ def test_rows_become_lower_case_lines_in_their_order(tmp_path: Path) -> None:
     source, target = tmp_path / "source.txt", tmp_path / "names.txt"
     source.write_bytes(b"Emma,F,18770\r\nMcKenna,F,90\r\nRiley,F,50\r\nRiley,M,40\r\n")
 
-    subprocess.run(  # noqa: S603  (fixed arguments)
-        [sys.executable, make_names_module.__file__, source, target], check=True
-    )
+    subprocess.run([sys.executable, make_names_module.__file__, source, target], check=True)
 
     assert target.read_bytes() == b"emma\nmckenna\nriley\nriley\n"
 

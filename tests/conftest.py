@@ -9,7 +9,7 @@ import pytest
 from mmsearch.data.corpus import Corpus, read_corpus
 from mmsearch.data.split import Split, split_corpus
 
-_SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+_SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def _shared(name: str) -> Path:
