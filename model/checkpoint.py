@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import fields
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -26,7 +27,14 @@ def from_bytes(content: bytes) -> Parameters:
     """
     try:
         tensors = safetensors.torch.load(content)
-    except (SafetensorError, ValueError) as error:
+    except (
+        SafetensorError,
+        KeyError,  # a dtype that PyTorch lacks
+        OverflowError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise InputError(f"the weights cannot be read: {error}") from error
     names = [field.name for field in fields(Parameters)]
     if set(tensors) != set(names):
@@ -39,11 +47,14 @@ def from_bytes(content: bytes) -> Parameters:
         and shapes["W1"][1:] == hidden_width
         and shapes["W2"] == hidden_width + vocab_size
         and len(shapes["C"]) == len(shapes["W1"]) == len(shapes["W2"]) == 2  # noqa: PLR2004 (matrices)
-        and shapes["C"][1] > 0
+        and all(size > 0 for shape in shapes.values() for size in shape)
         and shapes["W1"][0] % shapes["C"][1] == 0
     )
     if not fits:
         raise InputError(f"the weights do not fit together: {shapes}")
+    dtypes = {tensor.dtype for tensor in parameters.named().values()}
+    if dtypes not in ({torch.float32}, {torch.float64}):
+        raise InputError(f"the weights are not all float32 or all float64: {dtypes}")
     return parameters
 
 

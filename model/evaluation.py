@@ -1,7 +1,7 @@
 """The mean loss of a model over a split, from its distinct (context, next) pairs.
 
 A split of names repeats itself: at block size 3 the reference dev split has 22,655 examples but
-2,965 distinct contexts. Each distinct context goes through the network once, and each distinct pair counts
+2,965 distinct contexts. Each of them goes through the network once, and each distinct pair counts
 as often as it occurs, which gives the same mean.
 """
 

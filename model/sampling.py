@@ -52,22 +52,33 @@ def sample_words(  # noqa: PLR0913 (each is one knob of `mmsearch sample`)
         max_length: characters after which a word is cut.
 
     Raises:
-        InputError: the prefix has characters outside the vocabulary, or a number is out of range.
+        InputError: the prefix has characters outside the vocabulary or holds the boundary, or
+            a number is out of range.
     """
     if n_words < 1:
         raise InputError(f"the number of words must be at least 1, got {n_words}")
     if not 0 < temperature < float("inf"):
         raise InputError(f"temperature must be above 0, got {temperature}")
+    if not 0 <= seed < 2**63:
+        raise InputError(f"the seed must be between 0 and 2**63 - 1, got {seed}")
+    if max_length < 1:
+        raise InputError(f"the longest word must have at least 1 character, got {max_length}")
     block_size = parameters.W1.shape[0] // parameters.C.shape[1]
     generator = torch.Generator().manual_seed(seed)
     prefix_ids = vocabulary.encode(prefix)
+    if 0 in prefix_ids:
+        boundary = vocabulary.characters[0]
+        raise InputError(f"a prefix must not hold the word boundary {boundary!r}, got {prefix!r}")
     samples = []
     for _ in range(n_words):
         ids = list(prefix_ids)
         context = ([0] * block_size + ids)[-block_size:]
         while len(ids) < max_length:
-            logits_V = forward(parameters, torch.tensor([context]))[0] / temperature
-            drawn = torch.multinomial(torch.softmax(logits_V, 0), 1, generator=generator)
+            logits_V = forward(parameters, torch.tensor([context]))[0]
+            # Below zero and in float64, so that no temperature makes them infinite.
+            scaled_V = (logits_V - logits_V.max()).double() / temperature
+            p_V = torch.softmax(scaled_V, 0).to(logits_V.dtype)
+            drawn = torch.multinomial(p_V, 1, generator=generator)
             next_id = int(drawn)
             if next_id == 0:
                 break

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
@@ -58,9 +58,9 @@ class TrialSpec:
             raise InputError(
                 f"n_segments must be between 1 and n_steps ({self.n_steps}), got {self.n_segments}"
             )
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+        if not 0 < self.learning_rate <= sys.float_info.max:
             raise InputError(f"learning_rate must be above 0, got {self.learning_rate}")
-        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+        if not 0 <= self.weight_decay <= sys.float_info.max:
             raise InputError(f"weight_decay must be 0 or more, got {self.weight_decay}")
         if self.seed < 0:
             raise InputError(f"seed must be 0 or more, got {self.seed}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 POINTS_A_TRIAL = 200
 """Points of the train curve, about; each is a mean over the steps since the one before."""
+MAX_IDS_AT_ONCE = 2**22
+"""Characters of minibatches drawn at once, about; bounds the memory of large batches."""
 
 
 class DivergedError(MMSearchError):
@@ -50,7 +53,7 @@ class Segment:
     """Of those weights, in nats a character."""
 
 
-def train_segment(
+def train_segment(  # noqa: PLR0913 (the inputs of a pure function)
     spec: TrialSpec,
     segment: int,
     parameters: Parameters | None,
@@ -77,13 +80,19 @@ def train_segment(
     """
     if parameters is None:
         parameters = init_parameters(spec, vocab_size, _generator(spec.seed, 0))
+    if spec.learning_rate * max(1.0, spec.weight_decay) > torch.finfo(torch.float32).max:
+        raise DivergedError(
+            f"learning_rate {spec.learning_rate} with weight_decay {spec.weight_decay} leaves no "
+            f"finite weight at step 1 of {spec.n_steps}"
+        )
     generator = _generator(spec.seed, segment)
     kernel = SGDKernel(parameters, batch_size=spec.batch_size, weight_decay=spec.weight_decay)
     start, end = spec.segment_end(segment - 1), spec.segment_end(segment)
-    n_points = max(1, round(POINTS_A_TRIAL / spec.n_segments))
+    n_ids = (end - start) * spec.batch_size * spec.block_size
+    n_points = max(1, round(POINTS_A_TRIAL / spec.n_segments), n_ids // MAX_IDS_AT_ONCE)
     bounds = np.linspace(start, end, min(n_points, end - start) + 1).astype(int).tolist()
     curve = []
-    for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+    for first, last in pairwise(bounds):
         rates = learning_rates(spec, first, last)
         chosen = torch.randint(
             len(train.targets), (last - first, spec.batch_size), generator=generator

@@ -1,0 +1,126 @@
+"""Scoring distinct pairs, weighted, is scoring every example."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from mmsearch.data.contexts import Contexts, build_contexts, distinct
+from mmsearch.data.corpus import Vocabulary
+from mmsearch.model import evaluation
+from mmsearch.model.evaluation import CONTEXTS_AT_ONCE, mean_loss
+from mmsearch.model.mlp import Parameters, loss
+from tests.model.specs import make_parameters
+
+if TYPE_CHECKING:
+    from mmsearch.data.corpus import Corpus
+    from mmsearch.data.split import Split
+
+VOCAB_SIZE = 30
+
+
+def examples_with(n_distinct: int, n_examples: int) -> Contexts:
+    """Draw examples whose contexts are `n_distinct` different ones, each there at least once."""
+    g = torch.Generator().manual_seed(n_distinct)
+    numbers = torch.randperm(VOCAB_SIZE**3, generator=g)[:n_distinct]
+    rows = torch.stack([numbers // VOCAB_SIZE**2, numbers // VOCAB_SIZE, numbers], 1) % VOCAB_SIZE
+    more = torch.randint(n_distinct, (n_examples - n_distinct,), generator=g)
+    chosen = torch.cat([torch.arange(n_distinct), more])
+    # Few targets, so that pairs repeat too.
+    targets = torch.randint(4, (n_examples,), generator=g)
+    return Contexts(inputs=rows[chosen].int(), targets=targets)
+
+
+def plain_loss(parameters: Parameters, examples: Contexts) -> float:
+    """Score every example, in float64."""
+    return float(loss(parameters.map(Tensor.double), examples.inputs, examples.targets))
+
+
+@pytest.mark.parametrize("block_size", [1, 2, 3, 5, 8])
+def test_mean_is_that_over_all_reference_examples(
+    reference: Corpus, reference_split: Split, block_size: int
+) -> None:
+    """The score of every trial is the article's dev loss, at any block size."""
+    examples = build_contexts(reference_split.dev, reference.vocabulary, block_size)
+    assert len(examples) == 22_655
+    parameters = make_parameters(27, 10, 32, block_size)
+
+    ours = mean_loss(parameters, distinct(examples))
+
+    assert ours == pytest.approx(plain_loss(parameters, examples), abs=1e-6)
+
+
+def test_reference_dev_split_repeats_itself(reference: Corpus, reference_split: Split) -> None:
+    """The counts that this module and the design page give for block size 3."""
+    pairs = distinct(build_contexts(reference_split.dev, reference.vocabulary, 3))
+
+    assert (len(pairs.inputs), len(pairs.pair_target), pairs.n_examples) == (2_965, 7_928, 22_655)
+
+
+@pytest.mark.parametrize("n_chunks", [1, 2])
+@pytest.mark.parametrize("beyond", [-1, 0, 1])
+def test_no_context_is_lost_at_the_bound(n_chunks: int, beyond: int) -> None:
+    """Contexts go through the network in chunks; a pair at a seam counts once."""
+    n_distinct = n_chunks * CONTEXTS_AT_ONCE + beyond
+    examples = examples_with(n_distinct, 2 * n_distinct)
+    pairs = distinct(examples)
+    assert len(pairs.inputs) == n_distinct
+    parameters = make_parameters(VOCAB_SIZE, 5, 16, 3, dtype=torch.float64)
+
+    ours = mean_loss(parameters, pairs)
+
+    assert ours == pytest.approx(plain_loss(parameters, examples), abs=1e-12)
+
+
+@settings(deadline=None)
+@given(
+    words=st.lists(st.text("abcde", max_size=6), min_size=1, max_size=30),
+    block_size=st.integers(1, 4),
+    at_once=st.integers(1, 9),
+)
+def test_mean_is_plain_cross_entropy_of_any_words(
+    words: list[str], block_size: int, at_once: int
+) -> None:
+    """Over any words and any chunk the score is the mean over all their characters."""
+    examples = build_contexts(words, Vocabulary.of("abcde"), block_size)
+    parameters = make_parameters(6, 3, 7, block_size, dtype=torch.float64)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "CONTEXTS_AT_ONCE", at_once)
+        ours = mean_loss(parameters, distinct(examples))
+
+    assert ours == pytest.approx(plain_loss(parameters, examples), abs=1e-12)
+
+
+def test_uniform_model_scores_ln_v() -> None:
+    """A model that prefers nothing is worth ln V nats whatever the words are."""
+    parameters = make_parameters(VOCAB_SIZE, 5, 16, 3).map(torch.zeros_like)
+
+    assert mean_loss(parameters, distinct(examples_with(50, 400))) == pytest.approx(
+        math.log(VOCAB_SIZE), abs=1e-6
+    )
+
+
+def test_order_of_examples_changes_no_bit() -> None:
+    """Two workers that build the same split score alike, down to the last bit."""
+    examples = examples_with(100, 900)
+    order = torch.randperm(900, generator=torch.Generator().manual_seed(1))
+    shuffled = Contexts(inputs=examples.inputs[order], targets=examples.targets[order])
+    parameters = make_parameters(VOCAB_SIZE, 5, 16, 3)
+
+    assert mean_loss(parameters, distinct(examples)) == mean_loss(parameters, distinct(shuffled))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_broken_model_has_no_finite_score(bad: float) -> None:
+    """A NaN must reach the caller, who ends the trial, and not be averaged away."""
+    parameters = make_parameters(VOCAB_SIZE, 5, 16, 3)
+    parameters.b2[1] = bad
+
+    assert not math.isfinite(mean_loss(parameters, distinct(examples_with(50, 400))))

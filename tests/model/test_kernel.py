@@ -1,0 +1,249 @@
+"""The hand-written gradients are autograd's, and zero-padded parameters stay zero."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mmsearch.model.kernel import SGDKernel
+from mmsearch.model.mlp import Parameters, forward, loss
+from tests.model.specs import make_parameters
+
+SHAPES = [
+    (27, 2, 100, 3, 32),
+    (27, 10, 16, 8, 4),
+    (5, 1, 1, 1, 1),
+    (3, 4, 7, 2, 9),
+    (2, 3, 5, 1, 64),
+]
+"""(V, D, H, T, B)"""
+DECAYS = [0.0, 0.1]
+F64 = torch.float64
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Minibatches for a few steps."""
+
+    inputs: Tensor
+    """(S, B, T)"""
+    targets: Tensor
+    """(S, B)"""
+    rates: list[float]
+
+
+def draw(
+    n_steps: int, vocab_size: int, block_size: int, batch_size: int, *, repeated: bool = False
+) -> Batches:
+    """Draw minibatches; with `repeated`, of one id alone."""
+    g = torch.Generator().manual_seed(n_steps)
+    inputs = torch.randint(vocab_size, (n_steps, batch_size, block_size), generator=g)
+    targets = torch.randint(vocab_size, (n_steps, batch_size), generator=g)
+    if repeated:
+        inputs = torch.full_like(inputs, vocab_size - 1)
+    return Batches(inputs, targets, [0.3 / (1 + step) for step in range(n_steps)])
+
+
+def autograd_sgd(
+    parameters: Parameters, batches: Batches, weight_decay: float
+) -> tuple[Parameters, Tensor]:
+    """Train as any PyTorch tutorial does; weight decay on the matrices alone."""
+    tensors = parameters.map(lambda t: t.clone().requires_grad_())
+    losses = []
+    steps = zip(batches.inputs, batches.targets, batches.rates, strict=True)
+    for inputs_BT, targets_B, rate in steps:
+        losses_B = functional.cross_entropy(
+            forward(tensors, inputs_BT), targets_B, reduction="none"
+        )
+        losses.append(losses_B.detach())
+        mean = losses_B.mean()
+        gradients = torch.autograd.grad(mean, list(tensors.named().values()))
+        with torch.no_grad():
+            for tensor, gradient in zip(tensors.named().values(), gradients, strict=True):
+                decay = weight_decay if tensor.dim() == 2 else 0.0
+                tensor.sub_(rate * (gradient + decay * tensor))
+    return tensors.map(Tensor.detach), torch.stack(losses)
+
+
+def run(
+    parameters: Parameters, batches: Batches, weight_decay: float = 0.0
+) -> tuple[Parameters, Tensor]:
+    """Train by the kernel."""
+    kernel = SGDKernel(parameters, batch_size=batches.targets.shape[1], weight_decay=weight_decay)
+    losses = kernel.steps(batches.inputs, batches.targets, batches.rates)
+    return kernel.parameters, losses
+
+
+def assert_close(ours: Parameters, theirs: Parameters, tolerance: float) -> None:
+    """Compare tensor by tensor."""
+    for name, tensor in ours.named().items():
+        gap = (tensor - theirs.named()[name]).abs().max()
+        assert float(gap) <= tolerance, name
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("weight_decay", DECAYS)
+@pytest.mark.parametrize("repeated", [False, True])
+def test_one_step_is_autograds_gradient(
+    shape: tuple[int, int, int, int, int], weight_decay: float, *, repeated: bool
+) -> None:
+    """At rate 1 the step is the gradient itself, also where one embedding is used many times."""
+    vocab_size, embedding_dim, hidden_width, block_size, batch_size = shape
+    start = make_parameters(vocab_size, embedding_dim, hidden_width, block_size, dtype=F64)
+    drawn = draw(1, vocab_size, block_size, batch_size, repeated=repeated)
+    batches = Batches(drawn.inputs, drawn.targets, [1.0])
+
+    ours, our_losses = run(start, batches, weight_decay)
+    theirs, their_losses = autograd_sgd(start, batches, weight_decay)
+
+    assert_close(ours, theirs, 1e-10)
+    assert torch.allclose(our_losses, their_losses, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("weight_decay", DECAYS)
+def test_many_steps_are_those_of_a_plain_loop(
+    shape: tuple[int, int, int, int, int], weight_decay: float
+) -> None:
+    """Each update reads what it needs before that is overwritten, and rates change by the step."""
+    vocab_size, embedding_dim, hidden_width, block_size, batch_size = shape
+    start = make_parameters(vocab_size, embedding_dim, hidden_width, block_size, dtype=F64)
+    batches = draw(25, vocab_size, block_size, batch_size)
+
+    ours, our_losses = run(start, batches, weight_decay)
+    theirs, their_losses = autograd_sgd(start, batches, weight_decay)
+
+    assert_close(ours, theirs, 1e-10)
+    assert torch.allclose(our_losses, their_losses, rtol=0, atol=1e-10)
+
+
+def test_losses_are_those_before_each_update() -> None:
+    """The train curve shows what the model did not know yet, so a first loss can be ln V."""
+    start = make_parameters(27, 4, 16, 3, dtype=F64)
+    batches = draw(2, 27, 3, 32)
+    after_one, _ = run(start, Batches(batches.inputs[:1], batches.targets[:1], [0.3]))
+
+    _, losses = run(start, batches)
+
+    assert losses.shape == (2, 32)
+    for step, parameters in enumerate((start, after_one)):
+        before = loss(parameters, batches.inputs[step], batches.targets[step])
+        assert float(losses[step].mean()) == pytest.approx(float(before), abs=1e-12)
+
+
+def test_float32_stays_close_to_float64() -> None:
+    """The search trains in float32; rounding must not decide a comparison in the third digit."""
+    start = make_parameters(27, 10, 64, 3, dtype=F64)
+    batches = draw(200, 27, 3, 32)
+
+    exact, exact_losses = run(start, batches, 1e-3)
+    rounded, rounded_losses = run(start.map(Tensor.float), batches, 1e-3)
+
+    assert all(tensor.dtype == torch.float32 for tensor in rounded.named().values())
+    assert_close(rounded.map(Tensor.double), exact, 1e-4)
+    assert torch.allclose(rounded_losses.double(), exact_losses, rtol=0, atol=1e-4)
+
+
+def test_split_calls_change_no_bit() -> None:
+    """A segment's curve points cut its steps into calls, which must not show in the weights."""
+    start = make_parameters(27, 4, 16, 3)
+    batches = draw(10, 27, 3, 8)
+    whole, _ = run(start, batches, 0.01)
+
+    kernel = SGDKernel(start, batch_size=8, weight_decay=0.01)
+    for steps in (slice(0, 1), slice(1, 4), slice(4, 10)):
+        kernel.steps(batches.inputs[steps], batches.targets[steps], batches.rates[steps])
+
+    for name, tensor in whole.named().items():
+        assert torch.equal(tensor, kernel.parameters.named()[name])
+
+
+def test_given_parameters_are_not_changed() -> None:
+    """The weights before a segment are what a killed one starts from again."""
+    start = make_parameters(27, 4, 16, 3)
+    kept = start.map(torch.clone)
+
+    run(start, draw(5, 27, 3, 8), 0.1)
+
+    for name, tensor in start.named().items():
+        assert torch.equal(tensor, kept.named()[name])
+
+
+def test_int32_ids_train_as_int64_ids() -> None:
+    """Contexts are kept as int32 for their size; that may change nothing."""
+    start = make_parameters(27, 4, 16, 3)
+    batches = draw(5, 27, 3, 8)
+    narrow = Batches(batches.inputs.int(), batches.targets, batches.rates)
+
+    wide_parameters, wide_losses = run(start, batches)
+    narrow_parameters, narrow_losses = run(start, narrow)
+
+    assert torch.equal(wide_losses, narrow_losses)
+    assert torch.equal(wide_parameters.C, narrow_parameters.C)
+
+
+@pytest.mark.parametrize("n_rates", [0, 2, 4])
+def test_rates_must_match_the_steps(n_rates: int) -> None:
+    """A schedule of another length is a bug of the caller, not a shorter training."""
+    batches = draw(3, 27, 3, 8)
+
+    with pytest.raises(ValueError, match="zip"):
+        run(
+            make_parameters(27, 4, 16, 3), Batches(batches.inputs, batches.targets, [0.1] * n_rates)
+        )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@pytest.mark.parametrize("weight_decay", DECAYS)
+def test_zero_hidden_units_stay_zero(dtype: torch.dtype, weight_decay: float) -> None:
+    """Trials of different widths can be stacked: padded units are a fixed point of SGD."""
+    width, padding = 16, 5
+    small = make_parameters(27, 4, width, 3, dtype=dtype)
+    padded = Parameters(
+        C=small.C,
+        W1=functional.pad(small.W1, (0, padding)),
+        b1=functional.pad(small.b1, (0, padding)),
+        W2=functional.pad(small.W2, (0, 0, 0, padding)),
+        b2=small.b2,
+    )
+    batches = draw(30, 27, 3, 16)
+
+    expected, _ = run(small, batches, weight_decay)
+    got, _ = run(padded, batches, weight_decay)
+
+    for rest in (got.W1[:, width:], got.b1[width:], got.W2[width:]):
+        assert rest.numel() > 0
+        assert not rest.any()
+    inner = Parameters(got.C, got.W1[:, :width], got.b1[:width], got.W2[:width], got.b2)
+    assert_close(inner, expected, 1e-5 if dtype == torch.float32 else 1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@pytest.mark.parametrize("weight_decay", DECAYS)
+def test_zero_embedding_dims_stay_zero(dtype: torch.dtype, weight_decay: float) -> None:
+    """Likewise for embeddings of different sizes: a zero column of C meets zero rows of W1."""
+    block_size, dim, padding = 3, 4, 2
+    small = make_parameters(27, dim, 16, block_size, dtype=dtype)
+    W1 = functional.pad(small.W1.view(block_size, dim, 16), (0, 0, 0, padding))
+    padded = Parameters(
+        C=functional.pad(small.C, (0, padding)),
+        W1=W1.reshape(block_size * (dim + padding), 16),
+        b1=small.b1,
+        W2=small.W2,
+        b2=small.b2,
+    )
+    batches = draw(30, 27, block_size, 16)
+
+    expected, _ = run(small, batches, weight_decay)
+    got, _ = run(padded, batches, weight_decay)
+
+    got_W1 = got.W1.view(block_size, dim + padding, 16)
+    assert not got.C[:, dim:].any()
+    assert not got_W1[:, dim:].any()
+    inner_W1 = got_W1[:, :dim].reshape(block_size * dim, 16)
+    inner = Parameters(got.C[:, :dim], inner_W1, got.b1, got.W2, got.b2)
+    assert_close(inner, expected, 1e-5 if dtype == torch.float32 else 1e-12)

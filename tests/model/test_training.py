@@ -1,0 +1,285 @@
+"""A segment is a pure function of its input, in any process, and says where it diverged."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmsearch.data.contexts import Contexts, DistinctContexts, build_contexts, distinct
+from mmsearch.data.corpus import BUILTIN_CORPUS, Vocabulary
+from mmsearch.model import training
+from mmsearch.model.checkpoint import from_bytes, sha256, to_bytes
+from mmsearch.model.evaluation import mean_loss
+from mmsearch.model.mlp import Parameters, init_parameters, loss
+from mmsearch.model.schedule import learning_rates
+from mmsearch.model.training import DivergedError, Segment, train_segment
+from tests.model.specs import make_parameters, make_spec
+
+if TYPE_CHECKING:
+    from mmsearch.model.spec import TrialSpec
+
+WORDS = BUILTIN_CORPUS.read_text("utf-8").split()[:300]
+VOCABULARY = Vocabulary.of(WORDS)
+BLOCK_SIZE = 3
+TRAIN: Contexts = build_contexts(WORDS[:250], VOCABULARY, BLOCK_SIZE)
+DEV: DistinctContexts = distinct(build_contexts(WORDS[250:], VOCABULARY, BLOCK_SIZE))
+
+FRESH_PROCESS = """
+import json, sys
+from mmsearch.data.contexts import build_contexts, distinct
+from mmsearch.data.corpus import BUILTIN_CORPUS, Vocabulary
+from mmsearch.model.checkpoint import sha256, to_bytes
+from mmsearch.model.spec import TrialSpec
+from mmsearch.model.training import train_segment
+
+specs = [TrialSpec.from_json(values) for values in json.loads(sys.argv[1])]
+words = BUILTIN_CORPUS.read_text("utf-8").split()[:300]
+vocabulary = Vocabulary.of(words)
+for spec in specs:
+    train = build_contexts(words[:250], vocabulary, spec.block_size)
+    dev = distinct(build_contexts(words[250:], vocabulary, spec.block_size))
+    weights = None
+    for segment in range(1, spec.n_segments + 1):
+        done = train_segment(spec, segment, weights, train, dev, vocab_size=vocabulary.size)
+        weights = done.parameters
+        print(sha256(to_bytes(weights)), done.dev_loss.hex())
+"""
+
+
+def train(spec: TrialSpec, segment: int = 1, parameters: Parameters | None = None) -> Segment:
+    """Train one segment on the few words of these tests."""
+    return train_segment(spec, segment, parameters, TRAIN, DEV, vocab_size=VOCABULARY.size)
+
+
+def train_all(spec: TrialSpec) -> list[Segment]:
+    """Train a whole trial, its weights handed on in memory."""
+    segments: list[Segment] = []
+    for number in range(1, spec.n_segments + 1):
+        segments.append(train(spec, number, segments[-1].parameters if segments else None))
+    return segments
+
+
+def name_of(parameters: Parameters) -> str:
+    """Name weights as the search does."""
+    return sha256(to_bytes(parameters))
+
+
+def test_same_input_gives_the_same_bits() -> None:
+    """A segment lost with its worker is trained again, and nobody can tell."""
+    first, again = train(make_spec()), train(make_spec())
+
+    assert name_of(first.parameters) == name_of(again.parameters)
+    assert (first.curve, first.dev_loss) == (again.curve, again.dev_loss)
+
+
+def test_fresh_process_gives_the_same_bits() -> None:
+    """A worker, a resumed search and a replay are other processes, with threads of their own."""
+    specs = [
+        make_spec(weight_decay=0.01),
+        make_spec(embedding_dim=24, hidden_width=256, n_steps=20, batch_size=32, init="article"),
+    ]
+    here = [
+        f"{name_of(segment.parameters)} {segment.dev_loss.hex()}"
+        for spec in specs
+        for segment in train_all(spec)
+    ]
+
+    done = subprocess.run(
+        [sys.executable, "-c", FRESH_PROCESS, json.dumps([spec.to_json() for spec in specs])],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONHASHSEED": "1"},
+    )
+
+    assert done.stdout.splitlines() == here
+
+
+def test_chaining_through_bytes_is_chaining_in_memory() -> None:
+    """Between two segments lies a checkpoint: a trial carried on from it is the trial itself."""
+    spec = make_spec(n_segments=4)
+    in_memory = train_all(spec)
+
+    content: bytes | None = None
+    for number, expected in enumerate(in_memory, start=1):
+        got = train(spec, number, None if content is None else from_bytes(content))
+        content = to_bytes(got.parameters)
+        assert sha256(content) == name_of(expected.parameters)
+        assert (got.curve, got.dev_loss) == (expected.curve, expected.dev_loss)
+
+
+@pytest.mark.parametrize("seed", [8, 2**32, 2**64])
+def test_another_seed_gives_another_start_and_other_batches(seed: int) -> None:
+    """Seeds are what tells repeated trials of one configuration apart."""
+    assert name_of(train(make_spec(seed=seed)).parameters) != name_of(train(make_spec()).parameters)
+    # From the same weights: the minibatches differ too.
+    start = make_parameters(VOCABULARY.size, 3, 8, BLOCK_SIZE)
+    ours, theirs = (train(make_spec(seed=s), 1, start) for s in (seed, 7))
+    assert name_of(ours.parameters) != name_of(theirs.parameters)
+
+
+def test_another_segment_draws_other_minibatches() -> None:
+    """Segments that repeated each other's draws would train on a fraction of the words."""
+    spec = make_spec(schedule="constant")
+    start = make_parameters(VOCABULARY.size, 3, 8, BLOCK_SIZE)
+
+    names = {name_of(train(spec, number, start).parameters) for number in (1, 2, 3)}
+
+    assert len(names) == 3
+
+
+def test_given_weights_are_not_changed() -> None:
+    """The weights before a segment are what it starts from again when its worker dies."""
+    start = make_parameters(VOCABULARY.size, 3, 8, BLOCK_SIZE)
+    before = name_of(start)
+
+    after = train(make_spec(weight_decay=0.1), 1, start)
+
+    assert name_of(start) == before
+    assert name_of(after.parameters) != before
+
+
+def test_training_is_the_plain_loop_over_the_same_draws() -> None:
+    """Autograd over the segment's own minibatches, one by one, gives its curve and its weights."""
+    spec = make_spec(n_steps=30, n_segments=1, weight_decay=0.05)
+    generator = training._generator(spec.seed, 1)
+    start = init_parameters(spec, VOCABULARY.size, training._generator(spec.seed, 0))
+    tensors = start.map(lambda t: t.double().requires_grad_())
+    losses = []
+    for rate in learning_rates(spec, 0, 30):
+        # One step a curve point here, so the draws are made one step at a time.
+        chosen = torch.randint(len(TRAIN), (1, spec.batch_size), generator=generator)[0]
+        mean = loss(tensors, TRAIN.inputs[chosen], TRAIN.targets[chosen])
+        losses.append(float(mean.detach()))
+        gradients = torch.autograd.grad(mean, list(tensors.named().values()))
+        with torch.no_grad():
+            for tensor, gradient in zip(tensors.named().values(), gradients, strict=True):
+                tensor.sub_(rate * (gradient + (0.05 * tensor if tensor.dim() == 2 else 0)))
+
+    segment = train(spec)
+
+    assert [point.loss_nats for point in segment.curve] == pytest.approx(losses, abs=1e-5)
+    for name, tensor in segment.parameters.named().items():
+        assert torch.allclose(tensor.double(), tensors.named()[name], rtol=0, atol=1e-5), name
+
+
+def test_dev_loss_is_that_of_the_weights_given_back() -> None:
+    """The score belongs to the checkpoint beside it, and to no weights before it."""
+    segment = train(make_spec())
+
+    assert segment.dev_loss == mean_loss(segment.parameters, DEV)
+    assert all(t.dtype == torch.float32 for t in segment.parameters.named().values())
+
+
+def test_training_learns() -> None:
+    """A few hundred steps leave a uniform model's ln V behind, on train and on dev."""
+    spec = make_spec(hidden_width=64, learning_rate=0.2, n_steps=1000, n_segments=1, batch_size=32)
+
+    segment = train(spec)
+
+    assert segment.curve[0].loss_nats == pytest.approx(math.log(VOCABULARY.size), abs=0.3)
+    assert segment.curve[-1].loss_nats < 2.5
+    assert segment.dev_loss < 2.7
+
+
+@settings(deadline=None, max_examples=40)
+@given(data=st.data(), n_steps=st.integers(1, 450))
+def test_curve_covers_every_step_once(data: st.DataObject, n_steps: int) -> None:
+    """Points ascend, end where the segment ends, and carry the rate of their last step."""
+    n_segments = data.draw(st.integers(max(1, n_steps // 60), n_steps))
+    number = data.draw(st.integers(1, n_segments))
+    spec = make_spec(n_steps=n_steps, n_segments=n_segments, hidden_width=2, batch_size=1)
+    start = make_parameters(VOCABULARY.size, 3, 2, BLOCK_SIZE)
+
+    curve = train(spec, number, start).curve
+
+    steps = [spec.segment_end(number - 1), *(point.step for point in curve)]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == spec.segment_end(number)
+    for point in curve:
+        assert point.learning_rate == learning_rates(spec, point.step - 1, point.step)[0]
+        assert math.isfinite(point.loss_nats)
+
+
+def test_points_are_means_over_their_steps() -> None:
+    """The same segment with one point or with many shows the same loss on average."""
+    start = make_parameters(VOCABULARY.size, 3, 8, BLOCK_SIZE)
+    spec = make_spec(n_steps=200, n_segments=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "POINTS_A_TRIAL", 1)
+        one = train(spec, 1, start).curve
+
+    many = train(spec, 1, start).curve
+
+    assert (len(one), len(many)) == (1, 200)
+    mean = sum(point.loss_nats for point in many) / 200
+    assert one[0].loss_nats == pytest.approx(mean, abs=1e-5)
+
+
+@pytest.mark.parametrize("n_steps", [1, 2, 5])
+def test_as_many_segments_as_steps(n_steps: int) -> None:
+    """The shortest segment is one step; the trial is then looked at after every one."""
+    segments = train_all(make_spec(n_steps=n_steps, n_segments=n_steps))
+
+    assert [[point.step for point in s.curve] for s in segments] == [
+        [step] for step in range(1, n_steps + 1)
+    ]
+
+
+def test_large_batches_train_alike_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bound on memory cuts the draws into pieces, and shows in no weight."""
+    spec = make_spec(n_steps=40, n_segments=1)
+    monkeypatch.setattr(training, "POINTS_A_TRIAL", 1)
+    whole = train(spec)
+
+    monkeypatch.setattr(training, "MAX_IDS_AT_ONCE", 40 * 8 * BLOCK_SIZE // 7)
+    pieces = train(spec)
+
+    assert (len(whole.curve), len(pieces.curve)) == (1, 7)
+    assert name_of(whole.parameters) == name_of(pieces.parameters)
+
+
+@pytest.mark.parametrize(
+    ("rate", "decay"), [(1e30, 0.0), (3e38, 0.0), (1e308, 0.0), (1e3, 1e3), (1e300, 1e300)]
+)
+def test_overflow_names_its_step(rate: float, decay: float) -> None:
+    """A learning rate that is far too high is a result about that rate, told in one line."""
+    spec = make_spec(
+        learning_rate=rate, weight_decay=decay, schedule="constant", n_steps=300, n_segments=1
+    )
+
+    with pytest.raises(DivergedError, match=r"finite.* at step \d+ of 300$") as caught:
+        train(spec)
+
+    assert caught.value.exit_code == 1
+
+
+def test_step_named_is_the_first_that_is_not_finite() -> None:
+    """In the second segment, too, steps are counted from the trial's start."""
+    spec = make_spec(n_steps=40, n_segments=2)
+    start = make_parameters(VOCABULARY.size, 3, 8, BLOCK_SIZE)
+    start.b2[0] = torch.nan
+
+    with pytest.raises(DivergedError, match="train loss is not finite at step 21 of 40"):
+        train(spec, 2, start)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", ["C", "W1", "b1", "W2", "b2"])
+def test_weights_that_are_not_finite_are_never_given_back(name: str, bad: float) -> None:
+    """Not even where no minibatch and no dev word meets them."""
+    spec = make_spec(n_steps=1, n_segments=1, batch_size=1)
+    start = make_parameters(VOCABULARY.size, 3, 8, BLOCK_SIZE)
+    start.named()[name].view(-1)[-1] = bad
+
+    with pytest.raises(DivergedError, match="not finite at step 1 of 1"):
+        train(spec, 1, start)
