@@ -6,6 +6,8 @@ This room takes plain parameters, metrics and paths. It imports neither `data` n
 - `journal`: one study's folder, the truth about its trials;
 - `mlflow`: the journal shown in MLflow;
 - `mirror`: the thread that keeps MLflow up with the journal;
-- `figures`: loss curve, embedding and study figures;
+- `figures`: loss curve and study figures;
+- `embedding`: the figure of an embedding;
+- `style`: what the figures share, and how they are written;
 - `ui`: starts and deep-links the MLflow UI.
 """

@@ -108,7 +108,11 @@ class TrialRecord:
 def best_trial(trials: Iterable[TrialRecord]) -> TrialRecord | None:
     """The complete trial with the lowest score; the earlier one of equals."""
     complete = [trial for trial in trials if trial.state == "COMPLETE"]
-    return min(complete, key=lambda t: (t.dev_loss or math.inf, t.number), default=None)
+    return min(complete, key=_score, default=None)
+
+
+def _score(trial: TrialRecord) -> tuple[float, int]:
+    return (math.inf if trial.dev_loss is None else trial.dev_loss, trial.number)
 
 
 class Journal:
@@ -158,6 +162,8 @@ class Journal:
 
     def start(self, number: int, spec: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Note that a trial begins."""
+        # Each by itself: `parents` would make the one between as the umask says.
+        _make_folder(self.folder / "trials")
         _make_folder(self.trial_folder(number))
         content = _json_bytes({"spec": spec, "facts": facts})
         _replace(self.trial_folder(number) / "spec.json", content)
@@ -180,6 +186,8 @@ class Journal:
         if error:
             _replace(folder / "error.txt", error.encode("utf-8", "backslashreplace"))
         values = {name: getattr(outcome, name) for name in Outcome.__slots__}
+        # An error's text may hold what no database and no terminal takes.
+        values["reason"] = outcome.reason.encode("utf-8", "backslashreplace").decode()
         _replace(folder / "outcome.json", _json_bytes(values))
 
     def read(self, number: int) -> TrialRecord:
@@ -189,19 +197,18 @@ class Journal:
             JournalError: a file is damaged.
         """
         folder = self.trial_folder(number)
-        start = _read_json(folder / "spec.json")
-        try:
-            outcome_path = folder / "outcome.json"
-            ended = _read_json(outcome_path) if outcome_path.exists() else None
-            return TrialRecord(
-                number=number,
-                spec=start["spec"],
-                facts=start["facts"],
-                curve=_read_curve(folder / "curve.jsonl"),
-                outcome=Outcome(**ended) if ended else None,
-            )
-        except (KeyError, TypeError) as error:
-            raise JournalError(f"the files in {str(folder)!r} are damaged: {error}") from error
+        path = folder / "spec.json"
+        start = _read_json(path)
+        spec, facts = start.get("spec"), start.get("facts")
+        if not (isinstance(spec, dict) and isinstance(facts, dict)):
+            raise JournalError(f"{str(path)!r} is damaged: it lacks the spec or the facts")
+        return TrialRecord(
+            number=number,
+            spec=spec,
+            facts=facts,
+            curve=_read_curve(folder / "curve.jsonl"),
+            outcome=_read_outcome(folder / "outcome.json"),
+        )
 
     def read_weights(self, record: TrialRecord) -> bytes:
         """Read a trial's latest weights.
@@ -210,11 +217,10 @@ class Journal:
             JournalError: they are missing, or not the ones that the curve names.
         """
         path = self.weights_path(record.number)
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise JournalError(f"{str(path)!r} cannot be read: {error.strerror}") from error
-        known = {segment.weights_sha256 for segment in record.curve[-2:]}
+        content = _read_bytes(path)
+        # While it runs, the curve is ahead of the weights for a moment.
+        latest = record.curve[-1:] if record.outcome else record.curve[-2:]
+        known = {segment.weights_sha256 for segment in latest}
         if hashlib.sha256(content).hexdigest() not in known:
             raise JournalError(f"{str(path)!r} is damaged: its SHA-256 is not the recorded one")
         return content
@@ -229,13 +235,13 @@ class Journal:
         curve_path = self.trial_folder(number) / "curve.jsonl"
         curve = list(_read_curve(curve_path))
         path = self.weights_path(number)
-        weights = path.read_bytes() if path.exists() else b""
+        weights = _read_bytes(path) if path.exists() else b""
         found = hashlib.sha256(weights).hexdigest()
         while curve and curve[-1].weights_sha256 != found:
             curve.pop()
         # Written anew without a torn line: an append after it would join the two.
-        lines = curve_path.read_bytes().splitlines(keepends=True) if curve_path.exists() else []
-        _replace(curve_path, b"".join(lines[: len(curve)]))
+        lines = _read_bytes(curve_path).split(b"\n") if curve_path.exists() else []
+        _replace(curve_path, b"".join(line + b"\n" for line in lines[: len(curve)]))
         return curve, weights if curve else None
 
     def records(self) -> list[TrialRecord]:
@@ -247,7 +253,7 @@ def _read_curve(path: Path) -> tuple[SegmentRecord, ...]:
     """Read a curve; a last line without its end was never written."""
     if not path.exists():
         return ()
-    lines = path.read_bytes().split(b"\n")[:-1]
+    lines = _read_bytes(path).split(b"\n")[:-1]
     records = []
     for number, line in enumerate(lines, start=1):
         try:
@@ -256,24 +262,46 @@ def _read_curve(path: Path) -> tuple[SegmentRecord, ...]:
                 (int(step), float(loss), float(rate)) for step, loss, rate in values["train"]
             )
             record = SegmentRecord(**values)
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise JournalError(f"{str(path)!r} is damaged at line {number}: {error}") from error
         records.append(record)
     return tuple(records)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_outcome(path: Path) -> Outcome | None:
+    if not path.exists():
+        return None
     try:
-        values = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise JournalError(f"{str(path)!r} cannot be read: {error}") from error
+        outcome = Outcome(**_read_json(path))
+    except TypeError as error:
+        raise JournalError(f"{str(path)!r} is damaged: {error}") from error
+    if outcome.state not in ("COMPLETE", "PRUNED", "FAIL"):
+        raise JournalError(f"{str(path)!r} is damaged: no trial ends as {outcome.state!r}")
+    return outcome
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise JournalError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    content = _read_bytes(path)
+    try:
+        values = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise JournalError(f"{str(path)!r} is damaged: {error}") from error
     if not isinstance(values, dict):
         raise JournalError(f"{str(path)!r} is damaged: not a JSON object")
     return values
 
 
 def _json_bytes(values: Mapping[str, Any]) -> bytes:
-    return (json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    # A path that is not UTF-8 holds lone surrogates; as JSON's escapes they read back.
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _make_folder(folder: Path) -> None:

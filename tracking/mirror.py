@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from mmsearch.errors import MMSearchError
+from mmsearch.tracking.journal import JournalError
 from mmsearch.tracking.mlflow import first_line
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Mirror:
         self._journal = journal
         self._on_behind = on_behind
         self._pending: dict[int, TrialRecord | None] = {}
+        self._damage: dict[int, JournalError] = {}
         self._summary: StudySummary | None = None
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -89,8 +91,10 @@ class Mirror:
                 self._flush()
                 if is_last and self._summary is not None:
                     self._tracker.show_study(self._summary)
-                self.error = None
                 n_failures = 0
+                self.error = damage = next(iter(self._damage.values()), None)
+                if damage is not None:
+                    self._tell(damage)
             except Exception as error:  # noqa: BLE001 (whatever MLflow raises: the search goes on)
                 self._tell(error)
                 is_open = False
@@ -118,6 +122,10 @@ class Mirror:
                 record = self._pending.pop(number)
             try:
                 self._tracker.show_trial(record or self._journal.read(number), self._journal)
+                self._damage.pop(number, None)
+            except JournalError as error:
+                # A trial whose files are damaged must not keep the others out.
+                self._damage[number] = error
             except BaseException:
                 with self._lock:
                     self._pending.setdefault(number, record)

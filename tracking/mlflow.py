@@ -37,6 +37,9 @@ HYPERPARAMETERS = ("embedding_dim", "hidden_width", "block_size", "learning_rate
 _BATCH = 1000
 """Metrics that MLflow takes in one call."""
 
+_PAGE = 1000
+"""Runs that MLflow is asked for in one call."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudyFacts:
@@ -77,6 +80,7 @@ class _Shown:
 
     run_id: str
     n_segments: int = 0
+    has_params: bool = False
     is_closed: bool = False
 
 
@@ -105,8 +109,9 @@ class StudyTracker:
             found = self._client.get_experiment_by_name(self.facts.experiment)
             if found is not None and found.lifecycle_stage != "active":
                 raise MMSearchError(
-                    f"MLflow's experiment {self.facts.experiment!r} has been deleted; restore it "
-                    f"with: mlflow experiments restore --experiment-id {found.experiment_id}"
+                    f"MLflow's experiment {self.facts.experiment!r} has been deleted; with "
+                    "MLFLOW_TRACKING_URI set to its store, restore it with: "
+                    f"mlflow experiments restore --experiment-id {found.experiment_id}"
                 )
             self.experiment_id = (
                 found.experiment_id
@@ -117,14 +122,19 @@ class StudyTracker:
                     tags={"mmsearch.study": self.facts.name},
                 )
             )
-        parents = self._search("study")
-        self.parent_id = parents[0].info.run_id if parents else self._create_parent()
-        self._shown = {
-            int(run.data.tags["mmsearch.trial"]): _Shown(
-                run.info.run_id, is_closed=run.info.status != "RUNNING"
+        children = self._search("trial")
+        self._open_parent({run.data.tags.get("mlflow.parentRunId") for run in children})
+        self._shown = {}
+        # Of two runs of one trial (see _delete_doubles), the one that is whole.
+        for run in sorted(children, key=lambda run: run.info.status == "RUNNING"):
+            self._shown.setdefault(
+                int(run.data.tags["mmsearch.trial"]),
+                _Shown(
+                    run.info.run_id,
+                    has_params=bool(run.data.params),
+                    is_closed=run.info.status != "RUNNING",
+                ),
             )
-            for run in self._search("trial")
-        }
 
     def missing(self, journal: Journal) -> list[int]:
         """Trials that have ended but are not whole in MLflow yet."""
@@ -137,6 +147,11 @@ class StudyTracker:
         shown = self._shown.get(record.number) or self._create_child(record)
         if shown.is_closed:
             return
+        if not shown.has_params:
+            # The UI's parallel coordinates have no log axis.
+            log10_rate = math.log10(record.spec["learning_rate"])
+            self._log_params(shown.run_id, {**record.spec, "log10_learning_rate": log10_rate})
+            shown.has_params = True
         fresh = record.curve[shown.n_segments :]
         self._log_metrics(shown.run_id, _curve_metrics(fresh))
         shown.n_segments = len(record.curve)
@@ -161,9 +176,11 @@ class StudyTracker:
     def show_running(self) -> None:
         """Show the study as being searched."""
         self._client.update_run(self.parent_id, status="RUNNING")
+        self._set_tags(self.parent_id, {"mmsearch.state": "RUNNING"})
 
     def show_study(self, summary: StudySummary) -> None:
         """Bring the parent run up to where the study stands, and close it."""
+        self._delete_doubles()
         counts = {
             f"n_{state.lower()}": sum(trial.state == state for trial in summary.trials)
             for state in ("COMPLETE", "PRUNED", "FAIL")
@@ -196,6 +213,7 @@ class StudyTracker:
             page = self._client.search_runs(
                 [self.experiment_id],
                 f"tags.mmsearch.kind = '{kind}'",
+                max_results=_PAGE,
                 order_by=["attributes.start_time ASC"],
                 page_token=token,
             )
@@ -203,6 +221,31 @@ class StudyTracker:
             token = page.token
             if not token:
                 return found
+
+    def _open_parent(self, in_use: set[str | None]) -> None:
+        """Find the parent run, the one that children name if there are two, or make it."""
+        parents = sorted(self._search("study"), key=lambda run: run.info.run_id not in in_use)
+        self.parent_id = parents[0].info.run_id if parents else self._create_parent()
+        held = parents[0].data.params if parents else {}
+        lacking = {key: value for key, value in self.facts.params.items() if key not in held}
+        if lacking:
+            self._log_params(self.parent_id, lacking)
+
+    def _delete_doubles(self) -> None:
+        """Delete the second run of a trial or of the study.
+
+        MLflow's client repeats a call that timed out, and we open again and look: a server that
+        was only slow makes a run of each of the calls, the last of them after we have looked.
+        """
+        in_use = {self.parent_id, *(shown.run_id for shown in self._shown.values())}
+        known = {str(number) for number in self._shown}
+        doubles = [
+            *self._search("study"),
+            *(run for run in self._search("trial") if run.data.tags["mmsearch.trial"] in known),
+        ]
+        for run in doubles:
+            if run.info.run_id not in in_use:
+                self._client.delete_run(run.info.run_id)
 
     def _create_parent(self) -> str:
         tags = {
@@ -213,7 +256,6 @@ class StudyTracker:
             "mlflow.note.content": self.facts.description,
         }
         run = self._client.create_run(self.experiment_id, tags=tags, run_name=self.facts.name)
-        self._log_params(run.info.run_id, self.facts.params)
         return str(run.info.run_id)
 
     def _create_child(self, record: TrialRecord) -> _Shown:
@@ -233,9 +275,6 @@ class StudyTracker:
             run_name=f"trial {record.number}",
         )
         shown = self._shown[record.number] = _Shown(run.info.run_id)
-        rate = record.spec["learning_rate"]
-        # The UI's parallel coordinates have no log axis.
-        self._log_params(shown.run_id, {**record.spec, "log10_learning_rate": math.log10(rate)})
         return shown
 
     def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
@@ -254,12 +293,13 @@ class StudyTracker:
 
     def _log_artifacts(self, run_id: str, record: TrialRecord, journal: Journal) -> None:
         folder = journal.trial_folder(record.number)
+        weights = journal.read_weights(record)
         for name in ("weights.safetensors", "spec.json"):
             self._client.log_artifact(run_id, str(folder / name), "model")
         if (folder / "samples.txt").exists():
             self._client.log_artifact(run_id, str(folder / "samples.txt"))
         with tempfile.TemporaryDirectory() as scratch:
-            for path in _trial_figures(record, journal, self.facts.characters, Path(scratch)):
+            for path in _trial_figures(record, weights, self.facts.characters, Path(scratch)):
                 self._client.log_artifact(run_id, str(path), "figures")
 
 
@@ -324,11 +364,12 @@ def _final_metrics(record: TrialRecord) -> list[Metric]:
 
 
 def _trial_figures(
-    record: TrialRecord, journal: Journal, characters: Sequence[str], folder: Path
+    record: TrialRecord, weights: bytes, characters: Sequence[str], folder: Path
 ) -> list[Path]:
-    from safetensors.numpy import load_file  # noqa: PLC0415 (not for --help)
+    from safetensors.numpy import load  # noqa: PLC0415 (not for --help)
 
-    from mmsearch.tracking import figures  # noqa: PLC0415 (matplotlib is slow)
+    from mmsearch.tracking import figures, style  # noqa: PLC0415 (matplotlib is slow)
+    from mmsearch.tracking.embedding import embedding_scatter  # noqa: PLC0415 (likewise)
 
     title = f"trial {record.number}"
     train = [point for segment in record.curve for point in segment.train]
@@ -338,16 +379,16 @@ def _trial_figures(
         [(step, rate) for step, _, rate in train],
         title=f"{title}: dev loss {record.dev_loss:.4f}",
     )
-    embedding = load_file(journal.weights_path(record.number))["C"]
-    scatter = figures.embedding_scatter(embedding, characters, title=f"{title}: embedding")
+    embedding = load(weights)["C"]
+    scatter = embedding_scatter(embedding, characters, title=f"{title}: embedding")
     paths = [folder / "loss.png", folder / "embedding.png"]
     for figure, path in zip((loss, scatter), paths, strict=True):
-        figures.save_png(figure, path)
+        style.save_png(figure, path)
     return paths
 
 
 def _study_figures(summary: StudySummary, study: str, folder: Path) -> list[Path]:
-    from mmsearch.tracking import figures  # noqa: PLC0415 (matplotlib is slow)
+    from mmsearch.tracking import figures, style  # noqa: PLC0415 (matplotlib is slow)
 
     drawn = {}
     scored = [trial for trial in summary.trials if trial.dev_loss is not None and trial.outcome]
@@ -371,7 +412,7 @@ def _study_figures(summary: StudySummary, study: str, folder: Path) -> list[Path
     paths = []
     for name, figure in drawn.items():
         paths.append(folder / f"{name}.png")
-        figures.save_png(figure, paths[-1])
+        style.save_png(figure, paths[-1])
     return paths
 
 

@@ -122,8 +122,8 @@ def test_command_line_and_log_stay_private(
     server: Server, store: tuple[str, str, list[str], Path]
 ) -> None:
     """Other users of the machine see neither the store's URI nor the log."""
-    shown = subprocess.run(  # noqa: S603  # a fixed command
-        ["ps", "-ww", "-g", str(server.process.pid), "-o", "args="],  # noqa: S607  # any ps
+    shown = subprocess.run(  # a fixed command
+        ["ps", "-ww", "-g", str(server.process.pid), "-o", "args="],  # any ps
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     assert "server" in shown
@@ -134,7 +134,7 @@ def test_command_line_and_log_stay_private(
 
 def test_taken_port_is_avoided(server: Server) -> None:
     """Another server on port 5000 does not stop the UI."""
-    assert urlsplit(server.base).port != 5000  # noqa: PLR2004  # the port that is taken
+    assert urlsplit(server.base).port != 5000  # the port that is taken
 
 
 def test_server_is_gone_after_the_context(
@@ -163,7 +163,7 @@ def test_server_ends_with_its_killed_parent(
         "ui._wait_for_answer = tell\n"
         "with ui.serve(sys.argv[1], None, log_folder=Path(sys.argv[2])): input()\n"
     )
-    with subprocess.Popen(  # noqa: S603  # our own code
+    with subprocess.Popen(  # our own code
         [sys.executable, "-c", code, store[0], str(tmp_path)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     ) as parent:  # fmt: skip

@@ -1,0 +1,376 @@
+"""MLflow away, hung or killed costs a search nothing, and is filled in with each thing once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mmsearch.tracking import mirror as mirror_module
+from mmsearch.tracking.journal import JournalError
+from mmsearch.tracking.mirror import Mirror
+from mmsearch.tracking.ui import Server, serve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+    from tests.tracking.conftest import NewStore, Study
+
+# MLflow 3.17 uses a loader that SQLAlchemy 2.1 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:.*noload:sqlalchemy.exc.SADeprecationWarning")
+
+PATIENCE_S = 60.0
+"""How long a test waits for what must come; it never decides how soon that is."""
+
+
+@dataclass(slots=True)
+class Service:
+    """An MLflow server that comes and goes, always on the same port and store."""
+
+    store: str
+    folder: Path
+    port: int
+    stack: ExitStack = field(default_factory=ExitStack)
+    server: Server | None = None
+
+    @property
+    def uri(self) -> str:
+        """Where a client finds it."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Make sure that it answers."""
+        if self.server is None:
+            self.server = self.stack.enter_context(
+                serve(self.store, self.folder / "artifacts", log_folder=self.folder, port=self.port)
+            )
+
+    def kill(self) -> None:
+        """Make sure that it is gone, without a word of farewell."""
+        if self.server is not None:
+            self.signal(signal.SIGKILL)
+            self.server = None
+            self.stack.close()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to each of its processes."""
+        assert self.server is not None
+        os.killpg(self.server.process.pid, number)
+
+
+@pytest.fixture(scope="module")
+def service(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Give the one server of this module; not started yet."""
+    folder = tmp_path_factory.mktemp("server")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    service = Service(new_store.copy(folder), folder, port)
+    yield service
+    service.kill()
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mirror_module, "FLUSH_S", 0.05)
+    monkeypatch.setattr(mirror_module, "RETRY_S", (0.05, 0.1))
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    """Wait until something has come about."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "it never came about"
+        time.sleep(0.02)
+
+
+def mirror_of(study: Study, uri: str) -> tuple[Mirror, list[str]]:
+    """Start a mirror, as each process has one; returns it and what it tells."""
+    told: list[str] = []
+    artifacts = study.journal.folder / "artifacts" if uri.startswith("sqlite") else None
+    mirror = Mirror(study.tracker(uri, artifacts), study.journal, told.append)
+    mirror.start()
+    return mirror, told
+
+
+def runs(study: Study, uri: str, kind: str = "trial") -> list[Run]:
+    """Find a study's runs of one kind, in the order of their trials; none before it is there."""
+    client = client_of(uri)
+    experiment = client.get_experiment_by_name(study.facts.experiment)
+    if experiment is None:
+        return []
+    found = client.search_runs([experiment.experiment_id])
+    chosen = [run for run in found if run.data.tags["mmsearch.kind"] == kind]
+    return sorted(chosen, key=lambda run: int(run.data.tags.get("mmsearch.trial", "0")))
+
+
+def client_of(uri: str) -> MlflowClient:
+    """Look into a store with MLflow's own client."""
+    from mlflow import MlflowClient  # noqa: PLC0415 (after telemetry was turned off)
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def check_whole(study: Study, uri: str, status: str = "FINISHED") -> None:
+    """Check that MLflow holds each trial of the journal once, and each of its points once."""
+    client = client_of(uri)
+    children = runs(study, uri)
+    (parent,) = runs(study, uri, "study")
+    records = study.journal.records()
+    assert parent.info.status == status
+    assert [run.data.tags["mmsearch.trial"] for run in children] == [str(r.number) for r in records]
+    for run, record in zip(children, records, strict=True):
+        ends = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED", "RUNNING": "RUNNING"}
+        assert run.info.status == ends[record.state]
+        assert run.data.tags["mmsearch.state"] == record.state
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert run.data.params["learning_rate"] == str(record.spec["learning_rate"])
+        expected = {
+            "loss/train": [(s, loss) for line in record.curve for s, loss, _ in line.train],
+            "loss/dev": [(line.step, line.dev_loss) for line in record.curve],
+        }
+        for key, points in expected.items():
+            history = client.get_metric_history(run.info.run_id, key)
+            assert Counter((point.step, point.value) for point in history) == Counter(points)
+        held = {item.path for item in client.list_artifacts(run.info.run_id, "model")}
+        whole = {"model/spec.json", "model/weights.safetensors"}
+        assert held == (whole if record.state == "COMPLETE" else set())
+
+
+def search(study: Study, mirror: Mirror, first: int, n_trials: int) -> None:
+    """Write and show some trials at once, segment by segment, as a search does."""
+    numbers = range(first, first + n_trials)
+    for number in numbers:
+        mirror.show(study.begin(number))
+    for _ in range(3):
+        for number in numbers:
+            mirror.show(study.train(number))
+    for number in numbers:
+        state = ("COMPLETE", "PRUNED", "FAIL")[number % 3]
+        mirror.show(study.end(number, state, error="Traceback" if state == "FAIL" else ""))
+
+
+def test_server_that_is_down_is_told_once_and_filled_in_later(
+    service: Service, study: Study
+) -> None:
+    """MLflow away for a whole search loses nothing, and does not nag."""
+    service.kill()
+    mirror, told = mirror_of(study, service.uri)
+    errors: list[Exception] = []
+
+    search(study, mirror, 0, 3)
+    for _ in range(3):  # failures in a row
+        wait_for(lambda: mirror.error is not None and mirror.error not in errors)
+        assert mirror.error is not None
+        errors.append(mirror.error)
+
+    assert mirror.close(study.summary()) is False
+    assert mirror.error is not None
+    assert len(told) == 1
+    assert str(service.port) in told[0]
+    assert "\n" not in told[0]
+    assert [record.state for record in study.journal.records()] == ["COMPLETE", "PRUNED", "FAIL"]
+
+    service.start()
+    mirror, told = mirror_of(study, service.uri)
+
+    assert mirror.close(study.summary()) is True
+    assert (told, mirror.error) == ([], None)
+    check_whole(study, service.uri)
+
+
+def test_everything_has_arrived_when_close_says_so(service: Service, study: Study) -> None:
+    """The last word of `mmsearch run` is whether MLflow holds everything."""
+    service.start()
+    mirror, told = mirror_of(study, service.uri)
+
+    search(study, mirror, 0, 3)
+
+    assert mirror.close(study.summary()) is True
+    assert told == []
+    check_whole(study, service.uri)
+
+
+def test_hung_server_holds_nobody_up(service: Service, study: Study) -> None:
+    """The coordinator must go on while a call to MLflow hangs, however long that takes."""
+    service.start()
+    mirror, told = mirror_of(study, service.uri)
+    mirror.show(study.begin(0))
+    wait_for(lambda: len(runs(study, service.uri)) == 1)
+    records = [study.train(0) for _ in range(4)]
+
+    service.signal(signal.SIGSTOP)
+    try:
+        for record in records:
+            mirror.show(record)
+        ended = study.end(0, "PRUNED")
+        for _ in range(1000):
+            mirror.show(ended)
+        # Nothing can have been answered, and no call has been given up yet: show waited for none.
+        assert (told, mirror.error) == ([], None)
+    finally:
+        service.signal(signal.SIGCONT)
+
+    assert mirror.close(study.summary()) is True
+    check_whole(study, service.uri)
+
+
+def test_server_that_wakes_up_late_doubles_nothing(
+    service: Service, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calls that were given up are answered after all, beside those that repeat them."""
+    service.start()
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    mirror, told = mirror_of(study, service.uri)
+    mirror.show(study.begin(0))
+    wait_for(lambda: len(runs(study, service.uri)) == 1)
+
+    service.signal(signal.SIGSTOP)
+    try:
+        search(study, mirror, 1, 3)
+        wait_for(lambda: told)
+    finally:
+        service.signal(signal.SIGCONT)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    wait_for(lambda: mirror.error is None)
+    mirror.show(study.train(0))
+    mirror.show(study.end(0, "PRUNED"))
+
+    assert mirror.close(study.summary()) is True
+    assert len(told) == 1
+    check_whole(study, service.uri)
+
+
+def test_killed_server_that_comes_back_lacks_nothing(service: Service, study: Study) -> None:
+    """A server may die in any call; the mirror finds out what arrived, and sends the rest."""
+    service.start()
+    mirror, told = mirror_of(study, service.uri)
+    search(study, mirror, 0, 2)
+    wait_for(lambda: any(run.data.metrics for run in runs(study, service.uri)))
+
+    service.kill()
+    search(study, mirror, 2, 2)
+    mirror.show(study.begin(4))
+    mirror.show(study.train(4))
+    wait_for(lambda: told)
+    service.start()
+    wait_for(lambda: mirror.error is None)
+    mirror.show(study.train(4))
+    mirror.show(study.end(4, "COMPLETE"))
+
+    assert mirror.close(study.summary()) is True
+    assert len(told) == 1
+    check_whole(study, service.uri)
+
+
+def test_close_gives_up_on_a_server_that_has_died(service: Service, study: Study) -> None:
+    """The end of a search must not wait for an MLflow that is not there."""
+    service.start()
+    mirror, told = mirror_of(study, service.uri)
+    search(study, mirror, 0, 1)
+    wait_for(lambda: runs(study, service.uri))
+    service.kill()
+
+    assert mirror.close(study.summary()) is False
+    assert len(told) == 1
+
+
+def test_study_carried_on_keeps_its_runs(new_store: NewStore, study: Study, tmp_path: Path) -> None:
+    """Interrupted and run again, a trial goes on in the same MLflow run."""
+    uri = new_store.copy(tmp_path)
+    mirror, _ = mirror_of(study, uri)
+    search(study, mirror, 0, 2)
+    mirror.show(study.begin(2))
+    mirror.show(study.train(2))
+    assert mirror.close(study.summary(is_done=False)) is True
+    check_whole(study, uri, status="KILLED")
+    before = [run.info.run_id for run in runs(study, uri)]
+
+    mirror, _ = mirror_of(study, uri)
+    wait_for(lambda: runs(study, uri, "study")[0].info.status == "RUNNING")
+    mirror.show(study.train(2))
+    mirror.show(study.end(2, "COMPLETE"))
+    assert mirror.close(study.summary()) is True
+
+    check_whole(study, uri)
+    assert [run.info.run_id for run in runs(study, uri)] == before
+
+
+def test_trials_that_end_while_mlflow_is_away_are_shown_by_the_next_run(
+    new_store: NewStore, study: Study, tmp_path: Path
+) -> None:
+    """A search killed before its last flush leaves the journal, which is enough."""
+    uri = new_store.copy(tmp_path)
+    study.complete(0)
+    study.begin(1)
+    study.train(1)
+
+    mirror, _ = mirror_of(study, uri)
+    wait_for(lambda: [run.info.status for run in runs(study, uri)] == ["FINISHED"])
+    mirror.show(study.train(1))
+    mirror.show(study.end(1, "PRUNED"))
+
+    assert mirror.close(study.summary()) is True
+    check_whole(study, uri)
+
+
+def test_damaged_trial_keeps_no_other_out(
+    new_store: NewStore, study: Study, tmp_path: Path
+) -> None:
+    """One bad file must not end the record of a whole search; it is told, and made up for."""
+    uri = new_store.copy(tmp_path)
+    for number in range(3):
+        study.complete(number)
+    path = study.journal.weights_path(1)
+    path.write_bytes(b"")
+
+    mirror, told = mirror_of(study, uri)
+    wait_for(lambda: told)
+    mirror.show(study.begin(3))
+    mirror.show(study.train(3))
+    mirror.show(study.end(3, "PRUNED"))
+
+    assert mirror.close(study.summary()) is False
+    assert isinstance(mirror.error, JournalError)
+    assert len(told) == 1
+    assert str(path) in told[0]
+    statuses = [run.info.status for run in runs(study, uri)]
+    assert statuses == ["FINISHED", "RUNNING", "FINISHED", "KILLED"]
+    assert [run.info.status for run in runs(study, uri, "study")] == ["FINISHED"]
+
+    path.write_bytes(study.weights(1, 2))
+    mirror, told = mirror_of(study, uri)
+    assert mirror.close(study.summary()) is True
+    check_whole(study, uri)
+
+
+def test_deleted_experiment_is_told_in_our_words(
+    new_store: NewStore, study: Study, tmp_path: Path
+) -> None:
+    """What a person can mend is told with the way to mend it, and the search goes on."""
+    uri = new_store.copy(tmp_path)
+    study.complete(0)
+    mirror, _ = mirror_of(study, uri)
+    assert mirror.close(study.summary()) is True
+    client_of(uri).delete_experiment(runs(study, uri)[0].info.experiment_id)
+
+    mirror, told = mirror_of(study, uri)
+    mirror.show(study.begin(1))
+
+    assert mirror.close(study.summary()) is False
+    (reason,) = told
+    assert reason.startswith("MLflow's experiment 'mmsearch/")
+    assert "mlflow experiments restore --experiment-id" in reason
