@@ -1,10 +1,12 @@
 """The search itself: Optuna proposes, workers train, the coordinator keeps the record.
 
 - `space`: what is searched; `settings`: what a study is fixed to, from flags and a TOML file;
-- `workspace`: the folder of studies, their names and locks;
+- `workspace`: the folder of studies, their names and locks; `study_file`: `study.json`;
+- `places`: the URLs of Optuna's and MLflow's databases, and what of them may be shown;
 - `study`: Optuna's side: ask, report, prune, tell;
 - `worker`: what runs in a worker process; `executors`: where segments run;
-- `coordinator`: the loop; `progress`: what a person sees of it;
-- `provenance`: versions and the git commit;
-- `cli`: parses, calls, prints.
+- `coordinator`: the loop; `session`: one `mmsearch run`, its parts started, joined and ended;
+- `shown`: what of a study goes into MLflow; `provenance`: versions and the git commit;
+- `sampling`: new words from a trial's model;
+- `cli`: parses and calls; `progress` and `printing`: what a person sees.
 """

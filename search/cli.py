@@ -18,6 +18,7 @@ import typer
 
 from mmsearch.errors import MMSearchError
 from mmsearch.search import printing
+from mmsearch.search.settings import Pruner, Sampler  # noqa: TC001 (typer reads them)
 from mmsearch.search.workspace import Workspace
 
 app = typer.Typer(
@@ -82,13 +83,13 @@ def run(  # noqa: PLR0913 (each is one flag)
         ),
     ] = None,
     sampler: Annotated[
-        str | None,
-        typer.Option(help="tpe, gp, cmaes or random.", show_default="tpe", rich_help_panel=_SEARCH),
+        Sampler | None,
+        typer.Option(help="Proposes hyperparameters.", show_default="tpe", rich_help_panel=_SEARCH),
     ] = None,
     pruner: Annotated[
-        str | None,
+        Pruner | None,
         typer.Option(
-            help="median, halving, hyperband or none.",
+            help="Ends hopeless trials.",
             show_default="median",
             rich_help_panel=_SEARCH,
         ),
@@ -125,7 +126,7 @@ def run(  # noqa: PLR0913 (each is one flag)
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(help="TOML file: [space], [[enqueue]] and more.", rich_help_panel=_STUDY),
+        typer.Option(help="TOML file of settings; see the README.", rich_help_panel=_STUDY),
     ] = None,
     steps: Annotated[
         int | None,
@@ -244,6 +245,7 @@ def ui(
     """Open the MLflow UI on a study's comparison; Ctrl-C ends it."""
     import webbrowser  # noqa: PLC0415 (imports wait for a command)
 
+    from mmsearch.search.places import without_userinfo  # noqa: PLC0415
     from mmsearch.search.shown import open_tracker  # noqa: PLC0415
     from mmsearch.tracking.ui import leaderboard_url, serve  # noqa: PLC0415
 
@@ -260,17 +262,15 @@ def ui(
             webbrowser.open(url)
 
     if tracker.uri.startswith(("http://", "https://")):
-        show(tracker.uri.rstrip("/"))
+        show(without_userinfo(tracker.uri).rstrip("/"))
         return
     console.print("starting the MLflow server ...")
     with serve(tracker.uri, tracker.artifacts, log_folder=place.root / "logs", port=port) as server:
         show(server.base)
         console.print("Ctrl-C ends it")
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-        try:
-            code = server.process.wait()
-        except KeyboardInterrupt:
-            return
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: sys.exit(0))
+        code = server.process.wait()
         raise MMSearchError(f"the MLflow server ended with code {code}; see {server.log}")
 
 

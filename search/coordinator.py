@@ -134,9 +134,7 @@ class Coordinator:
         """Tell Optuna the outcomes that an earlier process wrote down but did not tell."""
         for number in self.handle.running():
             if self.journal.has_ended(number):
-                record = self.journal.read(number)
-                self.handle.attach(number)
-                self._tell(record)
+                self._tell(self.journal.read(number))
         counts = self.handle.counts()
         self._n_finished = counts["COMPLETE"] + counts["PRUNED"]
 
@@ -263,7 +261,8 @@ class Coordinator:
             )
 
     def _tell(self, record: TrialRecord) -> None:
-        self.handle.tell(record.number, record.state, record.dev_loss)
+        reason = record.outcome.reason if record.outcome else ""
+        self.handle.tell(record.number, record.state, record.dev_loss, reason)
 
     def _show(self, record: TrialRecord) -> None:
         for observer in self.observers:

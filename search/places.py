@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from mmsearch.errors import InputError
 
@@ -14,17 +14,29 @@ if TYPE_CHECKING:
 
     from mmsearch.search.workspace import Workspace
 
+# SQLAlchemy takes `/`, `?` and `#` in a password as they come and `@` in a user's name, and a
+# person may not have escaped an `@`: so everything up to the last `@` may be password.
 _SECRETS = (
-    re.compile(r"(?<=://)([^/:@?#]*):[^/?#]*(?=@)"),
-    re.compile(r"([?&](?:password|passwd|pwd|token)=)[^&#]*", re.IGNORECASE),
+    re.compile(r"(?<=://)[^/:]*:(.+)(?=@)", re.DOTALL),
+    re.compile(r"[?&][^=&]*(?:password|passwd|pwd|token|secret)=([^&]+)", re.IGNORECASE),
 )
 _HIDDEN = "***"
 
 
 def without_password(url: str) -> str:
-    """Put `***` in the place of a URL's password."""
-    userinfo, query = _SECRETS
-    return query.sub(rf"\1{_HIDDEN}", userinfo.sub(rf"\1:{_HIDDEN}", url))
+    """Put `***` in the place of a URL's password; in doubt, hide too much."""
+    shown, end = "", 0
+    for start, stop in sorted(m.span(1) for secret in _SECRETS for m in secret.finditer(url)):
+        if start >= end:
+            shown += url[end:start] + _HIDDEN
+        end = max(end, stop)
+    return shown + url[end:]
+
+
+def without_userinfo(url: str) -> str:
+    """Take user and password out of a server's URL, which a browser asks for by itself."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def storage_url(workspace: Workspace, given: str | None, stored: str | None) -> str:
@@ -54,7 +66,7 @@ def artifacts_folder(workspace: Workspace, uri: str) -> Path | None:
 
 
 def _given_or_stored(option: str, given: str | None, stored: str | None) -> str | None:
-    if given is None and stored is not None and _HIDDEN in stored:
+    if not given and stored is not None and _HIDDEN in stored:
         raise InputError(f"the study is at {stored}, whose password is not stored; give {option}")
     return given or stored
 

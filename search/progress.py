@@ -108,9 +108,8 @@ class Progress:
                 Text(f"best: trial {best.number}, dev loss {best.dev_loss:.4f}", style="bold green")
             )
             lines.append(Text(f"      {spec_words(best.spec)}"))
-        for record in self._trials.values():
-            if record.state == "RUNNING":
-                lines.append(self._draw_running(record))
+        running = (record for record in self._trials.values() if record.state == "RUNNING")
+        lines += [self._draw_running(record) for record in running]
         return Group(*lines)
 
     def _draw_running(self, record: TrialRecord) -> Table:

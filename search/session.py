@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import signal
+import sys
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from mmsearch.data.split import Split
     from mmsearch.search.coordinator import Limits, Observer, SearchResult
     from mmsearch.tracking.journal import Journal
+
+
+SHOW_CURSOR = b"\x1b[?25h"
+"""What a terminal needs after a live display that could not end itself."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,6 +138,12 @@ class Session:
         with own(self.journal), contextlib.ExitStack() as stack:
             return self._search(limits, n_workers, observers, say, stack)
 
+    def _has_work(self, limits: Limits) -> bool:
+        """Whether workers will be wanted, as far as the journal knows."""
+        states = [record.state for record in self.journal.records()]
+        n_finished = states.count("COMPLETE") + states.count("PRUNED")
+        return n_finished < limits.n_trials or "RUNNING" in states
+
     def _search(
         self,
         limits: Limits,
@@ -148,7 +159,8 @@ class Session:
         self.journal.write_study(self.file.to_json())
         words = worker.Words(self.split.train, self.split.dev, self.corpus.vocabulary)
         pool = stack.enter_context(WorkerPool(n_workers, worker.start, (words,)))
-        pool.start()
+        if self._has_work(limits):
+            pool.start()
         from mmsearch.search.shown import make_tracker, summarise  # noqa: PLC0415
         from mmsearch.tracking.mirror import Mirror  # noqa: PLC0415
 
@@ -197,10 +209,9 @@ def _check_same(name: str, stored: StudyFile, file: StudyFile, given: Mapping[st
     """Refuse to go on with other words or settings than a study was started with."""
     found = differences(stored.settings, given)
     if not found and file.corpus_fingerprint != stored.corpus_fingerprint:
-        found = [
-            f"its words have changed: {file.corpus or 'the built-in names'} is "
-            f"{file.corpus_fingerprint[:12]}, not {stored.corpus_fingerprint[:12]}"
-        ]
+        words = file.corpus or "the built-in names"
+        before, after = stored.corpus_fingerprint[:12], file.corpus_fingerprint[:12]
+        found = [f"its words have changed: {words} had the fingerprint {before}, not {after}"]
     if found:
         raise RefusedError(
             f"study {name!r} was started otherwise: {'; '.join(found)}. "
@@ -218,6 +229,8 @@ def _stopped_by_signals(stop: Callable[[], None], say: Callable[[str], None]) ->
         n_signals += 1
         if n_signals > 1:
             # Nothing is lost: the journal is as the last segment left it, and workers follow.
+            if sys.stdout.isatty():
+                os.write(sys.stdout.fileno(), SHOW_CURSOR)
             os._exit(130)
         stop()
         say("stopping after the segments in flight; once more to stop at once")

@@ -120,9 +120,10 @@ def read_config(path: Path) -> Config:
     """
     try:
         tables = tomllib.loads(path.read_text("utf-8"))
+        repr(tables)  # Python refuses to print very long numbers: better here than in a message
     except OSError as error:
         raise InputError(f"config {str(path)!r} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # TOML's and Unicode's; and a number is too long for Python
         raise InputError(f"config {str(path)!r} is not TOML: {error}") from error
     except RecursionError as error:
         raise InputError(f"config {str(path)!r} is nested too deeply") from error
@@ -178,7 +179,7 @@ def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[st
 
 def _shown(value: Any) -> str:
     if isinstance(value, dict):
-        return f"{value['low']:g} to {value['high']:g}{', log' if value['log'] else ''}"
+        return f"{value['low']} to {value['high']}{', log' if value['log'] else ''}"
     return f"{value}"
 
 

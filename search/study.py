@@ -11,6 +11,7 @@ import sqlalchemy
 from optuna.trial import TrialState
 
 from mmsearch.errors import InputError, MMSearchError, RefusedError
+from mmsearch.search.places import without_password
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,6 +28,7 @@ STATES = {
 }
 _ID = "mmsearch.id"
 _ENQUEUED = "mmsearch.enqueued"
+_REASON = "mmsearch.reason"
 
 
 def sqlite_url(path: Path) -> str:
@@ -45,17 +47,19 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
     """
     try:
         parsed = sqlalchemy.make_url(url)
-    except sqlalchemy.exc.ArgumentError:
+    except (sqlalchemy.exc.ArgumentError, ValueError):  # ValueError: a port that is no number
         raise InputError("--storage is not a database URL, such as sqlite:///optuna.db") from None
     is_sqlite = parsed.get_backend_name() == "sqlite"
+    if is_sqlite and parsed.database in {None, "", ":memory:"}:
+        raise InputError("--storage would end with this process; name a file: sqlite:///optuna.db")
     arguments = {"connect_args": {"timeout": 60}} if is_sqlite else {"pool_pre_ping": True}
     try:
         storage = optuna.storages.RDBStorage(url, engine_kwargs=arguments)
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise MMSearchError(
-            f"the Optuna storage {parsed.render_as_string(hide_password=True)} "
-            f"cannot be opened: {reason}"
+            f"the Optuna storage {without_password(url)} cannot be opened: "
+            f"{without_password(reason)}"
         ) from error
     if is_sqlite:
         _tune_sqlite(storage.engine)
@@ -187,8 +191,15 @@ class StudyHandle:
         """Whether the pruner would end the trial at its latest report."""
         return self._trials[number][0].should_prune()
 
-    def tell(self, number: int, state: str, dev_loss: float | None = None) -> None:
-        """End a trial; `dev_loss` is the score of a COMPLETE one."""
+    def tell(
+        self, number: int, state: str, dev_loss: float | None = None, reason: str = ""
+    ) -> None:
+        """End a trial; `dev_loss` is the score of a COMPLETE one.
+
+        The reason of another end becomes the user attribute `mmsearch.reason`.
+        """
+        if reason and number in self._trials:
+            self._trials[number][0].set_user_attr(_REASON, reason)
         value = dev_loss if state == "COMPLETE" else None
         self.study.tell(number, value, state=STATES[state], skip_if_finished=True)
         self._trials.pop(number, None)
@@ -202,7 +213,7 @@ class StudyHandle:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 return dict(optuna.importance.get_param_importances(self.study))
-        except (ValueError, RuntimeError):
+        except (ValueError, RuntimeError, optuna.exceptions.OptunaError):
             return {}
 
     def _next_number(self) -> int:
@@ -247,7 +258,9 @@ def make_pruner(settings: Settings) -> optuna.pruners.BasePruner:
     if settings.pruner == "median":
         return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=segment)
     if settings.pruner == "halving":
-        return optuna.pruners.SuccessiveHalvingPruner(min_resource=segment)
+        return optuna.pruners.SuccessiveHalvingPruner(
+            min_resource=max(1, settings.steps // 10), reduction_factor=3
+        )
     if settings.pruner == "hyperband":
         return optuna.pruners.HyperbandPruner(min_resource=segment, max_resource=settings.steps)
     return optuna.pruners.NopPruner()

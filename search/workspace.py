@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _NAME = re.compile(r"[^\W_](?:[\w.-]{0,98}[\w-])?")
-_RESERVED = frozenset({"artifacts"})
+_RESERVED = re.compile(r"artifacts|lock|logs|(?:mlflow|optuna)\.db(?:-.*)?", re.IGNORECASE)
+"""What else stands in the workspace; a disk may not tell cases apart."""
+_MAX_BYTES = 255
+"""Of a folder's name, on the usual file systems."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +126,22 @@ def check_name(study: str) -> None:
     Raises:
         InputError: it is not.
     """
-    if not _NAME.fullmatch(study) or study in _RESERVED:
+    if _RESERVED.fullmatch(study):
+        raise InputError(
+            f"a study cannot be named {study!r}: the workspace has a file or folder of that name; "
+            "name it otherwise with --study"
+        )
+    if not _NAME.fullmatch(study) or len(study.encode()) > _MAX_BYTES:
         raise InputError(
             "a study's name has 1 to 100 letters, digits, '-', '_' or '.', and begins with a "
-            f"letter or digit, got {json.dumps(study[:120], ensure_ascii=False)}"
+            f"letter or digit; at most {_MAX_BYTES} bytes in all; got "
+            f"{json.dumps(study[:120], ensure_ascii=False)}"
         )
 
 
 def name_from(corpus: Path) -> str:
     """Make a study's name from a corpus file's name."""
-    return re.sub(r"[^\w.-]+", "-", corpus.stem).strip("-_.")[:100].rstrip(".") or "study"
+    name = re.sub(r"[^\w.-]+", "-", corpus.stem).strip("-_.")
+    if _RESERVED.fullmatch(name):
+        name = f"study-{name}"
+    return name[:100].encode()[:_MAX_BYTES].decode(errors="ignore").rstrip(".") or "study"

@@ -1,0 +1,29 @@
+"""The installed command, as tests of whole commands run it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Mapping
+
+COMMAND = str(Path(sys.executable).with_name("mmsearch"))
+
+
+class Mmsearch(Protocol):
+    """Runs `mmsearch` as a person would."""
+
+    def __call__(
+        self, *words: object, env: Mapping[str, str] = ...
+    ) -> subprocess.CompletedProcess[str]:
+        """Run it with these words, to its end."""
+
+
+def environment(folder: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Give the environment of a person who has set nothing, with a home in `folder`."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "MMSEARCH_"))}
+    return {**kept, "HOME": str(folder), "COLUMNS": "80", **(extra or {})}

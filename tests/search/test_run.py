@@ -1,0 +1,377 @@
+"""`mmsearch run` as a person runs it: real processes, real databases, real signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+import pytest
+from mlflow import MlflowClient
+
+from mmsearch.search.study import open_storage
+from mmsearch.tracking.journal import Journal
+from tests.commands import COMMAND, Mmsearch, environment
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+QUICK = ("--steps", 200)
+ENQUEUED = {"embedding_dim": 4, "hidden_width": 32, "block_size": 3, "learning_rate": 0.1}
+CONFIG = """
+[training]
+segments = 4
+[search]
+sampler = "random"
+pruner = "none"
+[[enqueue]]
+embedding_dim = 4
+hidden_width = 32
+block_size = 3
+learning_rate = 0.1
+"""
+STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
+
+
+def optuna_trials(workspace: Path, study: str) -> list[optuna.trial.FrozenTrial]:
+    """Read a study as a person with plain Optuna would."""
+    storage = open_storage(f"sqlite:///{workspace}/optuna.db")
+    return optuna.load_study(study_name=study, storage=storage).trials
+
+
+def mlflow_runs(workspace: Path, study: str) -> tuple[MlflowClient, list[Run], list[Run]]:
+    """Read a study as a person with plain MLflow would: its client, parents and children."""
+    client = MlflowClient(f"sqlite:///{workspace}/mlflow.db")
+    experiment = client.get_experiment_by_name(f"mmsearch/{study}")
+    assert experiment is not None
+    runs = list(client.search_runs([experiment.experiment_id], max_results=1000))
+    parents = [run for run in runs if run.data.tags["mmsearch.kind"] == "study"]
+    children = [run for run in runs if run.data.tags["mmsearch.kind"] == "trial"]
+    return client, parents, sorted(children, key=lambda r: int(r.data.tags["mmsearch.trial"]))
+
+
+def curves(workspace: Path, study: str) -> dict[int, Any]:
+    """Give what must be equal between two runs of one study: all but times."""
+    return {
+        record.number: (
+            record.spec,
+            record.state,
+            [(line.step, line.train, line.dev_loss, line.weights_sha256) for line in record.curve],
+        )
+        for record in Journal(workspace / study).records()
+    }
+
+
+def assert_same_everywhere(workspace: Path, study: str, n_trials: int) -> None:
+    """Hold Optuna, MLflow and the workspace against each other: N trials, each once."""
+    records = Journal(workspace / study).records()
+    trials = optuna_trials(workspace, study)
+    client, parents, children = mlflow_runs(workspace, study)
+    assert len(parents) == 1
+    assert sum(record.state in {"COMPLETE", "PRUNED"} for record in records) == n_trials
+    assert [t.number for t in trials] == [r.number for r in records]
+    assert [int(run.data.tags["mmsearch.trial"]) for run in children] == [t.number for t in trials]
+    for trial, record, run in zip(trials, records, children, strict=True):
+        assert trial.state.name == record.state == run.data.tags["mmsearch.state"]
+        assert run.info.status == STATUS[record.state]
+        assert run.data.tags["mlflow.parentRunId"] == parents[0].info.run_id
+        losses = {line.step: line.dev_loss for line in record.curve}
+        assert trial.intermediate_values == losses
+        history = client.get_metric_history(run.info.run_id, "loss/dev")
+        assert sorted((m.step, m.value) for m in history) == sorted(losses.items())
+        history = client.get_metric_history(run.info.run_id, "loss/train")
+        points = [(step, loss) for line in record.curve for step, loss, _ in line.train]
+        assert sorted((m.step, m.value) for m in history) == points
+        for name, value in trial.params.items():
+            assert float(run.data.params[name]) == value
+
+
+def start(folder: Path, *words: object) -> subprocess.Popen[str]:
+    """Start a run in a process group of its own, as a shell does."""
+    return subprocess.Popen(
+        [COMMAND, "run", *map(str, words)],
+        cwd=folder,
+        env=environment(folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for(journal: Journal, n_segments: int, process: subprocess.Popen[str]) -> None:
+    """Wait until a study has so many segments in its journal."""
+    for _ in range(1200):
+        folders = journal.folder.glob("trials/*/curve.jsonl")
+        if sum(path.read_bytes().count(b"\n") for path in folders) >= n_segments:
+            return
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+    pytest.fail("the search has not begun within a minute")
+
+
+def children_of(pid: int) -> list[int]:
+    """Processes that a process has started."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
+
+
+def workers_of(pid: int) -> list[int]:
+    """Those of them that train."""
+    found = []
+    for child in children_of(pid):
+        command = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ")
+        if b"spawn_main" in command:
+            found.append(child)
+    return found
+
+
+def assert_gone(pids: list[int]) -> None:
+    """Hold that processes end, soon."""
+    for _ in range(200):
+        if not any(Path(f"/proc/{pid}/stat").exists() for pid in pids):
+            return
+        time.sleep(0.05)
+    pytest.fail(f"processes are left: {pids}")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> tuple[Path, str]:
+    """A study of six trials, the first one enqueued; its folder and what the run printed."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "config.toml").write_text(CONFIG)
+    process = start(
+        folder, "--corpus", small_corpus, "--config", "config.toml", "-n", 6, "--workers", 2, *QUICK
+    )
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return folder, output
+
+
+def test_run_leaves_each_trial_once_everywhere(finished: tuple[Path, str]) -> None:
+    """Six trials asked for are six in Optuna, six in MLflow and six in the workspace."""
+    folder, _ = finished
+    assert_same_everywhere(folder / "runs", "few", 6)
+
+
+def test_enqueued_configuration_is_tried_first(finished: tuple[Path, str]) -> None:
+    """A configuration known to be good is not left to chance."""
+    folder, _ = finished
+    assert optuna_trials(folder / "runs", "few")[0].params == {**ENQUEUED, "weight_decay": 0.0}
+
+
+def test_run_prints_a_line_a_trial_and_the_next_commands(finished: tuple[Path, str]) -> None:
+    """Without a terminal the log is readable, and fits 80 columns."""
+    _, output = finished
+    assert len(re.findall(r"^trial +\d+  complete", output, re.MULTILINE)) == 6
+    assert "6 of 6 trials (6 complete, 0 pruned, 0 failed)" in output
+    assert "compare:  mmsearch ui --study few" in output
+    assert all(len(line) <= 80 for line in output.splitlines() if "/" not in line)
+
+
+def test_complete_trials_have_their_artifacts(finished: tuple[Path, str]) -> None:
+    """Curves, the embedding, samples, weights and the spec are in MLflow for each trial."""
+    folder, _ = finished
+    client, parents, children = mlflow_runs(folder / "runs", "few")
+    for run in children:
+        paths = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+        assert paths == {"figures", "model", "samples.txt"}
+        figures = {a.path for a in client.list_artifacts(run.info.run_id, "figures")}
+        assert figures == {"figures/loss.png", "figures/embedding.png"}
+        model = {a.path for a in client.list_artifacts(run.info.run_id, "model")}
+        assert model == {"model/weights.safetensors", "model/spec.json"}
+        samples = Path(client.download_artifacts(run.info.run_id, "samples.txt"))
+        assert len(samples.read_text().splitlines()) == 20
+        assert {"dev_loss", "best_dev_loss", "wall_s", "steps_per_s"} <= set(run.data.metrics)
+        assert "mlflow.source.git.commit" in run.data.tags
+    (parent,) = parents
+    figures = {a.path for a in client.list_artifacts(parent.info.run_id, "figures")}
+    assert {"figures/history.png", "figures/parallel_coordinates.png"} <= figures
+    best = min(children, key=lambda run: run.data.metrics["dev_loss"])
+    assert parent.data.tags["mmsearch.best_trial"] == best.data.tags["mmsearch.trial"]
+    assert parent.data.metrics["best_dev_loss"] == best.data.metrics["dev_loss"]
+
+
+def test_same_line_again_does_nothing_and_more_trials_are_added(
+    finished: tuple[Path, str],
+) -> None:
+    """`--trials` is the total: again is no more, eight is two more."""
+    folder, _ = finished
+    before = curves(folder / "runs", "few")
+    again = start(folder, "--study", "few", "-n", 6)
+    output, _ = again.communicate(timeout=120)
+    assert again.returncode == 0
+    assert "has its 6 trials already" in output
+    assert curves(folder / "runs", "few") == before
+    more = start(folder, "--study", "few", "-n", 8)
+    output, _ = more.communicate(timeout=120)
+    assert more.returncode == 0, output
+    assert_same_everywhere(folder / "runs", "few", 8)
+    after = curves(folder / "runs", "few")
+    assert {number: after[number] for number in before} == before
+
+
+def test_other_settings_are_refused_by_name(finished: tuple[Path, str]) -> None:
+    """Two kinds of trials in one study would compare what cannot be compared."""
+    folder, _ = finished
+    process = start(folder, "--study", "few", "--steps", 300, "--seed", 5)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert "steps is 200, not 300" in output
+    assert "seed is 0, not 5" in output
+    assert "--study" in output
+
+
+def test_changed_words_are_refused(mmsearch: Mmsearch, tmp_path: Path, small_corpus: Path) -> None:
+    """A corpus edited underneath a study would mix two dev splits."""
+    words = tmp_path / "words.txt"
+    words.write_text(small_corpus.read_text())
+    assert mmsearch("run", "--corpus", words, "-n", 1, *QUICK).returncode == 0
+    with words.open("a") as file:
+        file.write("zzyzx\n")
+    done = mmsearch("run", "--corpus", words, "-n", 2, *QUICK)
+    assert done.returncode == 3
+    assert "words have changed" in done.stderr
+
+
+def resumable(corpus: Path) -> tuple[object, ...]:
+    """A study with proposals that follow from results, long enough to be stopped."""
+    config = corpus.with_name("resumable.toml")
+    config.write_text("[training]\nsegments = 4\n[space]\nhidden_width = 32\n")
+    given = ("--corpus", corpus, "--config", config, "--steps", 3000)
+    return (*given, "-n", 5, "--workers", 1)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> dict[int, Any]:
+    """What that study gives when nobody stops it."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    process = start(folder, *resumable(small_corpus))
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return curves(folder / "runs", "few")
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_stopped_search_goes_on_as_if_undisturbed(
+    tmp_path: Path, small_corpus: Path, undisturbed: dict[int, Any], stop: signal.Signals
+) -> None:
+    """Ctrl-C, kill and kill -9 cost segments in flight, and change no number."""
+    words = resumable(small_corpus)
+    process = start(tmp_path, *words)
+    wait_for(Journal(tmp_path / "runs/few"), 6, process)
+    started = children_of(process.pid)
+    if stop is signal.SIGINT:
+        os.killpg(process.pid, stop)  # a terminal sends Ctrl-C to workers, too
+    else:
+        process.send_signal(stop)
+    output, _ = process.communicate(timeout=60)
+    assert_gone(started)
+    if stop is not signal.SIGKILL:
+        assert process.returncode == 130, output
+        assert "go on:    mmsearch run --trials 5 --study few" in output
+    on = start(tmp_path, *words)
+    output, _ = on.communicate(timeout=300)
+    assert on.returncode == 0, output
+    assert_same_everywhere(tmp_path / "runs", "few", 5)
+    assert curves(tmp_path / "runs", "few") == undisturbed
+
+
+def test_dead_worker_costs_its_segment_alone(tmp_path: Path, small_corpus: Path) -> None:
+    """A worker that the kernel kills is replaced, and the study gets its trials."""
+    words = ("--corpus", small_corpus, "--steps", 4000, "-n", 3, "--workers", 2)
+    process = start(tmp_path, *words)
+    wait_for(Journal(tmp_path / "runs/few"), 3, process)
+    os.kill(workers_of(process.pid)[0], signal.SIGKILL)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert_same_everywhere(tmp_path / "runs", "few", 3)
+
+
+def test_second_run_on_a_study_is_refused(tmp_path: Path, small_corpus: Path) -> None:
+    """Two coordinators would ask and tell over each other."""
+    words = ("--corpus", small_corpus, "--steps", 50_000, "-n", 50, "--workers", 1)
+    first = start(tmp_path, *words)
+    wait_for(Journal(tmp_path / "runs/few"), 1, first)
+    second = start(tmp_path, *words)
+    output, _ = second.communicate(timeout=60)
+    first.send_signal(signal.SIGINT)
+    first.communicate(timeout=60)
+    assert second.returncode == 3
+    assert f"pid {first.pid} on " in output
+
+
+def test_diverging_trials_fail_with_their_reason(mmsearch: Mmsearch, tmp_path: Path) -> None:
+    """A learning rate that always diverges ends the search, and not the night."""
+    config = tmp_path / "config.toml"
+    config.write_text("[space]\nlearning_rate = 1e30\nhidden_width = 32\n[training]\nsegments = 2")
+    done = mmsearch("run", "--config", config, "-n", 30, *QUICK)
+    assert done.returncode == 1
+    assert "10 trials in a row failed" in done.stderr
+    assert "not finite" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    records = Journal(tmp_path / "runs/names").records()
+    assert 10 <= len(records) <= 12
+    failed = [record for record in records if record.outcome]
+    assert all("not finite at step" in r.outcome.reason for r in failed if r.outcome)
+    _, _, children = mlflow_runs(tmp_path / "runs", "names")
+    assert {run.info.status for run in children if run.data.tags["mmsearch.state"] == "FAIL"} == {
+        "FAILED"
+    }
+
+
+def test_timeout_begins_no_more_trials(mmsearch: Mmsearch, small_corpus: Path) -> None:
+    """`--timeout` ends a search in order, and says how to go on."""
+    done = mmsearch(
+        "run", "--corpus", small_corpus, "--steps", 4000, "--timeout", 1, "-n", 500, "--workers", 1
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^\d+ of 500 trials", done.stdout, re.MULTILINE)
+    assert "go on:    mmsearch run --trials 500" in done.stdout
+
+
+def test_trials_lists_best_first(finished: tuple[Path, str], mmsearch: Mmsearch) -> None:
+    """The table and its JSON agree, best first, within 80 columns."""
+    folder, _ = finished
+    place = ("--workspace", folder / "runs")
+    table = mmsearch("trials", *place)
+    rows = json.loads(mmsearch("trials", *place, "--json").stdout)
+    losses = [row["dev_loss"] for row in rows if row["state"] == "COMPLETE"]
+    assert losses == sorted(losses)
+    assert len(losses) >= 6
+    assert f"{losses[0]:.4f}" in table.stdout.splitlines()[1]
+    assert all(len(line) <= 80 for line in table.stdout.splitlines())
+
+
+def test_sample_marks_words_of_train(
+    finished: tuple[Path, str], mmsearch: Mmsearch, small_corpus: Path
+) -> None:
+    """Words learnt by heart are told from new ones, and the same seed gives the same words."""
+    folder, _ = finished
+    words = ("sample", "--workspace", folder / "runs", "-n", 30, "--json", "--seed", 7)
+    drawn = json.loads(mmsearch(*words).stdout)
+    assert drawn == json.loads(mmsearch(*words).stdout)
+    assert len(drawn["words"]) == 30
+    known = set(small_corpus.read_text().split())
+    assert all(word["word"] in known for word in drawn["words"] if word["in_train"])
+    begun = json.loads(mmsearch(*words, "--prefix", "ma").stdout)
+    assert all(word["word"].startswith("ma") for word in begun["words"])
+
+
+def test_sync_rebuilds_an_emptied_mlflow(finished: tuple[Path, str], mmsearch: Mmsearch) -> None:
+    """The workspace alone is enough to fill MLflow again."""
+    folder, _ = finished
+    uri = f"sqlite:///{folder}/rebuilt.db"
+    done = mmsearch("sync", "--workspace", folder / "runs", "--tracking-uri", uri)
+    assert done.returncode == 0, done.stderr
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("mmsearch/few")
+    assert experiment is not None
+    n_runs = len(client.search_runs([experiment.experiment_id]))
+    assert n_runs == len(Journal(folder / "runs/few").numbers()) + 1

@@ -1,0 +1,305 @@
+"""Settings hold only what can be searched, and a config file only what is known."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from mmsearch.errors import InputError
+from mmsearch.search.settings import TABLES, Config, Settings, differences, read_config
+from mmsearch.search.space import DEFAULTS, Space
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEYS = sorted(key for keys in TABLES.values() for key in keys)
+SHORT_VALUES = """
+1 0 -1 20 20000 1.0 nan inf -inf 1e999 true false "tpe" 'none' "" "cosine" [] [1] {} {low=1} \"\"\"
+{low=1,high=2} {low=1,high=4,log=true} {low="a",high=[]} 1979-05-27 07:32:00 0x10 1_000 {low=[]}
+"""
+LONG_VALUES = ("9" * 400, "9" * 5000, "0x" + "f" * 5000, "[" * 3000, "{x=" * 2000)
+VALUES = st.sampled_from([*SHORT_VALUES.split(), *LONG_VALUES])
+LINES = st.one_of(
+    st.sampled_from(["[corpus]", "[training]", "[search]", "[space]", "[[enqueue]]", "[odd]"]),
+    st.sampled_from(["[[search]]", "[space.learning_rate]", "[enqueue]", "enqueue = [1]", "#", ""]),
+    st.builds("{} = {}".format, st.sampled_from([*KEYS, *DEFAULTS, "odd", "a.b"]), VALUES),
+    st.text(max_size=8),
+)
+
+
+@pytest.fixture(scope="module")
+def config_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Name a config file for tests that write it many times."""
+    return tmp_path_factory.mktemp("config") / "study.toml"
+
+
+def write(folder: Path, text: str) -> Path:
+    """Write a config file."""
+    path = folder / "study.toml"
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_defaults_are_the_designs() -> None:
+    """20,000 steps in 20 segments of 32 examples, scaled start, smooth decay, split by seed 42."""
+    settings = Settings()
+
+    assert (settings.steps, settings.segments, settings.batch_size) == (20_000, 20, 32)
+    assert (settings.init, settings.schedule) == ("scaled", "cosine")
+    assert (settings.sampler, settings.pruner) == ("tpe", "median")
+    assert (settings.split_seed, settings.keep_duplicates) == (42, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("steps", 0, "steps must be at least 1, got 0"),
+        ("steps", 100.0, "steps must be a whole number, got 100.0"),
+        ("steps", True, "steps must be a whole number, got True"),
+        ("batch_size", -1, "batch_size must be at least 1, got -1"),
+        ("segments", 0, "segments must be between 1 and steps (20000), got 0"),
+        ("segments", 20_001, "segments must be between 1 and steps (20000), got 20001"),
+        ("seed", -1, "seed must be 0 or more, got -1"),
+        ("seed", "1", "seed must be a whole number, got '1'"),
+        ("split_seed", -42, "split_seed must be 0 or more, got -42"),
+        ("keep_duplicates", 1, "keep_duplicates must be true or false, got 1"),
+        ("init", "kaiming", "init must be one of scaled, article, got 'kaiming'"),
+        ("schedule", ["step"], "schedule must be one of cosine, step, constant, got ['step']"),
+        ("sampler", "grid", "sampler must be one of tpe, gp, cmaes, random, got 'grid'"),
+        ("pruner", None, "pruner must be one of median, halving, hyperband, none, got None"),
+    ],
+)
+def test_setting_out_of_range_is_refused(name: str, value: Any, message: str) -> None:
+    """A study that cannot be searched is refused before it has a folder."""
+    with pytest.raises(InputError) as caught:
+        Settings(**{name: value})
+
+    assert str(caught.value) == message
+
+
+@given(
+    steps=st.integers(1, 10**9),
+    seed=st.integers(0, 2**64),
+    sampler=st.sampled_from(["tpe", "gp", "cmaes", "random"]),
+    pruner=st.sampled_from(["median", "halving", "hyperband", "none"]),
+    learning_rate=st.floats(1e-9, 10.0),
+)
+def test_json_gives_the_settings_back(
+    steps: int, seed: int, sampler: Any, pruner: Any, learning_rate: float
+) -> None:
+    """A study goes on with exactly what it was started with."""
+    space = Space.parse({"learning_rate": {"low": learning_rate, "high": 10.0}, "hidden_width": 64})
+    settings = Settings(
+        steps=steps, segments=1, seed=seed, sampler=sampler, pruner=pruner, space=space
+    )
+
+    stored = json.loads(json.dumps(settings.to_json()))
+
+    assert Settings.from_json(stored) == settings
+    assert differences(settings, {"space": space, "steps": steps}) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": ...}, "not of this version of mmsearch: seed"),
+        ({"momentum": 1}, "not of this version of mmsearch: momentum"),
+        ({"space": None}, "not of this version of mmsearch: space"),
+        ({"space": []}, "not of this version of mmsearch: space"),
+        ({"space": {"odd": 1}}, "no hyperparameter 'odd'"),
+        ({"steps": "20000"}, "steps must be a whole number"),
+    ],
+)
+def test_stored_settings_of_another_version_are_refused(
+    change: dict[str, Any], message: str
+) -> None:
+    """A study of another version is not searched on as if its settings meant the same."""
+    values = {k: v for k, v in {**Settings().to_json(), **change}.items() if v is not ...}
+
+    with pytest.raises(InputError, match=message):
+        Settings.from_json(values)
+
+
+def test_every_difference_is_said_with_both_values() -> None:
+    """A person who is refused must see which setting to leave out."""
+    stored = Settings(seed=3)
+    given = {
+        "seed": 4,
+        "steps": 100,
+        "sampler": "random",
+        "batch_size": 32,
+        "space": Space.parse(
+            {"hidden_width": 64, "learning_rate": {"low": 0.01, "high": 0.5, "log": False}}
+        ),
+    }
+
+    assert sorted(differences(stored, given)) == [
+        "hidden_width is 32 to 512, log, not 64",
+        "learning_rate is 0.01 to 1.0, log, not 0.01 to 0.5",
+        "sampler is tpe, not random",
+        "seed is 3, not 4",
+        "steps is 20000, not 100",
+    ]
+
+
+@given(low=st.floats(1e-9, 0.99), high=st.floats(1.0, 9.0))
+@example(low=0.01, high=1.0)
+@example(low=0.010000001, high=1.0)
+def test_values_that_differ_are_not_said_as_equal(low: float, high: float) -> None:
+    """`0.01 to 1, not 0.01 to 1` would explain nothing, however small the difference."""
+    stored = Settings(space=Space.parse({"learning_rate": {"low": 0.01, "high": 1.0}}))
+
+    found = differences(
+        stored, {"space": Space.parse({"learning_rate": {"low": low, "high": high}})}
+    )
+
+    assert len(found) == ((low, high) != (0.01, 1.0))
+    for text in found:
+        before, after = text.removeprefix("learning_rate is ").split(", not ")
+        assert before != after
+
+
+def test_nothing_given_is_no_difference() -> None:
+    """`mmsearch run` alone goes on with any study."""
+    assert differences(Settings(seed=9, sampler="random"), {}) == []
+
+
+def test_wrong_given_value_is_refused_and_not_compared() -> None:
+    """Bad input is bad input, whatever the study was started with."""
+    with pytest.raises(InputError, match="steps must be at least 1"):
+        differences(Settings(), {"steps": 0})
+
+
+def test_trial_gets_its_point_its_seed_and_the_budget() -> None:
+    """Every trial of a study is trained for as long, and in the same way, as the others."""
+    point = {
+        "embedding_dim": 4,
+        "hidden_width": 32,
+        "block_size": 3,
+        "learning_rate": 0.1,
+        "weight_decay": 0.0,
+    }
+    settings = Settings(steps=100, segments=5, batch_size=16, init="article", schedule="step")
+
+    spec = settings.trial_spec(point, seed=99).to_json()
+
+    assert spec == {
+        **point,
+        "seed": 99,
+        "n_steps": 100,
+        "n_segments": 5,
+        "batch_size": 16,
+        "init": "article",
+        "schedule": "step",
+    }
+
+
+def test_config_says_what_it_says_and_no_more(tmp_path: Path) -> None:
+    """Only given settings are compared with a stored study's, so defaults may not sneak in."""
+    config = read_config(
+        write(
+            tmp_path,
+            """
+            [corpus]
+            keep_duplicates = true
+            [training]
+            steps = 500
+            init = "article"
+            [search]
+            sampler = "random"
+            [space]
+            hidden_width = 64
+            learning_rate = { low = 0.05, high = 0.5, log = true }
+            [[enqueue]]
+            learning_rate = 0.1
+            [[enqueue]]
+            """,
+        )
+    )
+
+    space = Space.parse({"hidden_width": 64, "learning_rate": {"low": 0.05, "high": 0.5}})
+    assert config == Config(
+        {
+            "keep_duplicates": True,
+            "steps": 500,
+            "init": "article",
+            "sampler": "random",
+            "space": space,
+        },
+        ({"learning_rate": 0.1}, {}),
+    )
+
+
+def test_empty_config_gives_nothing(tmp_path: Path) -> None:
+    """An empty file is no file."""
+    assert read_config(write(tmp_path, "")) == Config({})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[model]\nx = 1", "no table [model]; there are corpus, training, search, space, enqueue"),
+        ("steps = 100", "no table [steps]"),
+        ("training = 100", "training must be a table, [training], got 100"),
+        ("[[training]]\nsteps = 1", "training must be a table"),
+        ("[training]\nstep = 100", "[training] has no 'step'; it has steps, segments"),
+        ("[search]\nsteps = 100", "[search] has no 'steps'"),
+        ("[training]\nsteps = 10.5", "steps must be a whole number, got 10.5"),
+        ("[training]\nsteps = 10", "segments must be between 1 and steps (10), got 20"),
+        ("[search]\nsampler = 3", "sampler must be one of"),
+        ("[space]\nmomentum = 1", "[space] has no hyperparameter 'momentum'"),
+        ("space = 3", "space must be a table"),
+        ("[enqueue]\nseed = 1", "enqueue must be tables, [[enqueue]]"),
+        ("enqueue = [1]", "enqueue must be tables, [[enqueue]]"),
+        ("[training", "is not TOML"),
+        ("a = 1\na = 2", "is not TOML"),
+        ("[training]\nsteps = " + "9" * 5000, "is not TOML"),
+        ("[training]\nsegments = 0x" + "f" * 5000, "is not TOML"),
+        ("a = " + "[" * 5000, "nested too deeply"),
+    ],
+)
+def test_config_that_cannot_be_meant_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    """A misspelt key that was ignored would search something else than was asked for."""
+    path = write(tmp_path, text)
+
+    with pytest.raises(InputError) as caught:
+        read_config(path)
+
+    assert str(path) in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_config_that_is_no_text_file_is_refused(tmp_path: Path) -> None:
+    """A missing file, a folder and other bytes than UTF-8 are named, each with its reason."""
+    latin = tmp_path / "latin.toml"
+    latin.write_bytes("[corpus] # é".encode("latin-1"))
+
+    for path, reason in (
+        (tmp_path / "none.toml", "No such file"),
+        (tmp_path, "Is a directory"),
+        (latin, "is not TOML"),
+        (tmp_path / "nul\0.toml", "null byte"),
+    ):
+        with pytest.raises(InputError, match=reason) as caught:
+            read_config(path)
+        assert caught.value.exit_code == 2
+
+
+@given(lines=st.lists(LINES, max_size=8))
+@example(lines=["[space]", "embedding_dim = " + "9" * 400])
+@example(lines=["[search]", "seed = 0x" + "f" * 5000])
+def test_any_text_gives_a_config_or_an_input_error(config_path: Path, lines: list[str]) -> None:
+    """Whatever a person writes, the answer is a config that can be used or one line of help."""
+    config_path.write_text("\n".join(lines), "utf-8", errors="surrogatepass")
+    try:
+        config = read_config(config_path)
+        for point in config.enqueue:
+            Settings(**config.settings).space.check_point(point)
+    except InputError:
+        return
+    assert isinstance(config, Config)
+    json.dumps(Settings(**config.settings).to_json())
