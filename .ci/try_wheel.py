@@ -1,0 +1,44 @@
+"""Build the wheel, install it alone into a new environment, and use it outside the checkout.
+
+The dependencies are those of the environment that runs this, lent by a path file: what is tried
+is our wheel, and it must not find the checkout.
+"""
+
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def call(*command: object, cwd: Path) -> str:
+    """Run a command; its output, or the end of this script."""
+    words = [str(word) for word in command]
+    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(words)}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+with tempfile.TemporaryDirectory() as folder:
+    scratch = Path(folder)
+    call(sys.executable, "-m", "build", "--wheel", "--outdir", scratch, ROOT, cwd=scratch)
+    (wheel,) = scratch.glob("*.whl")
+    venv.create(scratch / "env", with_pip=True)
+    python = scratch / "env/bin/python"
+    call(python, "-m", "pip", "install", "--quiet", "--no-deps", wheel, cwd=scratch)
+    site = call(
+        python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=scratch
+    ).strip()
+    (Path(site) / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    where = call(python, "-c", "import mmsearch; print(mmsearch.__file__)", cwd=scratch)
+    if not Path(where.strip()).resolve().is_relative_to(scratch.resolve()):
+        sys.exit(f"the wheel is not what was imported: {where}")
+    mmsearch = scratch / "env/bin/mmsearch"
+    call(mmsearch, "run", "--trials", 2, "--steps", 200, "--workers", 1, cwd=scratch)
+    print(call(mmsearch, "trials", cwd=scratch))
+    print(call(mmsearch, "corpus", cwd=scratch))
+    print(f"{wheel.name} works outside the checkout")

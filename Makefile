@@ -1,0 +1,49 @@
+# On a fresh machine with Python (3.11 or later) and git:
+#   make run    sets up .venv and searches 50 trials on the built-in names
+#   make test   sets up the same .venv with the dev extra and runs the tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TRIALS ?= 50
+
+.PHONY: run test check lint types layers security wheel clean
+
+run: $(VENV)/.installed
+	$(BIN)/mmsearch run --trials $(TRIALS)
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+# What CI runs.
+check: lint types layers security wheel test
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+layers: $(VENV)/.installed-dev
+	$(BIN)/lint-imports
+
+security: $(VENV)/.installed-dev
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml data model tracking search
+
+# The built wheel, tried from outside the checkout.
+wheel: $(VENV)/.installed-dev
+	$(BIN)/python .ci/try_wheel.py
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@ $(VENV)/.installed
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,62 @@
+"""The shape of the repository: the rooms, and what must never be among them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import mmsearch
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = ("data", "model", "search", "tracking")
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_each_room_is_linked_into_the_import_root(room: str) -> None:
+    """One file has one name: `mmsearch.data` is the folder `data` at the top."""
+    link = ROOT / "mmsearch" / room
+    assert link.is_symlink()
+    assert not link.readlink().is_absolute()
+    assert link.resolve() == ROOT / room
+
+
+def test_tests_import_this_checkout() -> None:
+    """What is tested is what stands here, and not another installation."""
+    assert mmsearch.__file__ is not None
+    assert Path(mmsearch.__file__).resolve() == ROOT / "mmsearch/__init__.py"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_room_lists_its_modules(room: str) -> None:
+    """A room's docstring says what it is for and names each of its modules."""
+    text = (ROOT / room / "__init__.py").read_text()
+    for path in (ROOT / room).glob("[a-z]*.py"):
+        assert f"`{path.stem}`" in text or f".{path.stem}`" in text or path.name in text, path
+
+
+def test_no_file_holds_two_nouns() -> None:
+    """Past 400 lines a module has a second subject."""
+    for room in ROOMS:
+        for path in (ROOT / room).glob("*.py"):
+            assert len(path.read_text().splitlines()) <= 400, path
+
+
+def test_nothing_unpickles() -> None:
+    """Opening a workspace or a model runs nobody's code."""
+    for room in ROOMS:
+        for path in (ROOT / room).glob("*.py"):
+            text = path.read_text()
+            found = re.search(r"import pickle|(?<!s\.)torch\.(load|save)|joblib|cloudpickle", text)
+            assert found is None, (path, found)
+
+
+def test_readme_commands_exist() -> None:
+    """The README's two commands are targets of the Makefile, and CI calls the check."""
+    makefile = (ROOT / "Makefile").read_text()
+    readme = (ROOT / "README.md").read_text()
+    for target in ("run", "test"):
+        assert f"\n{target}:" in makefile
+        assert f"\nmake {target}" in readme
+    assert "check" in (ROOT / ".ci/run").read_text()
