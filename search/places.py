@@ -43,8 +43,11 @@ def storage_url(workspace: Workspace, given: str | None, stored: str | None) -> 
     """Settle where Optuna's study is: what is given, else what the study had.
 
     Raises:
-        InputError: the stored one had a password, which is never stored.
+        InputError: what is given is no URL, or the stored one had a password, which is never
+            stored.
     """
+    if given and "://" not in given:
+        raise InputError("--storage takes a database URL, such as sqlite:////home/me/optuna.db")
     return _given_or_stored("--storage", given, stored) or _sqlite_url(workspace.root / "optuna.db")
 
 

@@ -9,7 +9,8 @@ from mmsearch.search import provenance
 from mmsearch.search.places import artifacts_folder, storage_url, tracking_uri, without_password
 from mmsearch.search.study_file import StudyFile
 from mmsearch.search.workspace import own
-from mmsearch.tracking.mlflow import StudyFacts, StudySummary, StudyTracker, first_line
+from mmsearch.tracking.mlflow import StudyFacts, StudyTracker, first_line
+from mmsearch.tracking.rendering import StudySummary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

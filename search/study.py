@@ -15,7 +15,6 @@ from mmsearch.search.places import without_password
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from mmsearch.search.settings import Settings
 
@@ -26,14 +25,10 @@ STATES = {
     "PRUNED": TrialState.PRUNED,
     "FAIL": TrialState.FAIL,
 }
+_DIRECTION = optuna.study.StudyDirection.MINIMIZE
 _ID = "mmsearch.id"
 _ENQUEUED = "mmsearch.enqueued"
 _REASON = "mmsearch.reason"
-
-
-def sqlite_url(path: Path) -> str:
-    """Name a local database, whatever characters its path has."""
-    return sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string()
 
 
 def open_storage(url: str) -> optuna.storages.RDBStorage:
@@ -120,12 +115,14 @@ class StudyHandle:
         study = optuna.create_study(
             study_name=name,
             storage=storage,
-            direction="minimize",
+            direction=_DIRECTION,
             load_if_exists=True,
             pruner=make_pruner(settings),
         )
         if _ID not in study.user_attrs:
-            if study.get_trials(deepcopy=False):
+            # One without trials may be what a killed process of ours left.
+            ours = not study.get_trials(deepcopy=False) and study.directions == [_DIRECTION]
+            if not ours:
                 raise RefusedError(
                     f"the Optuna storage has a study {name!r} that mmsearch did not make; "
                     "name another with --study"
@@ -212,9 +209,11 @@ class StudyHandle:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return dict(optuna.importance.get_param_importances(self.study))
+                found = dict(optuna.importance.get_param_importances(self.study))
         except (ValueError, RuntimeError, optuna.exceptions.OptunaError):
             return {}
+        # Equal shares for all are its way of saying that it cannot tell.
+        return {} if len(found) > 1 and len(set(found.values())) == 1 else found
 
     def _next_number(self) -> int:
         trials = self.study.get_trials(deepcopy=False)
@@ -256,7 +255,8 @@ def make_pruner(settings: Settings) -> optuna.pruners.BasePruner:
     """Make the pruner; steps are SGD steps."""
     segment = max(1, settings.steps // settings.segments)
     if settings.pruner == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=segment)
+        # Above the step of the first report, which would be pruned at otherwise.
+        return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=segment + 1)
     if settings.pruner == "halving":
         return optuna.pruners.SuccessiveHalvingPruner(
             min_resource=max(1, settings.steps // 10), reduction_factor=3

@@ -5,6 +5,7 @@ This room takes plain parameters, metrics and paths. It imports neither `data` n
 
 - `journal`: one study's folder, the truth about its trials;
 - `mlflow`: the journal shown in MLflow;
+- `rendering`: a record's points, figures and note, as MLflow shows them;
 - `mirror`: the thread that keeps MLflow up with the journal;
 - `figures`: loss curve and study figures;
 - `embedding`: the figure of an embedding;

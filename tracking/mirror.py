@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mmsearch.tracking.journal import Journal, TrialRecord
-    from mmsearch.tracking.mlflow import StudySummary, StudyTracker
+    from mmsearch.tracking.mlflow import StudyTracker
+    from mmsearch.tracking.rendering import StudySummary
 
 FLUSH_S = 1.0
 """Seconds for which points are gathered before they are sent."""

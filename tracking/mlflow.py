@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import tempfile
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmsearch.errors import MMSearchError
+from mmsearch.tracking import rendering
 from mmsearch.tracking.journal import best_trial
 
 if TYPE_CHECKING:
@@ -27,18 +29,22 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
 
     from mmsearch.tracking.journal import Journal, TrialRecord
+    from mmsearch.tracking.rendering import StudySummary
 
 STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED", "RUNNING": "RUNNING"}
 """MLflow's word for a trial's state."""
-
-HYPERPARAMETERS = ("embedding_dim", "hidden_width", "block_size", "learning_rate", "weight_decay")
-"""In the order in which a person compares them."""
 
 _BATCH = 1000
 """Metrics that MLflow takes in one call."""
 
 _PAGE = 1000
 """Runs that MLflow is asked for in one call."""
+
+_SECRET = re.compile(
+    r"(://[^\s/:@]*:)\S+(?=@)|([?&][^\s=&]*(?:password|passwd|pwd|token|secret)=)[^\s&'\"]+",
+    re.IGNORECASE,
+)
+"""A password in a URL, after what stays of it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,25 +67,13 @@ class StudyFacts:
         return f"mmsearch/{self.name}"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StudySummary:
-    """Where a study stands, for the parent run."""
-
-    trials: Sequence[TrialRecord]
-    importances: Mapping[str, float]
-    """Share of the variance of the dev loss that each hyperparameter explains."""
-    log_axes: frozenset[str]
-    """Hyperparameters that are searched on a log scale."""
-    is_done: bool
-    """Whether all trials that were asked for have finished."""
-
-
 @dataclass(slots=True)
 class _Shown:
     """How much of a trial its run holds."""
 
     run_id: str
-    n_segments: int = 0
+    steps: set[int] | None
+    """Ends of the segments that it holds; None to ask MLflow."""
     has_params: bool = False
     is_closed: bool = False
 
@@ -131,6 +125,7 @@ class StudyTracker:
                 int(run.data.tags["mmsearch.trial"]),
                 _Shown(
                     run.info.run_id,
+                    steps=None,
                     has_params=bool(run.data.params),
                     is_closed=run.info.status != "RUNNING",
                 ),
@@ -152,12 +147,14 @@ class StudyTracker:
             log10_rate = math.log10(record.spec["learning_rate"])
             self._log_params(shown.run_id, {**record.spec, "log10_learning_rate": log10_rate})
             shown.has_params = True
-        fresh = record.curve[shown.n_segments :]
-        self._log_metrics(shown.run_id, _curve_metrics(fresh))
-        shown.n_segments = len(record.curve)
+        if shown.steps is None:
+            shown.steps = self._find_segments(shown.run_id)
+        fresh = [segment for segment in record.curve if segment.step not in shown.steps]
+        self._log_metrics(shown.run_id, rendering.curve_metrics(fresh))
+        shown.steps.update(segment.step for segment in fresh)
         if record.outcome is None:
             return
-        self._log_metrics(shown.run_id, _final_metrics(record))
+        self._log_metrics(shown.run_id, rendering.final_metrics(record))
         if record.state == "COMPLETE":
             self._log_artifacts(shown.run_id, record, journal)
         elif record.state == "FAIL":
@@ -192,15 +189,16 @@ class StudyTracker:
         if best is not None and best.dev_loss is not None:
             tags["mmsearch.best_trial"] = str(best.number)
             metrics["best_dev_loss"] = best.dev_loss
-            note += "\n\n" + _best_note(best, counts)
+            note += "\n\n" + rendering.best_note(best, counts)
         now_ms = max((t.outcome.ended_ms for t in summary.trials if t.outcome), default=0)
         self._log_metrics(
-            self.parent_id, [_metric(key, value, now_ms, 0) for key, value in metrics.items()]
+            self.parent_id,
+            [rendering.metric(key, value, now_ms, 0) for key, value in metrics.items()],
         )
         self._set_tags(self.parent_id, tags | {"mlflow.note.content": note})
         self._client.set_experiment_tag(self.experiment_id, "mlflow.note.content", note)
         with tempfile.TemporaryDirectory() as folder:
-            for path in _study_figures(summary, self.facts.name, Path(folder)):
+            for path in rendering.study_figures(summary, self.facts.name, Path(folder)):
                 self._client.log_artifact(self.parent_id, str(path), "figures")
         status = "FINISHED" if summary.is_done else "KILLED"
         self._client.set_terminated(self.parent_id, status)
@@ -274,8 +272,16 @@ class StudyTracker:
             tags=tags,
             run_name=f"trial {record.number}",
         )
-        shown = self._shown[record.number] = _Shown(run.info.run_id)
+        shown = self._shown[record.number] = _Shown(run.info.run_id, steps=set())
         return shown
+
+    def _find_segments(self, run_id: str) -> set[int]:
+        """Find the segments whose points a run holds; the dev loss of each was its last.
+
+        Sent again they would be there once, but a segment that was trained again, after its
+        weights were lost, ended at another time: its points would stand beside the first ones.
+        """
+        return {point.step for point in self._client.get_metric_history(run_id, "loss/dev")}
 
     def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
         from mlflow.entities import Param  # noqa: PLC0415 (slow; see connect)
@@ -299,7 +305,9 @@ class StudyTracker:
         if (folder / "samples.txt").exists():
             self._client.log_artifact(run_id, str(folder / "samples.txt"))
         with tempfile.TemporaryDirectory() as scratch:
-            for path in _trial_figures(record, weights, self.facts.characters, Path(scratch)):
+            for path in rendering.trial_figures(
+                record, weights, self.facts.characters, Path(scratch)
+            ):
                 self._client.log_artifact(run_id, str(path), "figures")
 
 
@@ -312,115 +320,21 @@ def connect(uri: str) -> MlflowClient:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    # Each run that ends would print its address, with the password of a URI that has one.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     from mlflow import MlflowClient  # noqa: PLC0415
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Warns of each try on a dead server; we tell it once.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     client = MlflowClient(tracking_uri=uri)
     client.search_experiments(max_results=1)
     return client
 
 
 def first_line(error: Exception) -> str:
-    """Say an error of MLflow's in one line: what it is, without its log."""
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0][:300]}"
-
-
-def _metric(key: str, value: float, timestamp_ms: int, step: int) -> Metric:
-    from mlflow.entities import Metric  # noqa: PLC0415 (slow; see connect)
-
-    return Metric(key, float(value), timestamp_ms, step)
-
-
-def _curve_metrics(curve: Sequence[Any]) -> list[Metric]:
-    """Give the points of some segments; a segment's points share the time of its end."""
-    metrics = []
-    for record in curve:
-        for step, loss, rate in record.train:
-            metrics.append(_metric("loss/train", loss, record.ended_ms, step))
-            metrics.append(_metric("learning_rate", rate, record.ended_ms, step))
-        metrics.append(_metric("loss/dev", record.dev_loss, record.ended_ms, record.step))
-    return metrics
-
-
-def _final_metrics(record: TrialRecord) -> list[Metric]:
-    values = {"n_parameters": record.facts["n_parameters"], "wall_s": record.wall_s}
-    step = 0
-    if record.best is not None and record.dev_loss is not None:
-        step = record.curve[-1].step
-        values |= {
-            "dev_loss": record.dev_loss,
-            "best_dev_loss": record.best.dev_loss,
-            "best_step": record.best.step,
-            "train_loss": record.curve[-1].train[-1][1],
-            "bits_per_char": record.dev_loss / math.log(2),
-            "perplexity": math.exp(min(record.dev_loss, 700)),
-        }
-    if record.steps_per_s is not None:
-        values["steps_per_s"] = record.steps_per_s
-    assert record.outcome is not None  # noqa: S101 (the caller's condition, for the type checker)
-    return [_metric(key, value, record.outcome.ended_ms, step) for key, value in values.items()]
-
-
-def _trial_figures(
-    record: TrialRecord, weights: bytes, characters: Sequence[str], folder: Path
-) -> list[Path]:
-    from safetensors.numpy import load  # noqa: PLC0415 (not for --help)
-
-    from mmsearch.tracking import figures, style  # noqa: PLC0415 (matplotlib is slow)
-    from mmsearch.tracking.embedding import embedding_scatter  # noqa: PLC0415 (likewise)
-
-    title = f"trial {record.number}"
-    train = [point for segment in record.curve for point in segment.train]
-    loss = figures.loss_curve(
-        [(step, value) for step, value, _ in train],
-        [(segment.step, segment.dev_loss) for segment in record.curve],
-        [(step, rate) for step, _, rate in train],
-        title=f"{title}: dev loss {record.dev_loss:.4f}",
-    )
-    embedding = load(weights)["C"]
-    scatter = embedding_scatter(embedding, characters, title=f"{title}: embedding")
-    paths = [folder / "loss.png", folder / "embedding.png"]
-    for figure, path in zip((loss, scatter), paths, strict=True):
-        style.save_png(figure, path)
-    return paths
-
-
-def _study_figures(summary: StudySummary, study: str, folder: Path) -> list[Path]:
-    from mmsearch.tracking import figures, style  # noqa: PLC0415 (matplotlib is slow)
-
-    drawn = {}
-    scored = [trial for trial in summary.trials if trial.dev_loss is not None and trial.outcome]
-    if scored:
-        drawn["history"] = figures.study_history(
-            [(trial.number, trial.dev_loss or math.nan, trial.state) for trial in scored],
-            title=f"{study}: history",
-        )
-    complete = [trial for trial in scored if trial.state == "COMPLETE"]
-    if len(complete) > 1:
-        names = [name for name in HYPERPARAMETERS if len({t.spec[name] for t in complete}) > 1]
-        drawn["parallel_coordinates"] = figures.parallel_coordinates(
-            [({n: t.spec[n] for n in names}, t.dev_loss or math.nan) for t in complete],
-            log_axes=summary.log_axes,
-            title=f"{study}: complete trials",
-        )
-    if summary.importances:
-        drawn["importance"] = figures.importances(
-            summary.importances, title=f"{study}: importance for the dev loss"
-        )
-    paths = []
-    for name, figure in drawn.items():
-        paths.append(folder / f"{name}.png")
-        style.save_png(figure, paths[-1])
-    return paths
-
-
-def _best_note(best: TrialRecord, counts: Mapping[str, int]) -> str:
-    """Say the result in Markdown."""
-    rows = "\n".join(f"| `{name}` | {best.spec[name]:.6g} |" for name in HYPERPARAMETERS)
-    return (
-        f"**Best: trial {best.number}, dev loss {best.dev_loss:.4f} nats per character**, of "
-        f"{counts['n_complete']} complete, {counts['n_pruned']} pruned and "
-        f"{counts['n_fail']} failed trials.\n\n| hyperparameter | value |\n|---|---|\n{rows}"
-    )
+    """Say an error of MLflow's in one line: what it is, without its log and without passwords."""
+    line = (str(error).strip().splitlines() or [""])[0]
+    shown = _SECRET.sub(lambda found: f"{found[1] or found[2]}***", line)
+    return f"{type(error).__name__}: {shown[:300]}"

@@ -180,7 +180,7 @@ def test_cut_off_bytes_are_refused(length: int, tail: bytes) -> None:
                 from_bytes(content)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(position=st.integers(0, len(CONTENT) - 1), mask=st.integers(1, 255))
 def test_flipped_bits_are_refused_or_usable(position: int, mask: int) -> None:
     """A flip in the numbers gives other numbers; one in the header never a foreign error."""
@@ -190,7 +190,7 @@ def test_flipped_bits_are_refused_or_usable(position: int, mask: int) -> None:
     assert_usable_or_refused(bytes(damaged))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(data=st.data())
 def test_rewritten_headers_are_refused_or_usable(data: st.DataObject) -> None:
     """Sizes and types that do not fit the numbers behind them are caught before any use."""

@@ -125,6 +125,7 @@ def test_bad_config_is_one_clear_line(
         ("run", "--pruner", "magic"),
         ("run", "--seed", "-1"),
         ("run", "--config", "missing.toml"),
+        ("run", "--storage", "me:secret@host/db"),
         ("trials",),
         ("trials", "--study", "none"),
         ("sample",),

@@ -56,7 +56,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @example("postgresql", "u", "«@?:#»", ":5432/db")
 @example("http", "u", "«?token=x»", "/#f")
 def test_password_before_a_host_is_hidden(scheme: str, user: str, password: str, rest: str) -> None:
-    """Whatever characters it has: people do not escape them, and databases take them as they are."""
+    """Whatever characters it has: people do not escape them, and databases take them so."""
     shown = without_password(f"{scheme}://{user}:{password}@host{rest}")
 
     assert "«" not in shown
@@ -139,7 +139,7 @@ def test_place_without_a_password_is_shown_as_it_is(url: str) -> None:
     ],
 )
 def test_local_databases_land_in_the_workspace(tmp_path: Path, folder: str) -> None:
-    """Each of these characters means something in a URL; the file must be where it is looked for."""
+    """Each of these characters means something in a URL; the file must be where it is sought."""
     workspace = Workspace.at(tmp_path / folder)
     workspace.create()
 

@@ -13,7 +13,8 @@ import pytest
 from safetensors.numpy import save
 
 from mmsearch.tracking.journal import Journal, Outcome, SegmentRecord, TrialRecord
-from mmsearch.tracking.mlflow import StudyFacts, StudySummary, StudyTracker
+from mmsearch.tracking.mlflow import StudyFacts, StudyTracker
+from mmsearch.tracking.rendering import StudySummary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -396,10 +396,13 @@ def test_writer_killed_at_any_step_carries_on_to_the_same_files(tmp_path: Path) 
 
 def test_writer_killed_again_and_again_loses_nothing_it_has_said(tmp_path: Path) -> None:
     """What was acknowledged is in the journal, whenever kill -9 falls, over many lives."""
-    moments, n_done, n_interrupted = random.Random(20_260_801), 0, 0  # noqa: S311 (not a secret)
+    moments = random.Random(20_260_801)  # noqa: S311 (not a secret)
     folder, n_bytes = tmp_path / "names", 400_000
+    n_lives, n_done, n_interrupted = 0, 0, 0
 
-    for _ in range(8):
+    while n_lives < 8 or n_interrupted < 3:  # kills that fell into a write
+        n_lives += 1
+        assert n_lives < 100
         process = subprocess.Popen(writer(folder, 10**6, n_bytes), stdout=subprocess.PIPE)
         assert process.stdout is not None
         said = process.stdout.readline()
@@ -409,14 +412,12 @@ def test_writer_killed_again_and_again_loses_nothing_it_has_said(tmp_path: Path)
         process.stdout.close()
         assert process.wait() == -signal.SIGKILL
         acknowledged = int(said.split()[-1])
-        torn = list(folder.rglob("*.new"))
-        n_interrupted += bool(torn)
+        n_interrupted += any(folder.rglob("*.new"))
 
         n_whole = check_prefix(folder, n_bytes)
 
         assert n_whole >= acknowledged > n_done
         n_done = n_whole
-    assert n_interrupted  # some of the kills fell into a write
 
 
 @settings(max_examples=40, deadline=None)
@@ -509,7 +510,10 @@ def restore(damaged: Journal) -> Callable[[], None]:
 
 def check_reads_or_names(journal: Journal, name: str) -> None:
     """Read trial 0: it may go well, or end in a `JournalError` that names the file."""
-    for call in (journal.read, journal.resume):
+    calls: list[Callable[[int], object]] = [journal.read]
+    if name == "curve.jsonl":
+        calls.append(journal.resume)
+    for call in calls:
         try:
             call(0)
         except JournalError as error:

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from mmsearch.errors import MMSearchError
 from mmsearch.tracking.journal import JournalError
-from mmsearch.tracking.mlflow import first_line
+from mmsearch.tracking.mlflow import connect, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from mmsearch.tracking.mlflow import StudyTracker
     from tests.tracking.conftest import NewStore, Study
 
-# MLflow 3.17 uses a loader that SQLAlchemy 2.1 deprecates.
-pytestmark = pytest.mark.filterwarnings("ignore:.*noload:sqlalchemy.exc.SADeprecationWarning")
+T1_MS = 1_800_000_000_000
 
 Points = list[tuple[int, int, float]]
 """(step, timestamp in ms, value) of one metric, in order."""
@@ -339,6 +338,29 @@ def test_curve_grows_point_by_point_across_trackers(
     assert run.info.status == "RUNNING"
 
 
+def test_segment_trained_again_is_there_once(
+    client: MlflowClient, open_tracker: Callable[[], StudyTracker], study: Study
+) -> None:
+    """Weights lost in a crash are trained anew, to the same numbers at another time of day."""
+    study.begin(0)
+    shown = [study.train(0) for _ in range(2)][-1]
+    open_tracker().show_trial(shown, study.journal)
+    study.journal.weights_path(0).unlink()
+    curve, _ = study.journal.resume(0)
+    assert not curve
+
+    study.begin(0, started_ms=T1_MS)  # whence the helper takes the time of each segment
+    tracker = open_tracker()
+    for _ in range(3):
+        tracker.show_trial(study.train(0), study.journal)
+    tracker.show_trial(study.end(0, "PRUNED"), study.journal)
+
+    (run,) = runs(client, study, "trial")
+    held = curves(client, run)
+    for key, points in expected_curves(study.live[0]).items():
+        assert [(step, value) for step, _, value in held[key]] == [(p[0], p[2]) for p in points]
+
+
 def test_missing_are_the_ended_trials_that_are_not_whole(
     client: MlflowClient, open_tracker: Callable[[], StudyTracker], study: Study
 ) -> None:
@@ -556,6 +578,29 @@ def test_nothing_is_left_in_the_current_folder(
 
     assert not list(here.iterdir())
     assert list((tmp_path / "artifacts").rglob("loss.png"))
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://me:hunter2@127.0.0.1:9",
+        "http://:hunter2@127.0.0.1:9",
+        "https://me:hunter2%40x%2Fy@127.0.0.1:9/below",
+        "nosuch://me:hunter2@127.0.0.1:9",
+        "nosuch://127.0.0.1:9/x?sslmode=require&password=hunter2&a=b",
+    ],
+)
+def test_error_never_tells_a_password(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow puts the whole URI into its messages, and ours end up in terminals and tickets."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+    with pytest.raises(Exception, match="hunter2") as caught:
+        connect(uri)
+
+    told = first_line(caught.value)
+    assert "hunter2" not in told
+    assert "***" in told
+    assert "127.0.0.1:9" in told
 
 
 def test_error_is_told_in_one_line() -> None:

@@ -1,0 +1,134 @@
+"""From the journal's records to what MLflow shows of them: points, figures and a note."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from mlflow.entities import Metric
+
+    from mmsearch.tracking.journal import SegmentRecord, TrialRecord
+
+HYPERPARAMETERS = ("embedding_dim", "hidden_width", "block_size", "learning_rate", "weight_decay")
+"""In the order in which a person compares them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudySummary:
+    """Where a study stands, for the parent run."""
+
+    trials: Sequence[TrialRecord]
+    importances: Mapping[str, float]
+    """Share of the variance of the dev loss that each hyperparameter explains."""
+    log_axes: frozenset[str]
+    """Hyperparameters that are searched on a log scale."""
+    is_done: bool
+    """Whether all trials that were asked for have finished."""
+
+
+def metric(key: str, value: float, timestamp_ms: int, step: int) -> Metric:
+    """Make one point of MLflow's."""
+    from mlflow.entities import Metric  # noqa: PLC0415 (slow; see mlflow.connect)
+
+    return Metric(key, float(value), timestamp_ms, step)
+
+
+def curve_metrics(curve: Sequence[SegmentRecord]) -> list[Metric]:
+    """Give the points of some segments; a segment's points share the time of its end."""
+    metrics = []
+    for record in curve:
+        for step, loss, rate in record.train:
+            metrics.append(metric("loss/train", loss, record.ended_ms, step))
+            metrics.append(metric("learning_rate", rate, record.ended_ms, step))
+        metrics.append(metric("loss/dev", record.dev_loss, record.ended_ms, record.step))
+    return metrics
+
+
+def final_metrics(record: TrialRecord) -> list[Metric]:
+    """Give the single values of an ended trial."""
+    values = {"n_parameters": record.facts["n_parameters"], "wall_s": record.wall_s}
+    step = 0
+    if record.best is not None and record.dev_loss is not None:
+        step = record.curve[-1].step
+        values |= {
+            "dev_loss": record.dev_loss,
+            "best_dev_loss": record.best.dev_loss,
+            "best_step": record.best.step,
+            "train_loss": record.curve[-1].train[-1][1],
+            "bits_per_char": record.dev_loss / math.log(2),
+            "perplexity": math.exp(min(record.dev_loss, 700)),
+        }
+    if record.steps_per_s is not None:
+        values["steps_per_s"] = record.steps_per_s
+    assert record.outcome is not None  # noqa: S101 (the caller's condition, for the type checker)
+    return [metric(key, value, record.outcome.ended_ms, step) for key, value in values.items()]
+
+
+def trial_figures(
+    record: TrialRecord, weights: bytes, characters: Sequence[str], folder: Path
+) -> list[Path]:
+    """Draw a complete trial into a folder; the files."""
+    from safetensors.numpy import load  # noqa: PLC0415 (not for --help)
+
+    from mmsearch.tracking import figures, style  # noqa: PLC0415 (matplotlib is slow)
+    from mmsearch.tracking.embedding import embedding_scatter  # noqa: PLC0415 (likewise)
+
+    title = f"trial {record.number}"
+    train = [point for segment in record.curve for point in segment.train]
+    loss = figures.loss_curve(
+        [(step, value) for step, value, _ in train],
+        [(segment.step, segment.dev_loss) for segment in record.curve],
+        [(step, rate) for step, _, rate in train],
+        title=f"{title}: dev loss {record.dev_loss:.4f}",
+    )
+    embedding = load(weights)["C"]
+    scatter = embedding_scatter(embedding, characters, title=f"{title}: embedding")
+    paths = [folder / "loss.png", folder / "embedding.png"]
+    for figure, path in zip((loss, scatter), paths, strict=True):
+        style.save_png(figure, path)
+    return paths
+
+
+def study_figures(summary: StudySummary, study: str, folder: Path) -> list[Path]:
+    """Draw a study into a folder, as far as its trials allow; the files."""
+    from mmsearch.tracking import figures, style  # noqa: PLC0415 (matplotlib is slow)
+
+    drawn = {}
+    scored = [trial for trial in summary.trials if trial.dev_loss is not None and trial.outcome]
+    if scored:
+        drawn["history"] = figures.study_history(
+            [(trial.number, trial.dev_loss or math.nan, trial.state) for trial in scored],
+            title=f"{study}: history",
+        )
+    complete = [trial for trial in scored if trial.state == "COMPLETE"]
+    if len(complete) > 1:
+        names = [name for name in HYPERPARAMETERS if len({t.spec[name] for t in complete}) > 1]
+        drawn["parallel_coordinates"] = figures.parallel_coordinates(
+            [({n: t.spec[n] for n in names}, t.dev_loss or math.nan) for t in complete],
+            log_axes=summary.log_axes,
+            title=f"{study}: complete trials",
+        )
+    if summary.importances:
+        drawn["importance"] = figures.importances(
+            summary.importances, title=f"{study}: importance for the dev loss"
+        )
+    paths = []
+    for name, figure in drawn.items():
+        paths.append(folder / f"{name}.png")
+        style.save_png(figure, paths[-1])
+    return paths
+
+
+def best_note(best: TrialRecord, counts: Mapping[str, int]) -> str:
+    """Say the result in Markdown."""
+    rows = "\n".join(f"| `{name}` | {best.spec[name]:.6g} |" for name in HYPERPARAMETERS)
+    return (
+        f"**Best: trial {best.number}, dev loss {best.dev_loss:.4f} nats per character**, of "
+        f"{counts['n_complete']} complete, {counts['n_pruned']} pruned and "
+        f"{counts['n_fail']} failed trials.\n\n| hyperparameter | value |\n|---|---|\n{rows}"
+    )
