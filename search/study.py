@@ -255,8 +255,8 @@ def make_pruner(settings: Settings) -> optuna.pruners.BasePruner:
     """Make the pruner; steps are SGD steps."""
     segment = max(1, settings.steps // settings.segments)
     if settings.pruner == "median":
-        # Above the step of the first report, which would be pruned at otherwise.
-        return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=segment + 1)
+        # From the first report on: see docs/log.md, 2026-11-23.
+        return optuna.pruners.MedianPruner(n_startup_trials=5)
     if settings.pruner == "halving":
         return optuna.pruners.SuccessiveHalvingPruner(
             min_resource=max(1, settings.steps // 10), reduction_factor=3
