@@ -58,7 +58,8 @@ def replay(
     trials: Sequence[TrialRecord], pruner: optuna.pruners.BasePruner, order: int
 ) -> tuple[float, list[int]]:
     """Show a pruner the curves in one order; the seconds trained and the trials it let finish."""
-    study = optuna.create_study(pruner=pruner, sampler=optuna.samplers.RandomSampler(seed=order))
+    # Hyperband deals trials to its brackets by the name of the study.
+    study = optuna.create_study(study_name=f"order {order}", pruner=pruner)
     shuffled = list(trials)
     random.Random(order).shuffle(shuffled)  # noqa: S311 (an order, not a secret)
     seconds, finished = 0.0, []

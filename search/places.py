@@ -64,8 +64,9 @@ def tracking_uri(workspace: Workspace, given: str | None, stored: str | None) ->
 
 
 def artifacts_folder(workspace: Workspace, uri: str) -> Path | None:
-    """Where artifacts lie: beside a local database; a server has its own place."""
-    return workspace.root / "artifacts" if uri.startswith("sqlite:") else None
+    """Where artifacts lie: in the workspace beside a database; a server has its own place."""
+    is_server = uri.startswith(("http://", "https://"))
+    return None if is_server else workspace.root / "artifacts"
 
 
 def _given_or_stored(option: str, given: str | None, stored: str | None) -> str | None:

@@ -85,7 +85,7 @@ def print_start(
     kept = "kept" if corpus.keep_duplicates else "dropped"
     sizes = ", ".join(f"{count:,} {part}" for part, count in file.n_words.items())
     n_finished = sum(record.state in {"COMPLETE", "PRUNED"} for record in earlier)
-    out.print(f"study {session.journal.name!r} in {session.workspace.root}")
+    out.print(f"study {session.journal.name!r} in {_near(session.workspace.root)}")
     out.print(f"  {corpus.name}: {sizes} words; {corpus.n_repeats:,} repeats {kept}")
     if session.split.n_dev_in_train:
         out.print(f"  {session.split.n_dev_in_train:,} dev words also stand in train")
@@ -128,6 +128,12 @@ def print_end(
     if best is not None:
         out.print(f"compare:  mmsearch ui{where}")
         out.print(f"listen:   mmsearch sample{where}")
+
+
+def _near(path: Path) -> Path:
+    """Name a path from the current folder, where it lies below it."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _where(session: Session) -> str:

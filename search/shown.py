@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from mmsearch.errors import MMSearchError
@@ -9,11 +10,12 @@ from mmsearch.search import provenance
 from mmsearch.search.places import artifacts_folder, storage_url, tracking_uri, without_password
 from mmsearch.search.study_file import StudyFile
 from mmsearch.search.workspace import own
+from mmsearch.tracking.journal import JournalError
 from mmsearch.tracking.mlflow import StudyFacts, StudyTracker, first_line
 from mmsearch.tracking.rendering import StudySummary
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from mmsearch.search.workspace import Workspace
     from mmsearch.tracking.journal import Journal
@@ -51,14 +53,8 @@ def open_tracker(workspace: Workspace, journal: Journal, uri: str | None) -> Stu
     file = StudyFile.require(journal)
     settled = tracking_uri(workspace, uri, file.tracking_uri)
     tracker = make_tracker(workspace, journal.name, file, settled)
-    try:
+    with _mlflow_at(settled):
         tracker.open()
-    except MMSearchError:
-        raise
-    except Exception as error:
-        raise MMSearchError(
-            f"MLflow at {without_password(settled)} cannot be opened: {first_line(error)}"
-        ) from error
     return tracker
 
 
@@ -85,20 +81,38 @@ def sync_study(workspace: Workspace, journal: Journal, uri: str | None) -> int:
         )
         tracker = open_tracker(workspace, journal, uri)
         missing = tracker.missing(journal)
-        try:
+        damaged: list[JournalError] = []
+        with _mlflow_at(tracker.uri):
             for number in missing:
-                tracker.show_trial(journal.read(number), journal)
-            n_running = len(handle.running())
-            tracker.show_study(
-                summarise(journal, file, handle.importances(), is_done=n_running == 0)
-            )
-        except MMSearchError:
-            raise
-        except Exception as error:
-            raise MMSearchError(
-                f"MLflow stopped answering: {first_line(error)}; try again: mmsearch sync"
-            ) from error
+                try:
+                    tracker.show_trial(journal.read(number), journal)
+                except JournalError as error:
+                    damaged.append(error)
+            if not damaged:
+                is_done = not handle.running()
+                tracker.show_study(summarise(journal, file, handle.importances(), is_done=is_done))
+        if damaged:
+            n_sent = len(missing) - len(damaged)
+            raise JournalError(f"{n_sent} of {len(missing)} trials were sent: {damaged[0]}")
         return len(missing)
+
+
+@contextlib.contextmanager
+def _mlflow_at(uri: str) -> Iterator[None]:
+    """Turn whatever MLflow raises into one line that names it and shows no password.
+
+    Raises:
+        MMSearchError: always of this kind.
+    """
+    try:
+        yield
+    except MMSearchError:
+        raise
+    except Exception as error:
+        raise MMSearchError(
+            f"MLflow at {without_password(uri)} does not answer as it should: {first_line(error)}; "
+            "what is missing there can be filled in with: mmsearch sync"
+        ) from error
 
 
 def _facts(name: str, file: StudyFile) -> StudyFacts:
@@ -126,8 +140,10 @@ def _description(name: str, file: StudyFile) -> str:
     settings = file.settings
     rows = "\n".join(f"| `{n}` | {d} |" for n, d in settings.space.dimensions.items())
     sizes = ", ".join(f"{count:,} {part}" for part, count in file.n_words.items())
+    # A path need not be UTF-8, and a database takes nothing else.
+    corpus = (file.corpus or "the built-in names").encode("utf-8", "backslashreplace").decode()
     return (
-        f"Study `{name}`: a character MLP on {file.corpus or 'the built-in names'} ({sizes} "
+        f"Study `{name}`: a character MLP on {corpus} ({sizes} "
         f"words; {len(file.vocabulary)} characters). Each trial trains {settings.steps:,} steps of "
         f"{settings.batch_size} examples and is scored on dev, in nats per character. "
         f"Sampler {settings.sampler}, pruner {settings.pruner}, seed {settings.seed}.\n\n"

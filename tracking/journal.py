@@ -321,6 +321,15 @@ def _append(path: Path, content: bytes) -> None:
         raise JournalError(f"{str(path)!r} cannot be written: {error.strerror}") from error
 
 
+def _sync_folder(folder: Path) -> None:
+    """Bring a file's name to the disk, which a loss of power could take back."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _replace(path: Path, content: bytes) -> None:
     """Replace a file, so that a reader and a crash see the old or the new one, whole."""
     fresh = path.with_name(f".{path.name}.new")
@@ -330,5 +339,6 @@ def _replace(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(path)
+        _sync_folder(path.parent)
     except OSError as error:
         raise JournalError(f"{str(path)!r} cannot be written: {error.strerror}") from error
