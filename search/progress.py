@@ -125,6 +125,8 @@ class Progress:
         return row
 
     def _time_left(self, elapsed_s: float, n_finished: int) -> str:
+        if n_finished >= self.n_trials and not self._count("RUNNING"):
+            return ", MLflow is catching up"
         n_new = n_finished - self._n_before
         if n_new < 1:
             return ""

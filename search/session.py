@@ -170,11 +170,10 @@ class Session:
             self.journal,
             on_behind=lambda why: say(f"MLflow is behind, and the search goes on: {why}"),
         )
-        mirror.start()
         from mmsearch.search.coordinator import Coordinator  # noqa: PLC0415
         from mmsearch.search.study import StudyHandle, open_storage  # noqa: PLC0415
 
-        with self.workspace.locked():
+        with self.workspace.locked("optuna"):
             handle = StudyHandle.open(
                 open_storage(self.storage),
                 name,
@@ -183,6 +182,7 @@ class Session:
                 must_exist=bool(self.journal.numbers()),
             )
         handle.enqueue(self.enqueue)
+        mirror.start()
         coordinator = Coordinator(
             handle=handle,
             settings=self.file.settings,
@@ -195,12 +195,14 @@ class Session:
         )
         is_done = False
         try:
-            with _stopped_by_signals(coordinator.stop, say):
+            with _stopped_by_signals(coordinator.stop, "stopping after segments in flight", say):
                 result = coordinator.run(limits)
             is_done = result.n_finished >= limits.n_trials
         finally:
             summary = summarise(self.journal, self.file, handle.importances(), is_done=is_done)
-            if not mirror.close(summary):
+            with _stopped_by_signals(mirror.abandon, "leaving MLflow as it is", say):
+                is_whole = mirror.close(summary)
+            if not is_whole:
                 say("MLflow lacks a part of this study; fill it in with: mmsearch sync")
         return result
 
@@ -220,7 +222,9 @@ def _check_same(name: str, stored: StudyFile, file: StudyFile, given: Mapping[st
 
 
 @contextlib.contextmanager
-def _stopped_by_signals(stop: Callable[[], None], say: Callable[[str], None]) -> Iterator[None]:
+def _stopped_by_signals(
+    stop: Callable[[], None], doing: str, say: Callable[[str], None]
+) -> Iterator[None]:
     """Turn the first Ctrl-C or SIGTERM into an orderly stop, and the second into a quick one."""
     n_signals = 0
 
@@ -233,7 +237,7 @@ def _stopped_by_signals(stop: Callable[[], None], say: Callable[[str], None]) ->
                 os.write(sys.stdout.fileno(), SHOW_CURSOR)
             os._exit(130)
         stop()
-        say("stopping after the segments in flight; once more to stop at once")
+        say(f"{doing}; once more to stop at once")
 
     before = {
         number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mmsearch.errors import MMSearchError
@@ -27,7 +28,7 @@ def make_tracker(workspace: Workspace, name: str, file: StudyFile, uri: str) -> 
         uri=uri,
         facts=_facts(name, file),
         artifacts=artifacts_folder(workspace, uri),
-        creating=workspace.locked,
+        creating=partial(workspace.locked, "mlflow"),
     )
 
 

@@ -89,9 +89,13 @@ class Workspace:
         return self.journal(names[0])
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the workspace while databases are created: neither library does so safely."""
-        with (self.root / "lock").open("a") as file:
+    def locked(self, database: str) -> Iterator[None]:
+        """Hold a database while it is created, which neither library does safely.
+
+        Args:
+            database: `optuna` or `mlflow`.
+        """
+        with (self.root / f"{database}.db-lock").open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 

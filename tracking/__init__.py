@@ -10,5 +10,6 @@ This room takes plain parameters, metrics and paths. It imports neither `data` n
 - `figures`: loss curve and study figures;
 - `embedding`: the figure of an embedding;
 - `style`: what the figures share, and how they are written;
+- `views`: the saved view that the UI opens a study on;
 - `ui`: starts and deep-links the MLflow UI.
 """

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 FLUSH_S = 1.0
 """Seconds for which points are gathered before they are sent."""
+POLL_S = 0.2
+"""Seconds after which a waiting `close` looks whether it has been abandoned."""
 RETRY_S = (2, 5, 15, 30, 60)
 """Seconds to wait after each failure in a row; then the last one again."""
 
@@ -50,6 +52,7 @@ class Mirror:
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="mlflow-mirror", daemon=True)
         self._has_told = False
+        self._is_abandoned = False
         self.error: Exception | None = None
         """Why MLflow is behind; None while it is not."""
 
@@ -70,13 +73,18 @@ class Mirror:
         """Send the rest and stop.
 
         Returns:
-            Whether MLflow holds everything; False as soon as it fails once more.
+            Whether MLflow holds everything; False as soon as it fails once more, or is abandoned.
         """
         self._summary = summary
         self._closing.set()
         self._wake.set()
-        self._thread.join()
-        return self.error is None
+        while self._thread.is_alive() and not self._is_abandoned:
+            self._thread.join(POLL_S)
+        return self.error is None and not self._thread.is_alive()
+
+    def abandon(self) -> None:
+        """Make `close` return now; may be called from a signal handler."""
+        self._is_abandoned = True
 
     def _work(self) -> None:
         is_open = False

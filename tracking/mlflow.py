@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from mmsearch.errors import MMSearchError
 from mmsearch.tracking import rendering
 from mmsearch.tracking.journal import best_trial
+from mmsearch.tracking.views import view_tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -116,6 +117,9 @@ class StudyTracker:
                     tags={"mmsearch.study": self.facts.name},
                 )
             )
+        key, view = view_tag()
+        if found is None or found.tags.get(key) != view:
+            self._client.set_experiment_tag(self.experiment_id, key, view)
         children = self._search("trial")
         self._open_parent({run.data.tags.get("mlflow.parentRunId") for run in children})
         self._shown = {}
