@@ -6,6 +6,7 @@
 - `study`: Optuna's side: ask, report, prune, tell;
 - `worker`: what runs in a worker process; `executors`: where segments run;
 - `coordinator`: the loop; `session`: one `mmsearch run`, its parts started, joined and ended;
+- `interrupts`: Ctrl-C, once and twice;
 - `shown`: what of a study goes into MLflow; `provenance`: versions and the git commit;
 - `sampling`: new words from a trial's model;
 - `cli`: parses and calls; `progress` and `printing`: what a person sees.

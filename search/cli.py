@@ -19,7 +19,7 @@ import typer
 from mmsearch.errors import MMSearchError
 from mmsearch.search import printing
 from mmsearch.search.settings import Pruner, Sampler  # noqa: TC001 (typer reads them)
-from mmsearch.search.workspace import Workspace
+from mmsearch.search.workspace import Workspace, is_owned
 
 app = typer.Typer(
     name="mmsearch",
@@ -202,6 +202,8 @@ def run(  # noqa: PLR0913 (each is one flag)
             observers=(progress,),
             say=progress.say,
         )
+    if not quiet:
+        console.print()
     printing.print_end(console, session, result, trials, time.monotonic() - began)
     if result.is_interrupted:
         raise typer.Exit(130)
@@ -220,10 +222,11 @@ def list_trials(
     """List a study's trials, best first."""
     journal = Workspace.at(workspace).existing(study)
     records = sorted(journal.records(), key=printing.rank)[:limit]
+    is_running = is_owned(journal)
     if as_json:
         print(json.dumps([printing.trial_json(record) for record in records], indent=2))
     elif records:
-        printing.console().print(printing.trials_table(records))
+        printing.console().print(printing.trials_table(records, is_running=is_running))
     else:
         printing.console().print(
             f"study {journal.name!r} has no trial yet; go on with: mmsearch run"
@@ -371,9 +374,14 @@ def sync(
     )
 
 
+def _on_interrupt(_number: int, _frame: object) -> NoReturn:
+    printing.console(stderr=True).print("interrupted", style="yellow")
+    sys.exit(130)
+
+
 def main() -> NoReturn:
     """Run the command line; an error that a person can act on is one line and an exit code."""
-    signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
+    signal.signal(signal.SIGINT, _on_interrupt)
     try:
         app()
     except MMSearchError as error:

@@ -55,21 +55,32 @@ def trial_json(record: TrialRecord) -> dict[str, Any]:
     }
 
 
-def trials_table(records: Sequence[TrialRecord]) -> Table:
-    """Lay trials out in at most 80 columns."""
-    table = Table(box=None, padding=(0, 1), header_style="bold")
-    for heading in ("trial", "state", "dev loss", "emb", "hidden", "block", "lr", "params", "time"):
+def trials_table(records: Sequence[TrialRecord], *, is_running: bool) -> Table:
+    """Lay trials out in at most 80 columns.
+
+    Args:
+        records: one a row.
+        is_running: whether the study is being searched; else a trial that has not ended is
+            stopped, until the next run.
+    """
+    headings = ["trial", "state", "dev loss", "emb", "hidden", "block", "lr", "params", "time"]
+    has_decay = any(record.spec["weight_decay"] for record in records)
+    if has_decay:
+        headings.insert(headings.index("params"), "wd")
+    table = Table(box=None, padding=(0, 1), header_style="bold", pad_edge=False)
+    for heading in headings:
         table.add_column(heading, justify="left" if heading == "state" else "right", no_wrap=True)
     for record in records:
         spec = record.spec
         table.add_row(
             str(record.number),
-            record.state.lower(),
+            "stopped" if record.outcome is None and not is_running else record.state.lower(),
             "" if record.dev_loss is None else f"{record.dev_loss:.4f}",
             str(spec["embedding_dim"]),
             str(spec["hidden_width"]),
             str(spec["block_size"]),
             f"{spec['learning_rate']:.3g}",
+            *([f"{spec['weight_decay']:.1e}"] if has_decay else []),
             f"{record.facts['n_parameters']:,}",
             f"{record.wall_s:.1f} s",
             style=None if record.state == "COMPLETE" else "dim",
@@ -92,7 +103,7 @@ def print_start(
     for name, dimension in file.settings.space.dimensions.items():
         if not dimension.is_fixed or dimension.low:
             out.print(f"  {name:<14} {dimension}")
-    if n_finished:
+    if 0 < n_finished < n_trials:
         out.print(f"  {n_finished} of {n_trials} trials are there already")
 
 
@@ -105,11 +116,10 @@ def print_end(
         f"{sum(record.state == state for record in records)} {word}"
         for state, word in (("COMPLETE", "complete"), ("PRUNED", "pruned"), ("FAIL", "failed"))
     )
-    out.print()
-    if result.n_begun == 0:
+    if result.n_begun == 0 and result.n_finished >= n_trials:
         out.print(
             f"study {session.journal.name!r} has its {n_trials} trials already ({counts}); "
-            f"--trials {n_trials + 10} adds ten"
+            f"--trials {result.n_finished + 10} adds ten"
         )
     else:
         out.print(f"{result.n_finished} of {n_trials} trials ({counts}) in {duration(wall_s)}")

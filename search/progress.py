@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def spec_words(spec: Mapping[str, Any]) -> str:
     """Say a trial's hyperparameters in one short line."""
     words = (
-        f"embedding {spec['embedding_dim']}  hidden {spec['hidden_width']}  "
+        f"emb {spec['embedding_dim']}  hidden {spec['hidden_width']}  "
         f"block {spec['block_size']}  lr {spec['learning_rate']:.3g}"
     )
     return f"{words}  wd {spec['weight_decay']:.1e}" if spec["weight_decay"] else words
@@ -128,6 +128,8 @@ class Progress:
         if n_finished >= self.n_trials and not self._count("RUNNING"):
             return ", MLflow is catching up"
         n_new = n_finished - self._n_before
+        if n_new < 1 and not self._count("RUNNING"):
+            return ", starting"
         if n_new < 1:
             return ""
         left = elapsed_s / n_new * max(0, self.n_trials - n_finished)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
-import signal
-import sys
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,22 +13,19 @@ from mmsearch.data.corpus import BUILTIN_CORPUS, read_corpus
 from mmsearch.data.split import split_corpus
 from mmsearch.errors import RefusedError
 from mmsearch.search import provenance
+from mmsearch.search.interrupts import Interrupts
 from mmsearch.search.places import storage_url, tracking_uri, without_password
 from mmsearch.search.settings import Config, Settings, differences, read_config
 from mmsearch.search.study_file import StudyFile
 from mmsearch.search.workspace import Workspace, name_from, own
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from mmsearch.data.corpus import Corpus
     from mmsearch.data.split import Split
     from mmsearch.search.coordinator import Limits, Observer, SearchResult
     from mmsearch.tracking.journal import Journal
-
-
-SHOW_CURSOR = b"\x1b[?25h"
-"""What a terminal needs after a live display that could not end itself."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,6 +151,7 @@ class Session:
         from mmsearch.search.executors import WorkerPool  # noqa: PLC0415
 
         self.journal.write_study(self.file.to_json())
+        interrupts = stack.enter_context(Interrupts(say))
         words = worker.Words(self.split.train, self.split.dev, self.corpus.vocabulary)
         pool = stack.enter_context(WorkerPool(n_workers, worker.start, (words,)))
         if self._has_work(limits):
@@ -195,14 +190,13 @@ class Session:
         )
         is_done = False
         try:
-            with _stopped_by_signals(coordinator.stop, "stopping after segments in flight", say):
-                result = coordinator.run(limits)
+            interrupts.phase(coordinator.stop, "stopping after the segments in flight")
+            result = coordinator.run(limits)
             is_done = result.n_finished >= limits.n_trials
         finally:
             summary = summarise(self.journal, self.file, handle.importances(), is_done=is_done)
-            with _stopped_by_signals(mirror.abandon, "leaving MLflow as it is", say):
-                is_whole = mirror.close(summary)
-            if not is_whole:
+            interrupts.phase(mirror.abandon, "leaving MLflow as it is")
+            if not mirror.close(summary):
                 say("MLflow lacks a part of this study; fill it in with: mmsearch sync")
         return result
 
@@ -211,39 +205,14 @@ def _check_same(name: str, stored: StudyFile, file: StudyFile, given: Mapping[st
     """Refuse to go on with other words or settings than a study was started with."""
     found = differences(stored.settings, given)
     if not found and file.corpus_fingerprint != stored.corpus_fingerprint:
-        words = file.corpus or "the built-in names"
-        before, after = stored.corpus_fingerprint[:12], file.corpus_fingerprint[:12]
-        found = [f"its words have changed: {words} had the fingerprint {before}, not {after}"]
+        before, now = (each.corpus or "the built-in names" for each in (stored, file))
+        found = [
+            f"the words of {now} have changed since"
+            if before == now
+            else f"its words are those of {before}, and {now} has others"
+        ]
     if found:
         raise RefusedError(
             f"study {name!r} was started otherwise: {'; '.join(found)}. "
-            "Leave that out to go on with it, or name a new study with --study"
+            "To go on with it, give what it was started with; or name a new one with --study"
         )
-
-
-@contextlib.contextmanager
-def _stopped_by_signals(
-    stop: Callable[[], None], doing: str, say: Callable[[str], None]
-) -> Iterator[None]:
-    """Turn the first Ctrl-C or SIGTERM into an orderly stop, and the second into a quick one."""
-    n_signals = 0
-
-    def on_signal(_number: int, _frame: object) -> None:
-        nonlocal n_signals
-        n_signals += 1
-        if n_signals > 1:
-            # Nothing is lost: the journal is as the last segment left it, and workers follow.
-            if sys.stdout.isatty():
-                os.write(sys.stdout.fileno(), SHOW_CURSOR)
-            os._exit(130)
-        stop()
-        say(f"{doing}; once more to stop at once")
-
-    before = {
-        number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

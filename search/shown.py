@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from mmsearch.tracking.journal import Journal
 
 
+MIN_TRIALS_FOR_IMPORTANCE = 10
+"""Complete trials below which shares of importance are noise."""
+
+
 def make_tracker(workspace: Workspace, name: str, file: StudyFile, uri: str) -> StudyTracker:
     """Make what shows a study at an MLflow URI; connects to nothing yet."""
     return StudyTracker(
@@ -37,9 +41,12 @@ def summarise(
 ) -> StudySummary:
     """Gather where a study stands."""
     dimensions = file.settings.space.dimensions
+    trials = journal.records()
+    shares = {name: share for name, share in importances.items() if not dimensions[name].is_fixed}
+    can_tell = sum(trial.state == "COMPLETE" for trial in trials) >= MIN_TRIALS_FOR_IMPORTANCE
     return StudySummary(
-        trials=journal.records(),
-        importances={n: s for n, s in importances.items() if not dimensions[n].is_fixed},
+        trials=trials,
+        importances=shares if can_tell else {},
         log_axes=frozenset(name for name, dimension in dimensions.items() if dimension.log),
         is_done=is_done,
     )

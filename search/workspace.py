@@ -8,8 +8,9 @@ import json
 import os
 import re
 import socket
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from mmsearch.errors import InputError, MMSearchError, RefusedError
 from mmsearch.tracking.journal import Journal
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[^\W_](?:[\w.-]{0,98}[\w-])?")
 _RESERVED = re.compile(r"artifacts|lock|logs|(?:mlflow|optuna)\.db(?:-.*)?", re.IGNORECASE)
 """What else stands in the workspace; a disk may not tell cases apart."""
+ASK_S = 0.1
+"""Seconds after which a lock that was only asked about is free again."""
 _MAX_BYTES = 255
 """Of a folder's name, on the usual file systems."""
 
@@ -107,21 +110,44 @@ def own(journal: Journal) -> Iterator[None]:
     Raises:
         RefusedError: another process is; names its pid and host.
     """
-    path = journal.folder / "lock"
-    with path.open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with _lock_path(journal).open("a+", encoding="utf-8") as file:
+        is_ours = _try_lock(file, fcntl.LOCK_EX)
+        if not is_ours:
+            # A command that only asks (see is_owned) holds the lock for a moment.
+            time.sleep(ASK_S)
+            is_ours = _try_lock(file, fcntl.LOCK_EX)
+        if not is_ours:
             file.seek(0)
             owner = file.read().strip() or "another process"
             raise RefusedError(
                 f"study {journal.name!r} is being searched by {owner}; wait for it, stop it, or "
                 "name another study with --study"
-            ) from None
+            )
         file.truncate(0)
         file.write(f"pid {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
         yield
+
+
+def is_owned(journal: Journal) -> bool:
+    """Whether a process is searching a study now."""
+    try:
+        with _lock_path(journal).open("rb") as file:
+            return not _try_lock(file, fcntl.LOCK_SH)
+    except FileNotFoundError:
+        return False
+
+
+def _lock_path(journal: Journal) -> Path:
+    return journal.folder / "lock"
+
+
+def _try_lock(file: IO[Any], kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def check_name(study: str) -> None:

@@ -114,7 +114,11 @@ class StudyTracker:
                 else self._client.create_experiment(
                     self.facts.experiment,
                     artifact_location=self.artifacts.as_uri() if self.artifacts else None,
-                    tags={"mmsearch.study": self.facts.name},
+                    tags={
+                        "mmsearch.study": self.facts.name,
+                        # Else the UI opens runs on its pages for language-model applications.
+                        "mlflow.experimentKind": "custom_model_development",
+                    },
                 )
             )
         key, view = view_tag()
