@@ -7,6 +7,7 @@ Optuna.
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
@@ -16,7 +17,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from mmsearch.errors import MMSearchError
+from mmsearch.errors import InputError, MMSearchError
 from mmsearch.search import printing
 from mmsearch.search.settings import Pruner, Sampler  # noqa: TC001 (typer reads them)
 from mmsearch.search.workspace import Workspace, is_owned
@@ -171,6 +172,8 @@ def run(  # noqa: PLR0913 (each is one flag)
     from mmsearch.search.progress import Progress  # noqa: PLC0415
     from mmsearch.search.session import Request, Session  # noqa: PLC0415
 
+    if timeout is not None and not math.isfinite(timeout):
+        raise InputError(f"--timeout takes a number of seconds, got {timeout}")
     said = {
         "keep_duplicates": keep_duplicates,
         "steps": steps,
@@ -182,6 +185,7 @@ def run(  # noqa: PLR0913 (each is one flag)
     session = Session.open(
         Request(
             workspace=workspace,
+            n_trials=trials,
             study=study,
             corpus=corpus,
             config=config,
@@ -198,7 +202,7 @@ def run(  # noqa: PLR0913 (each is one flag)
     with Progress(console, trials, earlier, is_quiet=quiet) as progress:
         result = session.search(
             Limits(n_trials=trials, timeout_s=timeout),
-            n_workers=workers or len(os.sched_getaffinity(0)),
+            n_workers=workers or _n_cores(),
             observers=(progress,),
             say=progress.say,
         )
@@ -258,7 +262,7 @@ def ui(
     console = printing.console()
 
     def show(base: str) -> None:
-        url = leaderboard_url(base, tracker.experiment_id)
+        url = leaderboard_url(base, tracker.experiment_id, tracker.facts.id)
         console.print(f"study {journal.name!r} in MLflow:")
         console.print(url, style="bold")
         if browser:
@@ -300,7 +304,10 @@ def sample(  # noqa: PLR0913 (each is one flag)
         print(json.dumps(drawn, indent=2, ensure_ascii=False))
         return
     console = printing.console()
-    console.print(f"trial {drawn['trial']}, dev loss {drawn['dev_loss']:.4f}", style="dim")
+    state = "" if drawn["state"] == "COMPLETE" else f" ({drawn['state'].lower()})"
+    console.print(f"trial {drawn['trial']}{state}, dev loss {drawn['dev_loss']:.4f}", style="dim")
+    if drawn["note"]:
+        console.print(drawn["note"], style="yellow", markup=False)
     for word in drawn["words"]:
         marks = " *" if word["in_train"] else ""
         marks += f" (cut at {len(word['word'])} characters)" if word["is_cut"] else ""
@@ -361,6 +368,10 @@ def sync(
     *,
     study: StudyOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="Optuna database URL.", show_default="the study's own"),
+    ] = None,
     tracking_uri: TrackingOption = None,
 ) -> None:
     """Fill MLflow in with what the workspace knows of a study, each thing once."""
@@ -368,10 +379,15 @@ def sync(
 
     place = Workspace.at(workspace)
     journal = place.existing(study)
-    n_shown = sync_study(place, journal, tracking_uri)
+    n_shown = sync_study(place, journal, storage, tracking_uri)
     printing.console().print(
         f"study {journal.name!r} is whole in MLflow; {n_shown} trials were sent"
     )
+
+
+def _n_cores() -> int:
+    """Count the cores that this process may use; not every system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _on_interrupt(_number: int, _frame: object) -> NoReturn:
@@ -387,7 +403,4 @@ def main() -> NoReturn:
     except MMSearchError as error:
         printing.console(stderr=True).print(f"error: {error}", style="red", markup=False)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # Whoever read us has gone, as `head` does: not an error, and nothing more to flush.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(0)

@@ -13,7 +13,7 @@ from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
-from mmsearch.errors import MMSearchError
+from mmsearch.errors import MMSearchError, RefusedError
 from mmsearch.search.study import trial_seed
 from mmsearch.tracking.journal import Outcome, SegmentRecord, TrialRecord
 
@@ -125,7 +125,8 @@ class Coordinator:
             self._handle_next()
         while self._running:
             self._handle_next()
-        is_interrupted = self._is_stopping and self._n_finished < limits.n_trials
+        is_short = self._n_finished < limits.n_trials or bool(self.handle.running())
+        is_interrupted = self._is_stopping and is_short
         return SearchResult(
             n_finished=self._n_finished, n_begun=self._n_begun, is_interrupted=is_interrupted
         )
@@ -141,6 +142,11 @@ class Coordinator:
     def _begin(self) -> None:
         self._n_begun += 1
         number, point = self.handle.ask()
+        if number in self.journal.numbers():
+            raise RefusedError(
+                f"Optuna's database is older than the workspace, which has a trial {number} "
+                "already; put the database back that goes with it, or name a new --study"
+            )
         self._start(number, point)
 
     def _carry_on(self, number: int) -> None:

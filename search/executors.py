@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import multiprocessing
 import signal
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from mmsearch.errors import MMSearchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,12 +32,27 @@ class WorkerPool(Executor):
         self._initializer = initializer
         self._initargs = initargs
         self._workers = [self._new() for _ in range(n_workers)]
+        self._started: list[Future[None]] = []
         self._calls: list[list[Future[Any]]] = [[] for _ in range(n_workers)]
 
     def start(self) -> None:
         """Start every worker now, and not at its first call."""
-        for _ in self._workers:
-            self.submit(_nothing)
+        self._started = [self.submit(_nothing) for _ in self._workers]
+
+    def check(self) -> None:
+        """Wait until a worker has started, if any was asked to.
+
+        Raises:
+            MMSearchError: it died of it; what it died of stands in the terminal.
+        """
+        for future in concurrent.futures.as_completed(self._started):
+            try:
+                future.result()
+            except concurrent.futures.BrokenExecutor as error:
+                raise MMSearchError(
+                    "the worker processes cannot start; what they said of it stands above"
+                ) from error
+            return
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Call `fn` in the worker that has the fewest calls before it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -55,11 +56,14 @@ class Interrupts:
     def _on_signal(self, _number: int, _frame: object) -> None:
         if self._is_asked:
             # Nothing is lost: the journal is as the last segment left it, and workers follow.
-            self._say("stopped at once; the same line goes on from the last segments")
+            # Written past every lock: the display may be what hangs.
             if sys.stdout.isatty():
-                os.write(sys.stdout.fileno(), _SHOW_CURSOR)
+                os.write(1, _SHOW_CURSOR)
+            os.write(2, b"\nstopped at once; the same line goes on from the last segments\n")
             os._exit(130)
         self._is_asked = True
         if self._stop is not None:
             self._stop()
-        self._say(f"{self._doing}; once more to stop at once")
+        # From a thread: what this signal interrupted may hold the lock of the display.
+        line = f"{self._doing}; once more to stop at once"
+        threading.Thread(target=self._say, args=(line,), daemon=True).start()

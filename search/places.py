@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from mmsearch.errors import InputError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mmsearch.search.workspace import Workspace
 
 # SQLAlchemy takes `/`, `?` and `#` in a password as they come and `@` in a user's name, and a
@@ -31,6 +30,16 @@ def without_password(url: str) -> str:
             shown += url[end:start] + _HIDDEN
         end = max(end, stop)
     return shown + url[end:]
+
+
+def absolute(url: str | None) -> str | None:
+    """Name a local database from the root, so that it is found from any folder."""
+    kind, separator, rest = (url or "").partition(":///")
+    path, query, options = rest.partition("?")
+    is_relative = path and not path.startswith(("/", ":memory:", "file:"))
+    if not separator or not kind.startswith("sqlite") or not is_relative:
+        return url
+    return f"{kind}:///{quote(str(Path.cwd()), safe='/ ')}/{path}{query}{options}"
 
 
 def without_userinfo(url: str) -> str:

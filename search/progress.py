@@ -85,10 +85,10 @@ class Progress:
         self.console.print(message, style="yellow", highlight=False, soft_wrap=True)
 
     def _count(self, *states: str) -> int:
-        return sum(record.state in states for record in self._trials.values())
+        return sum(record.state in states for record in list(self._trials.values()))
 
     def _draw(self) -> Group:
-        """Draw the state of the search; at most 80 columns and eight lines."""
+        """Draw the state of the search, in 80 columns: a head, the best, a line a worker."""
         n_finished = self._count("COMPLETE", "PRUNED")
         head = Table.grid(padding=(0, 2))
         elapsed = time.monotonic() - self._began_s
@@ -102,13 +102,14 @@ class Progress:
             f"{self._count('FAIL')} failed, {self._count('RUNNING')} running"
         )
         lines: list[Table | Text] = [head, Text(counts)]
-        best = best_trial(self._trials.values())
+        trials = list(self._trials.values())  # the main thread adds to them meanwhile
+        best = best_trial(trials)
         if best is not None:
             lines.append(
                 Text(f"best: trial {best.number}, dev loss {best.dev_loss:.4f}", style="bold green")
             )
             lines.append(Text(f"      {spec_words(best.spec)}"))
-        running = (record for record in self._trials.values() if record.state == "RUNNING")
+        running = (record for record in trials if record.state == "RUNNING")
         lines += [self._draw_running(record) for record in running]
         return Group(*lines)
 

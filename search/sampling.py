@@ -37,7 +37,8 @@ def sample_trial(  # noqa: PLR0913 (each is one flag)
         temperature: divides the logits.
 
     Returns:
-        JSON values: `trial`, `dev_loss`, and `words` with `word`, `in_train`, `is_cut` each.
+        JSON values: `trial`, `state`, `dev_loss`, `note` (why no word is marked, or empty), and
+        `words` with `word`, `in_train` (None where it is not known) and `is_cut` each.
 
     Raises:
         InputError: there is no such trial, or an argument is out of range.
@@ -50,16 +51,33 @@ def sample_trial(  # noqa: PLR0913 (each is one flag)
     drawn = sample_words(
         parameters, vocabulary, count, seed=seed, prefix=prefix, temperature=temperature
     )
-    corpus = read_corpus(
-        Path(file.corpus) if file.corpus else BUILTIN_CORPUS,
-        keep_duplicates=file.settings.keep_duplicates,
-    )
-    known = frozenset(split_corpus(corpus, file.settings.split_seed).train)
+    known, note = _train_words(file)
     return {
         "trial": record.number,
+        "state": record.state,
         "dev_loss": record.dev_loss,
-        "words": [{"word": s.word, "in_train": s.word in known, "is_cut": s.is_cut} for s in drawn],
+        "note": note,
+        "words": [
+            {
+                "word": s.word,
+                "in_train": None if known is None else s.word in known,
+                "is_cut": s.is_cut,
+            }
+            for s in drawn
+        ],
     }
+
+
+def _train_words(file: StudyFile) -> tuple[frozenset[str] | None, str]:
+    """Give the words that the study trained on; None and why, where they are no longer there."""
+    path = Path(file.corpus) if file.corpus else BUILTIN_CORPUS
+    try:
+        corpus = read_corpus(path, keep_duplicates=file.settings.keep_duplicates)
+    except InputError as error:
+        return None, f"words of train are not marked: {error}"
+    if corpus.fingerprint != file.corpus_fingerprint:
+        return None, f"words of train are not marked: {str(path)!r} has changed since the study"
+    return frozenset(split_corpus(corpus, file.settings.split_seed).train), ""
 
 
 def _choose(journal: Journal, number: int | None) -> TrialRecord:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from mmsearch.data.corpus import BUILTIN_CORPUS, read_corpus
 from mmsearch.data.split import split_corpus
-from mmsearch.errors import RefusedError
+from mmsearch.errors import InputError, RefusedError
 from mmsearch.search import provenance
 from mmsearch.search.interrupts import Interrupts
-from mmsearch.search.places import storage_url, tracking_uri, without_password
+from mmsearch.search.places import absolute, storage_url, tracking_uri, without_password
 from mmsearch.search.settings import Config, Settings, differences, read_config
 from mmsearch.search.study_file import StudyFile
 from mmsearch.search.workspace import Workspace, name_from, own
@@ -33,6 +33,8 @@ class Request:
     """What a person asks of `mmsearch run`; None where nothing was said."""
 
     workspace: Path
+    n_trials: int
+    """Finished trials that the study shall have in all."""
     study: str | None = None
     corpus: Path | None = None
     config: Path | None = None
@@ -79,10 +81,15 @@ class Session:
             path = Path(stored.corpus)
         corpus = read_corpus(path or BUILTIN_CORPUS, keep_duplicates=settings.keep_duplicates)
         split = split_corpus(corpus, settings.split_seed)
-        places = (request.storage, request.tracking_uri)
+        places = [absolute(url) for url in (request.storage, request.tracking_uri)]
         storage, tracking = (without_password(url) if url else None for url in places)
         if stored is not None:
             storage, tracking = storage or stored.storage, tracking or stored.tracking_uri
+        if settings.sampler == "cmaes" and storage is not None:
+            raise InputError(
+                "--sampler cmaes keeps pickles in its storage, so it is for the workspace's own "
+                "alone; leave out --storage, or take another sampler"
+            )
         file = StudyFile(
             id=stored.id if stored else uuid.uuid4().hex,
             corpus=str(path.absolute()) if path else None,
@@ -90,6 +97,7 @@ class Session:
             n_words={"train": len(split.train), "dev": len(split.dev), "test": len(split.test)},
             split_fingerprint=split.fingerprint,
             vocabulary="".join(corpus.vocabulary.characters),
+            n_trials=request.n_trials,
             settings=settings,
             storage=storage,
             tracking_uri=tracking,
@@ -104,8 +112,8 @@ class Session:
             corpus=corpus,
             split=split,
             enqueue=enqueue,
-            storage=storage_url(workspace, request.storage, file.storage),
-            tracking_uri=tracking_uri(workspace, request.tracking_uri, file.tracking_uri),
+            storage=storage_url(workspace, places[0], file.storage),
+            tracking_uri=tracking_uri(workspace, places[1], file.tracking_uri),
         )
 
     def search(
@@ -132,11 +140,12 @@ class Session:
         with own(self.journal), contextlib.ExitStack() as stack:
             return self._search(limits, n_workers, observers, say, stack)
 
-    def _has_work(self, limits: Limits) -> bool:
-        """Whether workers will be wanted, as far as the journal knows."""
+    def _n_wanted(self, n_workers: int) -> int:
+        """Count the workers that there is work for, as far as the journal knows."""
         states = [record.state for record in self.journal.records()]
         n_finished = states.count("COMPLETE") + states.count("PRUNED")
-        return n_finished < limits.n_trials or "RUNNING" in states
+        n_left = max(self.file.n_trials - n_finished, states.count("RUNNING"))
+        return min(n_workers, n_left)
 
     def _search(
         self,
@@ -150,11 +159,12 @@ class Session:
         from mmsearch.search import worker  # noqa: PLC0415
         from mmsearch.search.executors import WorkerPool  # noqa: PLC0415
 
-        self.journal.write_study(self.file.to_json())
         interrupts = stack.enter_context(Interrupts(say))
+        n_wanted = self._n_wanted(n_workers)
+        n_workers = max(1, n_wanted)
         words = worker.Words(self.split.train, self.split.dev, self.corpus.vocabulary)
         pool = stack.enter_context(WorkerPool(n_workers, worker.start, (words,)))
-        if self._has_work(limits):
+        if n_wanted:
             pool.start()
         from mmsearch.search.shown import make_tracker, summarise  # noqa: PLC0415
         from mmsearch.tracking.mirror import Mirror  # noqa: PLC0415
@@ -166,7 +176,11 @@ class Session:
             on_behind=lambda why: say(f"MLflow is behind, and the search goes on: {why}"),
         )
         from mmsearch.search.coordinator import Coordinator  # noqa: PLC0415
-        from mmsearch.search.study import StudyHandle, open_storage  # noqa: PLC0415
+        from mmsearch.search.study import (  # noqa: PLC0415
+            StudyHandle,
+            open_storage,
+            telling_errors,
+        )
 
         with self.workspace.locked("optuna"):
             handle = StudyHandle.open(
@@ -176,8 +190,11 @@ class Session:
                 self.file.settings,
                 must_exist=bool(self.journal.numbers()),
             )
+        # Only now is the study this one: a refused storage must not be what it is known by.
+        self.journal.write_study(self.file.to_json())
         handle.enqueue(self.enqueue)
         mirror.start()
+        pool.check()
         coordinator = Coordinator(
             handle=handle,
             settings=self.file.settings,
@@ -188,13 +205,12 @@ class Session:
             n_workers=n_workers,
             observers=(mirror, *observers),
         )
-        is_done = False
         try:
             interrupts.phase(coordinator.stop, "stopping after the segments in flight")
-            result = coordinator.run(limits)
-            is_done = result.n_finished >= limits.n_trials
+            with telling_errors(self.storage):
+                result = coordinator.run(limits)
         finally:
-            summary = summarise(self.journal, self.file, handle.importances(), is_done=is_done)
+            summary = summarise(self.journal, self.file, handle.importances())
             interrupts.phase(mirror.abandon, "leaving MLflow as it is")
             if not mirror.close(summary):
                 say("MLflow lacks a part of this study; fill it in with: mmsearch sync")

@@ -36,19 +36,19 @@ def make_tracker(workspace: Workspace, name: str, file: StudyFile, uri: str) -> 
     )
 
 
-def summarise(
-    journal: Journal, file: StudyFile, importances: Mapping[str, float], *, is_done: bool
-) -> StudySummary:
+def summarise(journal: Journal, file: StudyFile, importances: Mapping[str, float]) -> StudySummary:
     """Gather where a study stands."""
     dimensions = file.settings.space.dimensions
     trials = journal.records()
     shares = {name: share for name, share in importances.items() if not dimensions[name].is_fixed}
-    can_tell = sum(trial.state == "COMPLETE" for trial in trials) >= MIN_TRIALS_FOR_IMPORTANCE
+    states = [trial.state for trial in trials]
+    n_finished = states.count("COMPLETE") + states.count("PRUNED")
+    can_tell = states.count("COMPLETE") >= MIN_TRIALS_FOR_IMPORTANCE
     return StudySummary(
         trials=trials,
         importances=shares if can_tell else {},
         log_axes=frozenset(name for name, dimension in dimensions.items() if dimension.log),
-        is_done=is_done,
+        is_done=n_finished >= file.n_trials and "RUNNING" not in states,
     )
 
 
@@ -66,7 +66,7 @@ def open_tracker(workspace: Workspace, journal: Journal, uri: str | None) -> Stu
     return tracker
 
 
-def sync_study(workspace: Workspace, journal: Journal, uri: str | None) -> int:
+def sync_study(workspace: Workspace, journal: Journal, storage: str | None, uri: str | None) -> int:
     """Fill MLflow in with the ended trials it lacks, and with the study's summary.
 
     Returns:
@@ -81,7 +81,7 @@ def sync_study(workspace: Workspace, journal: Journal, uri: str | None) -> int:
     with own(journal):
         file = StudyFile.require(journal)
         handle = StudyHandle.open(
-            open_storage(storage_url(workspace, None, file.storage)),
+            open_storage(storage_url(workspace, storage, file.storage)),
             journal.name,
             file.id,
             file.settings,
@@ -97,8 +97,7 @@ def sync_study(workspace: Workspace, journal: Journal, uri: str | None) -> int:
                 except JournalError as error:
                     damaged.append(error)
             if not damaged:
-                is_done = not handle.running()
-                tracker.show_study(summarise(journal, file, handle.importances(), is_done=is_done))
+                tracker.show_study(summarise(journal, file, handle.importances()))
         if damaged:
             n_sent = len(missing) - len(damaged)
             raise JournalError(f"{n_sent} of {len(missing)} trials were sent: {damaged[0]}")
@@ -136,6 +135,7 @@ def _facts(name: str, file: StudyFile) -> StudyFacts:
     space = settings.pop("space")
     return StudyFacts(
         name=name,
+        id=file.id,
         tags=tags,
         params={**settings, **{f"space.{key}": value for key, value in space.items()}},
         description=_description(name, file),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from mmsearch.errors import InputError, MMSearchError, RefusedError
 from mmsearch.search.places import without_password
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mmsearch.search.settings import Settings
 
@@ -65,7 +66,8 @@ def _tune_sqlite(engine: sqlalchemy.Engine) -> None:
     def on_connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
         connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
+        # A loss of power must not take back what the journal holds already.
+        connection.execute("PRAGMA synchronous=FULL")
 
     def on_begin(connection: sqlalchemy.Connection) -> None:
         # A transaction that reads first and then writes would fail where another wrote between.
@@ -74,6 +76,23 @@ def _tune_sqlite(engine: sqlalchemy.Engine) -> None:
     sqlalchemy.event.listen(engine, "connect", on_connect)
     sqlalchemy.event.listen(engine, "begin", on_begin)
     engine.dispose()
+
+
+@contextlib.contextmanager
+def telling_errors(url: str) -> Iterator[None]:
+    """Turn an error of the storage into one line that names it and shows no password.
+
+    Raises:
+        MMSearchError: the storage did not answer as it should.
+    """
+    try:
+        yield
+    except (optuna.exceptions.OptunaError, sqlalchemy.exc.SQLAlchemyError) as error:
+        parsed = sqlalchemy.make_url(url).render_as_string(hide_password=True)
+        raise MMSearchError(
+            f"the Optuna storage {parsed} stopped answering ({type(error).__name__}); nothing is "
+            "lost, and the same line goes on once it is back"
+        ) from error
 
 
 class StudyHandle:
@@ -119,20 +138,18 @@ class StudyHandle:
             load_if_exists=True,
             pruner=make_pruner(settings),
         )
-        if _ID not in study.user_attrs:
+        if study.user_attrs.get(_ID) != study_id:
             # One without trials may be what a killed process of ours left.
-            ours = not study.get_trials(deepcopy=False) and study.directions == [_DIRECTION]
-            if not ours:
+            is_free = not study.get_trials(deepcopy=False) and study.directions == [_DIRECTION]
+            if not is_free:
+                whose = (
+                    "of another workspace" if _ID in study.user_attrs else "not made by mmsearch"
+                )
                 raise RefusedError(
-                    f"the Optuna storage has a study {name!r} that mmsearch did not make; "
-                    "name another with --study"
+                    f"the Optuna storage has a study {name!r} {whose}; name another with --study, "
+                    "or the workspace that it belongs to with --workspace"
                 )
             study.set_user_attr(_ID, study_id)
-        if study.user_attrs[_ID] != study_id:
-            raise RefusedError(
-                f"the Optuna storage has a study {name!r} of another workspace; name that "
-                "workspace with --workspace, or another study with --study"
-            )
         return cls(study, settings)
 
     def enqueue(self, points: Sequence[Mapping[str, float]]) -> None:

@@ -34,6 +34,8 @@ class StudyFile:
     """Of the test words."""
     vocabulary: str
     """All characters, by id."""
+    n_trials: int
+    """Finished trials that were last asked for."""
     settings: Settings
     storage: str | None
     """Optuna URL, with `***` for a password; None for the workspace's own."""

@@ -110,7 +110,12 @@ def own(journal: Journal) -> Iterator[None]:
     Raises:
         RefusedError: another process is; names its pid and host.
     """
-    with _lock_path(journal).open("a+", encoding="utf-8") as file:
+    path = _lock_path(journal)
+    try:
+        opened = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise MMSearchError(f"{str(path)!r} cannot be written: {error.strerror}") from error
+    with opened as file:
         is_ours = _try_lock(file, fcntl.LOCK_EX)
         if not is_ours:
             # A command that only asks (see is_owned) holds the lock for a moment.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,6 +25,16 @@ class Mmsearch(Protocol):
 
 
 def environment(folder: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Give the environment of a person who has set nothing, with a home in `folder`."""
+    """Give the environment of a person who has set nothing, with a home in `folder`.
+
+    Matplotlib's list of fonts alone is shared: it takes seconds to make.
+    """
+    fonts = Path(tempfile.gettempdir()) / "mmsearch-tests-matplotlib"
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "MMSEARCH_"))}
-    return {**kept, "HOME": str(folder), "COLUMNS": "80", **(extra or {})}
+    return {
+        **kept,
+        "HOME": str(folder),
+        "COLUMNS": "80",
+        "MPLCONFIGDIR": str(fonts),
+        **(extra or {}),
+    }

@@ -53,6 +53,8 @@ class StudyFacts:
     """What all runs of one study share."""
 
     name: str
+    id: str
+    """Tells it from a study of the same name in another workspace."""
     tags: Mapping[str, str]
     """Fingerprints and versions, for the parent and each child."""
     params: Mapping[str, Any]
@@ -121,7 +123,7 @@ class StudyTracker:
                     },
                 )
             )
-        key, view = view_tag()
+        key, view = view_tag(self.facts.id)
         if found is None or found.tags.get(key) != view:
             self._client.set_experiment_tag(self.experiment_id, key, view)
         children = self._search("trial")
@@ -218,7 +220,7 @@ class StudyTracker:
         while True:
             page = self._client.search_runs(
                 [self.experiment_id],
-                f"tags.mmsearch.kind = '{kind}'",
+                f"tags.mmsearch.kind = '{kind}' and tags.mmsearch.study_id = '{self.facts.id}'",
                 max_results=_PAGE,
                 order_by=["attributes.start_time ASC"],
                 page_token=token,
@@ -257,6 +259,7 @@ class StudyTracker:
         tags = {
             **self.facts.tags,
             "mmsearch.kind": "study",
+            "mmsearch.study_id": self.facts.id,
             "mmsearch.study": self.facts.name,
             "mmsearch.state": "RUNNING",
             "mlflow.note.content": self.facts.description,
@@ -268,6 +271,7 @@ class StudyTracker:
         tags = {
             **self.facts.tags,
             "mmsearch.kind": "trial",
+            "mmsearch.study_id": self.facts.id,
             "mmsearch.study": self.facts.name,
             "mmsearch.trial": str(record.number),
             "mmsearch.state": "RUNNING",

@@ -22,7 +22,7 @@ from typing import IO
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from mmsearch.errors import InputError, MMSearchError
-from mmsearch.tracking.views import VIEW
+from mmsearch.tracking.views import view_key
 
 __all__ = ["Server", "compare_url", "leaderboard_url", "run_url", "serve"]
 
@@ -51,12 +51,12 @@ runpy.run_module("mlflow", run_name="__main__", alter_sys=True)
 """
 
 
-def leaderboard_url(base: str, experiment_id: str) -> str:
-    """Link to the experiment's trial runs, the lowest dev loss first, by its saved view.
+def leaderboard_url(base: str, experiment_id: str, study_id: str) -> str:
+    """Link to a study's trial runs, the lowest dev loss first, by its saved view.
 
     The view alone says what is shown: a filter or an order in the link would take its columns.
     """
-    query = _query(workflowType="machine_learning", viewStateShareKey=VIEW)
+    query = _query(workflowType="machine_learning", viewStateShareKey=view_key(study_id))
     return f"{base}/#/experiments/{quote(experiment_id, safe='')}/runs?{query}"
 
 

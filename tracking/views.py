@@ -10,10 +10,6 @@ import base64
 import json
 import zlib
 
-VIEW = "mmsearch-leaderboard"
-"""The view's key in links."""
-# Any filter also takes runs out of their parent's fold.
-_TRIALS = "tags.`mmsearch.kind` = 'trial'"
 _ORDER = "metrics.`dev_loss`"
 _COLUMNS = (
     _ORDER,
@@ -27,10 +23,17 @@ _COLUMNS = (
 )
 
 
-def view_tag() -> tuple[str, str]:
-    """Give the experiment tag that holds the leaderboard: its key and its value."""
+def view_key(study_id: str) -> str:
+    """Name a study's leaderboard in links; studies of one name share an experiment."""
+    return f"mmsearch-{study_id}"
+
+
+def view_tag(study_id: str) -> tuple[str, str]:
+    """Give the experiment tag that holds a study's leaderboard: its key and its value."""
     state = {
-        "searchFilter": _TRIALS,
+        # Any filter also takes runs out of their parent's fold.
+        "searchFilter": "tags.`mmsearch.kind` = 'trial' and "
+        f"tags.`mmsearch.study_id` = '{study_id}'",
         "orderByKey": _ORDER,
         "orderByAsc": True,
         "selectedColumns": list(_COLUMNS),
@@ -39,4 +42,4 @@ def view_tag() -> tuple[str, str]:
     packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
     # Fixed times: the tag is written again with every run, and must not change.
     value = {"name": "leaderboard", "createdAt": 0, "updatedAt": 0, "state": f"deflate;{packed}"}
-    return f"mlflow.sharedViewState.{VIEW}", json.dumps(value)
+    return f"mlflow.sharedViewState.{view_key(study_id)}", json.dumps(value)

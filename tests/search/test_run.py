@@ -237,7 +237,7 @@ def test_changed_words_are_refused(mmsearch: Mmsearch, tmp_path: Path, small_cor
         file.write("zzyzx\n")
     done = mmsearch("run", "--corpus", words, "-n", 2, *QUICK)
     assert done.returncode == 3
-    assert "words have changed" in done.stderr
+    assert "words.txt have changed since" in done.stderr
 
 
 def resumable(corpus: Path) -> tuple[object, ...]:
@@ -375,3 +375,69 @@ def test_sync_rebuilds_an_emptied_mlflow(finished: tuple[Path, str], mmsearch: M
     assert experiment is not None
     n_runs = len(client.search_runs([experiment.experiment_id]))
     assert n_runs == len(Journal(folder / "runs/few").numbers()) + 1
+
+
+def test_two_workspaces_share_one_mlflow(
+    tmp_path: Path, mmsearch: Mmsearch, small_corpus: Path
+) -> None:
+    """Studies of one name on one server neither show nor delete each other's runs."""
+    uri = f"sqlite:///{tmp_path}/shared.db"
+    given = ("--corpus", small_corpus, "--tracking-uri", uri, "--workers", 1, *QUICK)
+    for workspace, n_trials in (("a", 1), ("b", 2), ("a", 2)):
+        done = mmsearch("run", *given, "-n", n_trials, "--workspace", workspace)
+        assert done.returncode == 0, done.stderr
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("mmsearch/few")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    kinds = [(r.data.tags["mmsearch.study_id"], r.data.tags["mmsearch.kind"]) for r in runs]
+    assert len(set(kinds)) == 4
+    assert sorted(kinds.count(kind) for kind in set(kinds)) == [1, 1, 2, 2]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+
+
+def test_refused_storage_changes_nothing(
+    tmp_path: Path, mmsearch: Mmsearch, small_corpus: Path
+) -> None:
+    """A wrong --storage is refused, and the plain line still works."""
+    given = ("--corpus", small_corpus, "--workers", 1, *QUICK)
+    assert mmsearch("run", *given, "-n", 1).returncode == 0
+    study = tmp_path / "runs/few/study.json"
+    before = study.read_bytes()
+    refused = mmsearch("run", *given, "-n", 2, "--storage", "sqlite:///other.db")
+    assert refused.returncode == 3
+    assert study.read_bytes() == before
+    assert mmsearch("run", *given, "-n", 2).returncode == 0
+
+
+def test_older_optuna_database_is_refused(
+    tmp_path: Path, mmsearch: Mmsearch, small_corpus: Path
+) -> None:
+    """A database put back from a backup must not write trials over the workspace's."""
+    given = ("run", "--corpus", small_corpus, "--workers", 1, *QUICK)
+    database = tmp_path / "runs/optuna.db"
+    assert mmsearch(*given, "-n", 1).returncode == 0
+    backup = database.read_bytes()
+    assert mmsearch(*given, "-n", 2).returncode == 0
+    before = curves(tmp_path / "runs", "few")
+    for path in database.parent.glob("optuna.db*"):
+        path.unlink()
+    database.write_bytes(backup)
+    done = mmsearch(*given, "-n", 3)
+    assert done.returncode == 3
+    assert "older than the workspace" in done.stderr
+    assert curves(tmp_path / "runs", "few") == before
+
+
+def test_relative_storage_is_found_from_anywhere(
+    tmp_path: Path, mmsearch: Mmsearch, small_corpus: Path
+) -> None:
+    """A database named from one folder is the same from another."""
+    given = ("--corpus", small_corpus, "--workers", 1, *QUICK)
+    assert mmsearch("run", *given, "-n", 1, "--storage", "sqlite:///mine.db").returncode == 0
+    other = tmp_path / "other"
+    other.mkdir()
+    process = start(other, *given, "-n", 2, "--workspace", tmp_path / "runs")
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert not list(other.glob("*.db"))

@@ -321,7 +321,7 @@ def test_foreign_study_is_left_alone(
         assert places.open().study.user_attrs == {"mmsearch.id": ID}
         return
 
-    with pytest.raises(RefusedError, match="'names' that mmsearch did not make"):
+    with pytest.raises(RefusedError, match="'names' not made by mmsearch"):
         places.open()
 
     assert study.user_attrs == {}

@@ -18,7 +18,7 @@ import pytest
 
 from mmsearch.errors import InputError, MMSearchError
 from mmsearch.tracking.ui import Server, compare_url, leaderboard_url, run_url, serve
-from mmsearch.tracking.views import VIEW
+from mmsearch.tracking.views import view_key
 
 # MLflow 3.17 uses a loader that SQLAlchemy 2.1 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload:sqlalchemy.exc.SADeprecationWarning")
@@ -224,12 +224,12 @@ def test_tracking_server_is_not_served_again(tmp_path: Path) -> None:
 
 def test_leaderboard_link_opens_the_saved_view() -> None:
     """The link names the view alone, and does not land on MLflow's empty GenAI page."""
-    url = leaderboard_url("http://127.0.0.1:5000", "7")
+    url = leaderboard_url("http://127.0.0.1:5000", "7", "1f")
     path, query = url.split("?")
     assert path == "http://127.0.0.1:5000/#/experiments/7/runs"
     assert parse_qs(query) == {
         "workflowType": ["machine_learning"],
-        "viewStateShareKey": [VIEW],
+        "viewStateShareKey": [view_key("1f")],
     }
     assert not set(" `'+\"") & set(url)
 

@@ -6,22 +6,24 @@ import base64
 import json
 import zlib
 
-from mmsearch.tracking.views import VIEW, view_tag
+from mmsearch.tracking.views import view_key, view_tag
 
 
 def test_view_unpacks_to_a_leaderboard() -> None:
     """The state is what MLflow's own share button writes: deflated JSON in base64."""
-    key, value = view_tag()
-    assert key == f"mlflow.sharedViewState.{VIEW}"
+    key, value = view_tag("7f")
+    assert key == f"mlflow.sharedViewState.{view_key('7f')}"
     kind, _, packed = json.loads(value)["state"].partition(";")
     state = json.loads(zlib.decompress(base64.b64decode(packed)))
     assert kind == "deflate"
     assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`dev_loss`", True)
-    assert state["searchFilter"] == "tags.`mmsearch.kind` = 'trial'"
+    assert state["searchFilter"] == (
+        "tags.`mmsearch.kind` = 'trial' and tags.`mmsearch.study_id` = '7f'"
+    )
     names = ("embedding_dim", "hidden_width", "block_size", "learning_rate")
     assert {f"params.`{name}`" for name in names} < set(state["selectedColumns"])
 
 
 def test_view_is_the_same_at_every_run() -> None:
     """A tag that changed with the time would be written again by every command."""
-    assert view_tag() == view_tag()
+    assert view_tag("7f") == view_tag("7f") != view_tag("8a")
