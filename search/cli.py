@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -330,37 +330,10 @@ def corpus(
 
     words = read_corpus(path or BUILTIN_CORPUS, keep_duplicates=keep_duplicates)
     split = split_corpus(words, split_seed)
-    facts: dict[str, Any] = {
-        "corpus": words.name,
-        "lines": words.n_lines,
-        "repeats": words.n_repeats,
-        "repeats_kept": keep_duplicates,
-        "words": len(words.words),
-        "train": len(split.train),
-        "dev": len(split.dev),
-        "test": len(split.test),
-        "dev_words_in_train": split.n_dev_in_train,
-        "test_words_in_train": split.n_test_in_train,
-        "vocabulary": "".join(words.vocabulary.characters),
-        "fingerprint": words.fingerprint,
-        "split_fingerprint": split.fingerprint,
-    }
     if as_json:
-        print(json.dumps(facts, indent=2, ensure_ascii=False))
-        return
-    kept = "kept" if keep_duplicates else "dropped"
-    leaks = f"{split.n_dev_in_train} dev and {split.n_test_in_train} test words"
-    console = printing.console()
-    for name, value in {
-        "corpus": f"{words.name}: {words.n_lines:,} lines, {words.n_repeats:,} repeats {kept}",
-        "words": f"{len(words.words):,}",
-        "split": f"{len(split.train):,} train, {len(split.dev):,} dev, {len(split.test):,} test",
-        "leaks": f"{leaks} also stand in train",
-        "vocabulary": f"{words.vocabulary.size} characters: {printing.cut(facts['vocabulary'])}",
-        "fingerprint": words.fingerprint[:16],
-        "test split": split.fingerprint[:16],
-    }.items():
-        console.print(f"{name:<12} {value}", markup=False)
+        print(json.dumps(printing.corpus_json(words, split), indent=2, ensure_ascii=False))
+    else:
+        printing.print_corpus(printing.console(), words, split)
 
 
 @app.command()

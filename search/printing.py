@@ -15,6 +15,8 @@ from mmsearch.tracking.journal import best_trial
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mmsearch.data.corpus import Corpus
+    from mmsearch.data.split import Split
     from mmsearch.search.coordinator import SearchResult
     from mmsearch.search.session import Session
     from mmsearch.tracking.journal import TrialRecord
@@ -86,6 +88,42 @@ def trials_table(records: Sequence[TrialRecord], *, is_running: bool) -> Table:
             style=None if record.state == "COMPLETE" else "dim",
         )
     return table
+
+
+def corpus_json(corpus: Corpus, split: Split) -> dict[str, Any]:
+    """Give what is known of a corpus and its split as JSON values; no test word is among them."""
+    return {
+        "corpus": corpus.name,
+        "lines": corpus.n_lines,
+        "repeats": corpus.n_repeats,
+        "repeats_kept": corpus.keep_duplicates,
+        "words": len(corpus.words),
+        "train": len(split.train),
+        "dev": len(split.dev),
+        "test": len(split.test),
+        "dev_words_in_train": split.n_dev_in_train,
+        "test_words_in_train": split.n_test_in_train,
+        "vocabulary": "".join(corpus.vocabulary.characters),
+        "fingerprint": corpus.fingerprint,
+        "split_fingerprint": split.fingerprint,
+    }
+
+
+def print_corpus(out: Console, corpus: Corpus, split: Split) -> None:
+    """Say what is known of a corpus and its split in words."""
+    facts = corpus_json(corpus, split)
+    kept = "kept" if corpus.keep_duplicates else "dropped"
+    leaks = f"{facts['dev_words_in_train']} dev and {facts['test_words_in_train']} test words"
+    for name, value in {
+        "corpus": f"{corpus.name}: {facts['lines']:,} lines, {facts['repeats']:,} repeats {kept}",
+        "words": f"{facts['words']:,}",
+        "split": f"{facts['train']:,} train, {facts['dev']:,} dev, {facts['test']:,} test",
+        "leaks": f"{leaks} also stand in train",
+        "vocabulary": f"{corpus.vocabulary.size} characters: {cut(facts['vocabulary'])}",
+        "fingerprint": facts["fingerprint"][:16],
+        "test split": facts["split_fingerprint"][:16],
+    }.items():
+        out.print(f"{name:<12} {value}", markup=False)
 
 
 def print_start(
