@@ -462,7 +462,7 @@ def test_sqlite_is_opened_for_two_processes(places: Places) -> None:
 
     with storage.engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
-        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
         # The writer waits for this one's transaction; the reader waits for nobody.
         reader = optuna.storages.RDBStorage(places.url())
         assert reader.get_all_studies() == []
