@@ -390,13 +390,13 @@ def test_run_that_a_crash_left_without_params_gets_them(
     experiment = client.create_experiment(
         study.facts.experiment, artifact_location=(tmp_path / "artifacts").as_uri()
     )
-    parent = client.create_run(
-        experiment, tags={"mmsearch.kind": "study", "mmsearch.study": study.journal.name}
-    )
+    ours = {"mmsearch.study": study.journal.name, "mmsearch.study_id": study.facts.id}
+    parent = client.create_run(experiment, tags={**ours, "mmsearch.kind": "study"})
     client.create_run(
         experiment,
         start_time=record.facts["started_ms"],
         tags={
+            **ours,
             "mmsearch.kind": "trial",
             "mmsearch.trial": "0",
             "mlflow.parentRunId": parent.info.run_id,
