@@ -142,7 +142,7 @@ class Coordinator:
     def _begin(self) -> None:
         self._n_begun += 1
         number, point = self.handle.ask()
-        if number in self.journal.numbers():
+        if self.journal.has_begun(number):
             raise RefusedError(
                 f"Optuna's database is older than the workspace, which has a trial {number} "
                 "already; put the database back that goes with it, or name a new --study"
@@ -153,7 +153,7 @@ class Coordinator:
         """Go on with a trial of an earlier process, from its last whole segment."""
         self._n_begun += 1
         point = self.handle.attach(number)
-        if number not in self.journal.numbers():
+        if not self.journal.has_begun(number):
             self._start(number, point)
             return
         curve, weights = self.journal.resume(number)

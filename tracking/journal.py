@@ -156,6 +156,10 @@ class Journal:
         folders = (self.folder / "trials").glob("*/spec.json")
         return sorted(int(path.parent.name) for path in folders if path.parent.name.isdecimal())
 
+    def has_begun(self, number: int) -> bool:
+        """Whether a trial has a spec."""
+        return (self.trial_folder(number) / "spec.json").exists()
+
     def has_ended(self, number: int) -> bool:
         """Whether a trial has an outcome."""
         return (self.trial_folder(number) / "outcome.json").exists()

@@ -16,6 +16,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
 
 from mmsearch.errors import MMSearchError
 from mmsearch.tracking import rendering
@@ -102,6 +103,7 @@ class StudyTracker:
     def open(self) -> None:
         """Connect, and find or make the experiment and the parent run."""
         with self.creating():
+            _create_database(self.uri)
             self._client = connect(self.uri)
             found = self._client.get_experiment_by_name(self.facts.experiment)
             if found is not None and found.lifecycle_stage != "active":
@@ -321,6 +323,22 @@ class StudyTracker:
                 record, weights, self.facts.characters, Path(scratch)
             ):
                 self._client.log_artifact(run_id, str(path), "figures")
+
+
+def _create_database(uri: str) -> None:
+    """Create a local database whole or not at all.
+
+    A process that is killed within MLflow's migrations leaves one that never opens again.
+    """
+    if not uri.startswith("sqlite:///"):
+        return
+    path = Path(unquote(uri.removeprefix("sqlite:///").partition("?")[0]))
+    if path.exists():
+        return
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    connect(f"sqlite:///{quote(str(fresh), safe='/ ')}")
+    fresh.replace(path)
 
 
 def connect(uri: str) -> MlflowClient:
