@@ -24,10 +24,17 @@ POINTS_A_TRIAL = 200
 """Points of the train curve, about; each is a mean over the steps since the one before."""
 MAX_IDS_AT_ONCE = 2**22
 """Characters of minibatches drawn at once, about; bounds the memory of large batches."""
+MAX_LOSS_NATS = 1e4
+"""A loss above it has diverged: no start is near it, and no schedule comes back from it.
+
+Whether such weights overflow soon or never depends on how a processor rounds."""
 
 
 class DivergedError(MMSearchError):
-    """The loss or a parameter is no longer a finite number."""
+    """The loss or a parameter is no longer a finite number, or the loss is beyond all bounds.
+
+    Its message ends with `at step S of N`.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +72,7 @@ def train_segment(  # noqa: PLR0913 (the inputs of a pure function)
     """Train segment `segment` of a trial (1 to `spec.n_segments`) and score it on dev.
 
     Pure: minibatches come from a generator seeded by (trial seed, segment), so the same input
-    gives the same bits in any process on the same machine and versions.
+    gives the same bits in any process with as many torch threads, on the same machine and versions.
 
     Args:
         spec: the trial.
@@ -76,7 +83,8 @@ def train_segment(  # noqa: PLR0913 (the inputs of a pure function)
         vocab_size: V.
 
     Raises:
-        DivergedError: a loss or a weight is not finite; names the step.
+        DivergedError: a weight is not finite, or a loss is not at most `MAX_LOSS_NATS`; names the
+            step.
     """
     if parameters is None:
         parameters = init_parameters(spec, vocab_size, _generator(spec.seed, 0))
@@ -99,15 +107,24 @@ def train_segment(  # noqa: PLR0913 (the inputs of a pure function)
         )
         losses = kernel.steps(train.inputs[chosen], train.targets[chosen], rates.tolist())
         step_losses = losses.mean(1)
-        if not bool(step_losses.isfinite().all()):
-            step = first + int((~step_losses.isfinite()).nonzero()[0]) + 1
-            raise DivergedError(f"the train loss is not finite at step {step} of {spec.n_steps}")
+        is_lost = ~(step_losses <= MAX_LOSS_NATS)  # NaN is not below anything
+        if bool(is_lost.any()):
+            index = int(is_lost.nonzero()[0])
+            lost, step = float(step_losses[index]), first + index + 1
+            raise DivergedError(
+                f"the train loss is {_beyond(lost)} at step {step} of {spec.n_steps}"
+            )
         curve.append(CurvePoint(last, float(step_losses.double().mean()), float(rates[-1])))
     dev_loss = mean_loss(kernel.parameters, dev)
     finite = all(bool(tensor.isfinite().all()) for tensor in kernel.parameters.named().values())
-    if not (finite and math.isfinite(dev_loss)):
-        raise DivergedError(f"the dev loss is not finite at step {end} of {spec.n_steps}")
+    if not (finite and dev_loss <= MAX_LOSS_NATS):
+        raise DivergedError(f"the dev loss is {_beyond(dev_loss)} at step {end} of {spec.n_steps}")
     return Segment(kernel.parameters, tuple(curve), dev_loss)
+
+
+def _beyond(loss: float) -> str:
+    """Say what is wrong with a loss that has diverged, or with its weights."""
+    return f"{loss:.1e} nats" if MAX_LOSS_NATS < loss < math.inf else "not finite"
 
 
 def _generator(seed: int, segment: int) -> torch.Generator:

