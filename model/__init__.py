@@ -8,6 +8,7 @@ the same input gives the same bits in any process.
 - `schedule`: `learning_rates` over steps;
 - `kernel`: `SGDKernel`, the training step with hand-written gradients;
 - `evaluation`: `mean_loss` over distinct (context, next) pairs;
+- `scoring`: `WordLosses` of a model and of two baselines, and `bootstrap_interval`;
 - `training`: `train_segment`, one segment of one trial;
 - `sampling`: `sample_words`, new words from a model;
 - `checkpoint`: weights as safetensors bytes.

@@ -1,0 +1,239 @@
+"""Words scored one by one add up to the score, and the interval is as wide as it should be."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from itertools import chain, pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from mmsearch.data.contexts import build_contexts, distinct
+from mmsearch.data.corpus import Vocabulary
+from mmsearch.errors import InputError
+from mmsearch.model.evaluation import mean_loss
+from mmsearch.model.mlp import forward
+from mmsearch.model.scoring import (
+    WordLosses,
+    bigram_losses,
+    bootstrap_interval,
+    uniform_losses,
+    word_losses,
+)
+from tests.model.specs import make_parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mmsearch.data.corpus import Corpus
+    from mmsearch.data.split import Split
+    from mmsearch.model.mlp import Parameters
+
+ABC = Vocabulary.of("abcde")
+A_WORD = st.text("abcde", max_size=6)
+
+
+def losses_of(n_words: int, generator: np.random.Generator) -> WordLosses:
+    """Draw words of 3 to 9 characters; a mean of 2 nats a character, more in longer words."""
+    n_targets = generator.integers(4, 11, n_words)
+    per_character = 2 + 0.1 * (n_targets - 7) + generator.normal(0, 0.4, n_words)
+    return WordLosses(n_targets * per_character, n_targets)
+
+
+def loss_of(word: str, parameters: Parameters, vocabulary: Vocabulary, block_size: int) -> float:
+    """Score one word, a character at a time, the context moved by hand."""
+    context, total = [0] * block_size, 0.0
+    for target in [*vocabulary.encode(word), 0]:
+        logits = forward(parameters, torch.tensor([context])).double()
+        total += float(functional.cross_entropy(logits, torch.tensor([target])))
+        context = [*context[1:], target]
+    return total
+
+
+def pair_losses(
+    train: Sequence[str], words: Sequence[str], vocab_size: int, pseudo_count: float
+) -> list[list[float]]:
+    """Score each character of each word by pairs counted in a dict."""
+    pairs = Counter(pair for word in train for pair in pairwise(f".{word}."))
+    firsts = Counter(first for word in train for first in f".{word}")
+    return [
+        [
+            -math.log((pairs[pair] + pseudo_count) / (firsts[pair[0]] + pseudo_count * vocab_size))
+            for pair in pairwise(f".{word}.")
+        ]
+        for word in words
+    ]
+
+
+@settings(deadline=None)
+@given(words=st.lists(A_WORD, min_size=1, max_size=12), block_size=st.integers(1, 4))
+def test_each_word_costs_the_sum_of_its_characters(words: list[str], block_size: int) -> None:
+    """A character's loss must not slip into the word beside it."""
+    parameters = make_parameters(6, 3, 7, block_size, dtype=torch.float64)
+
+    losses = word_losses(parameters, words, ABC)
+
+    expected = [loss_of(word, parameters, ABC, block_size) for word in words]
+    assert losses.nats == pytest.approx(np.array(expected), abs=1e-12)
+    assert losses.n_targets.tolist() == [len(word) + 1 for word in words]
+
+
+@pytest.mark.parametrize("block_size", [1, 3, 8])
+@pytest.mark.parametrize(
+    ("dtype", "close"),
+    [(torch.float64, 1e-12), (torch.float32, 1e-7)],  # mean_loss normalises in float32, if given
+)
+def test_mean_is_the_mean_loss(
+    reference: Corpus, reference_split: Split, block_size: int, dtype: torch.dtype, close: float
+) -> None:
+    """The number beside the interval is the one that trials are ranked by."""
+    parameters = make_parameters(27, 10, 32, block_size, dtype=dtype)
+    examples = build_contexts(reference_split.dev, reference.vocabulary, block_size)
+
+    losses = word_losses(parameters, reference_split.dev, reference.vocabulary)
+
+    assert len(losses.nats) == len(reference_split.dev)
+    assert losses.mean == pytest.approx(mean_loss(parameters, distinct(examples)), rel=close)
+
+
+def test_broken_model_has_no_finite_mean() -> None:
+    """A NaN reaches the reader, in the mean and in the interval, and as no warning."""
+    parameters = make_parameters(6, 3, 7, 3)
+    parameters.b2[1] = math.nan
+
+    losses = word_losses(parameters, ["abc", "de"], ABC)
+
+    assert math.isnan(losses.mean)
+    assert np.isnan(bootstrap_interval(losses, n_resamples=99)).all()
+
+
+def test_uniform_baseline_is_ln_v(reference: Corpus) -> None:
+    """Knowing nothing of 26 letters and the end costs ln 27, about 3.2958 nats a character."""
+    losses = uniform_losses(reference.words, reference.vocabulary)
+
+    assert losses.mean == pytest.approx(math.log(27), rel=1e-12)
+    assert losses.n_targets.sum() == 228_146
+
+
+@given(
+    train=st.lists(A_WORD, min_size=1, max_size=12),
+    words=st.lists(A_WORD, min_size=1, max_size=12),
+    pseudo_count=st.floats(0.01, 10),
+)
+def test_bigram_baseline_counts_pairs(
+    train: list[str], words: list[str], pseudo_count: float
+) -> None:
+    """The baseline is what a dict of pairs gives, unseen pairs and characters included."""
+    losses = bigram_losses(train, words, ABC, pseudo_count=pseudo_count)
+
+    expected = [math.fsum(word) for word in pair_losses(train, words, 6, pseudo_count)]
+    assert losses.nats == pytest.approx(np.array(expected), abs=1e-10)
+    assert losses.n_targets.tolist() == [len(word) + 1 for word in words]
+
+
+def test_bigram_baseline_is_the_lectures(reference: Corpus) -> None:
+    """The lecture's 2.4544 is 2.4546: it adds 228,146 losses to one float32, which loses 50 nats.
+
+    The dict of pairs gives both figures, the lecture's by adding as it does.
+    """
+    by_hand = list(chain.from_iterable(pair_losses(reference.words, reference.words, 27, 1)))
+    running = np.cumsum(by_hand, dtype=np.float32)[-1]
+    assert running / len(by_hand) == pytest.approx(2.45436, abs=2e-5)
+
+    ours = bigram_losses(reference.words, reference.words, reference.vocabulary)
+
+    assert ours.mean == pytest.approx(math.fsum(by_hand) / len(by_hand), rel=1e-12)
+    assert ours.mean == pytest.approx(2.454577, abs=1e-6)
+
+
+def test_interval_holds_the_mean() -> None:
+    """A wider level gives a wider interval around the same mean."""
+    losses = losses_of(500, np.random.default_rng(1))
+
+    lower, upper = bootstrap_interval(losses)
+    wider_lower, wider_upper = bootstrap_interval(losses, level=0.99)
+
+    assert wider_lower < lower < losses.mean < upper < wider_upper
+
+
+def test_interval_shrinks_with_the_root_of_the_words() -> None:
+    """Sixteen times the words give a quarter of the width."""
+    few = losses_of(200, np.random.default_rng(2))
+    many = WordLosses(np.tile(few.nats, 16), np.tile(few.n_targets, 16))
+
+    few_lower, few_upper = bootstrap_interval(few)
+    many_lower, many_upper = bootstrap_interval(many)
+
+    assert (few_upper - few_lower) / (many_upper - many_lower) == pytest.approx(4, rel=0.15)
+
+
+def test_interval_covers_the_truth_as_often_as_it_says() -> None:
+    """Of 400 lists of 60 words, about 95 % have the mean of all words in their interval."""
+    generator = np.random.default_rng(3)
+    truth = losses_of(1_000_000, generator).mean
+    n_covered = 0
+    for seed in range(400):
+        losses = losses_of(60, generator)
+        lower, upper = bootstrap_interval(losses, n_resamples=999, seed=seed)
+        n_covered += lower <= truth <= upper
+
+    assert 0.88 <= n_covered / 400 <= 0.99
+
+
+def test_interval_follows_from_its_seed() -> None:
+    """Another process prints the same interval, and another seed nearly the same one."""
+    losses = losses_of(300, np.random.default_rng(4))
+
+    ours = bootstrap_interval(losses, seed=5)
+
+    assert bootstrap_interval(losses, seed=5) == ours
+    other = bootstrap_interval(losses, seed=6)
+    assert other != ours
+    assert other == pytest.approx(ours, rel=0.01)
+
+
+@pytest.mark.parametrize("n_words", [1, 2, 50])
+def test_words_alike_have_no_width(n_words: int) -> None:
+    """Where drawing anew changes nothing, both ends are the mean."""
+    losses = bigram_losses(["bad"], ["bead"] * n_words, ABC)
+
+    lower, upper = bootstrap_interval(losses)
+
+    assert lower == upper == pytest.approx(losses.mean, rel=1e-12)
+
+
+def test_no_words_have_no_score() -> None:
+    """An empty list is the caller's mistake, and not a mean of NaN."""
+    parameters = make_parameters(6, 3, 7, 3)
+
+    with pytest.raises(InputError, match="at least 1 word, got 0"):
+        word_losses(parameters, [], ABC)
+    with pytest.raises(InputError, match="at least 1 word, got 0"):
+        uniform_losses([], ABC)
+    with pytest.raises(InputError, match="at least 1 word, got 0"):
+        bigram_losses(["a"], [], ABC)
+    with pytest.raises(InputError, match="at least 1 word to count in, got 0"):
+        bigram_losses([], ["a"], ABC)
+    with pytest.raises(InputError, match="at least 1 word, got 0"):
+        WordLosses(np.zeros(0), np.zeros(0, np.int64))
+
+
+def test_baselines_know_no_character_more_than_the_model() -> None:
+    """A word that the model cannot score gets no score from a baseline either."""
+    with pytest.raises(InputError, match=r"'x'.* is not in the vocabulary"):
+        uniform_losses(["ax"], ABC)
+    with pytest.raises(InputError, match=r"'x'.* is not in the vocabulary"):
+        bigram_losses(["a"], ["ax"], ABC)
+
+
+@pytest.mark.parametrize("pseudo_count", [0.0, -1.0, math.nan, math.inf])
+def test_pseudo_count_leaves_no_pair_impossible(pseudo_count: float) -> None:
+    """Without it, one unseen pair would make the whole baseline infinite."""
+    with pytest.raises(InputError, match="pseudo_count must be above 0"):
+        bigram_losses(["a"], ["b"], ABC, pseudo_count=pseudo_count)
