@@ -1,0 +1,200 @@
+"""The champion as MLflow serves it: scores words and continues prefixes, with NumPy alone.
+
+MLflow copies this one file into the model ("models from code") and runs it where mmsearch and torch
+are not installed: it imports neither, and says in NumPy what `model.mlp` and `model.sampling` say
+in torch. The slow imports are only its own: nothing but `champion.publish` imports it.
+
+Shape suffixes, as in `model.mlp`: B examples, T block_size, V vocab_size.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import unicodedata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd  # type: ignore[import-untyped]  # pandas ships no types
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature, set_model
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from numpy.lib.stride_tricks import sliding_window_view
+from safetensors.numpy import load_file
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+BOUNDARY_ID = 0
+"""Stands before and after every word."""
+
+DEFAULTS = {"seed": 2147483647 + 10, "temperature": 1.0, "max_length": 100}
+"""What a request may set; `mmsearch sample` has the same."""
+
+SIGNATURE = ModelSignature(
+    inputs=Schema(
+        [
+            ColSpec(DataType.string, "word", required=False),
+            ColSpec(DataType.string, "prefix", required=False),
+        ]
+    ),
+    outputs=Schema(
+        [
+            ColSpec(DataType.double, "nats_per_char", required=False),
+            ColSpec(DataType.string, "continuation", required=False),
+        ]
+    ),
+    params=ParamSchema(
+        [
+            ParamSpec("seed", DataType.long, DEFAULTS["seed"]),
+            ParamSpec("temperature", DataType.double, DEFAULTS["temperature"]),
+            ParamSpec("max_length", DataType.long, DEFAULTS["max_length"]),
+        ]
+    ),
+)
+"""What the model takes and gives, in MLflow's words."""
+
+
+class CharacterModel(PythonModel):
+    """The character MLP behind MLflow's `predict`; every error a request causes is a 400."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Read the artifact `model`: the folder that `mmsearch export` writes."""
+        folder = Path(context.artifacts["model"])
+        self.weights = load_file(folder / "weights.safetensors")
+        self.block_size: int = json.loads((folder / "spec.json").read_bytes())["block_size"]
+        self.characters: list[str] = json.loads((folder / "vocabulary.json").read_bytes())
+        self.ids = {character: i for i, character in enumerate(self.characters)}
+
+    def predict(
+        self,
+        context: PythonModelContext,  # noqa: ARG002 (MLflow's, given by position)
+        model_input: pd.DataFrame,
+        params: dict[str, Any] | None = None,
+    ) -> pd.DataFrame:
+        """Score each row's word, or continue its prefix.
+
+        Args:
+            context: not used.
+            model_input: string columns `word` and `prefix`; each row has one of the two. The
+                prefix "" asks for a whole new word. Text is put into Unicode form NFC, as the
+                corpus was.
+            params: `seed` of the draws, 0 or more; `temperature`, which divides the logits;
+                `max_length`, the characters after which a word is cut. One NumPy generator draws
+                for all rows in their order: its numbers are not torch's, so that the words differ
+                from those of `mmsearch sample`.
+
+        Returns:
+            A row for each: `nats_per_char`, the mean cross-entropy over the word's characters
+            and its end, and `continuation`, the prefix and what follows it; None where the other
+            was asked for, since JSON has no NaN.
+
+        Raises:
+            MlflowException: INVALID_PARAMETER_VALUE; a text or a parameter breaks a rule.
+        """
+        seed, temperature, max_length = _checked(DEFAULTS | (params or {}))
+        rng = np.random.default_rng(seed)
+        nats: list[float | None] = []
+        continuations: list[str | None] = []
+        for word, prefix in _requests(model_input):
+            nats.append(None if word is None else self.nats_per_char(word))
+            continuations.append(
+                None if prefix is None else self.continued(prefix, rng, temperature, max_length)
+            )
+        answer = {"nats_per_char": nats, "continuation": continuations}
+        return pd.DataFrame(answer, index=model_input.index, dtype=object)
+
+    def nats_per_char(self, word: str) -> float:
+        """Mean cross-entropy of a word's characters and its end, in nats."""
+        if not word:
+            raise _invalid("a word must have at least 1 character, got ''")
+        targets_B = np.array([*self._encode(word), BOUNDARY_ID])
+        padded = np.concatenate((np.full(self.block_size, BOUNDARY_ID), targets_B))
+        logits_BV = self._logits(sliding_window_view(padded, self.block_size)[:-1])
+        logits_BV -= logits_BV.max(axis=1, keepdims=True)
+        normalisers_B = np.log(np.exp(logits_BV).sum(axis=1))
+        return float((normalisers_B - logits_BV[np.arange(len(targets_B)), targets_B]).mean())
+
+    def continued(
+        self, prefix: str, rng: np.random.Generator, temperature: float, max_length: int
+    ) -> str:
+        """Draw characters after a prefix until the word ends or has `max_length` of them."""
+        ids = self._encode(prefix)
+        while len(ids) < max_length:
+            context_T = ([BOUNDARY_ID] * self.block_size + ids)[-self.block_size :]
+            logits_V = self._logits(np.array([context_T]))[0]
+            # Below zero, so that a temperature near zero gives -inf at most: a chance of 0.
+            with np.errstate(over="ignore"):
+                weights_V = np.exp((logits_V - logits_V.max()) / temperature)
+            next_id = int(rng.choice(len(weights_V), p=weights_V / weights_V.sum()))
+            if next_id == BOUNDARY_ID:
+                break
+            ids.append(next_id)
+        return "".join(self.characters[i] for i in ids)
+
+    def _logits(self, inputs_BT: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Run the network in the dtype of its weights; (B, V)."""
+        emb_BK = self.weights["C"][inputs_BT].reshape(len(inputs_BT), -1)
+        h_BH = np.tanh(emb_BK @ self.weights["W1"] + self.weights["b1"])
+        logits_BV: NDArray[np.float64] = (h_BH @ self.weights["W2"] + self.weights["b2"]).astype(
+            np.float64
+        )
+        return logits_BV
+
+    def _encode(self, text: str) -> list[int]:
+        for character in text:
+            if self.ids.get(character, BOUNDARY_ID) == BOUNDARY_ID:
+                raise _invalid(
+                    f"character {character!r} (U+{ord(character):04X}) of {text!r} cannot stand in "
+                    f"a word; use the {len(self.characters) - 1} characters that the model knows"
+                )
+        return [self.ids[character] for character in text]
+
+
+def _requests(model_input: pd.DataFrame) -> list[tuple[str | None, str | None]]:
+    """Give each row's word and prefix, one of which is None."""
+    columns = [name for name in ("word", "prefix") if name in model_input]
+    if not columns:
+        raise _invalid(
+            f"the input must have a column 'word' or 'prefix', got {list(model_input.columns)}"
+        )
+    rows = []
+    for row in model_input[columns].to_dict("records"):
+        word, prefix = _text(row.get("word")), _text(row.get("prefix"))
+        if (word is None) == (prefix is None):
+            raise _invalid(
+                f"a row must have either a word or a prefix, got word {word!r} and prefix "
+                f"{prefix!r}"
+            )
+        rows.append((word, prefix))
+    return rows
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, str):
+        return unicodedata.normalize("NFC", value)
+    if pd.api.types.is_scalar(value) and pd.isna(value):
+        return None
+    raise _invalid(f"a word or prefix must be a string, got {value!r}")
+
+
+def _checked(params: dict[str, Any]) -> tuple[int, float, int]:
+    seed, temperature, max_length = (params[name] for name in DEFAULTS)
+    if seed < 0:
+        raise _invalid(f"seed must be 0 or more, got {seed}")
+    if not 0 < temperature < math.inf:
+        raise _invalid(f"temperature must be above 0 and finite, got {temperature}")
+    if max_length < 1:
+        raise _invalid(f"max_length must be at least 1 character, got {max_length}")
+    return int(seed), float(temperature), int(max_length)
+
+
+def _invalid(message: str) -> MlflowException:
+    return MlflowException(message, INVALID_PARAMETER_VALUE)
+
+
+# Models from code are found by this call; it keeps an object in a variable and starts nothing.
+set_model(CharacterModel())
