@@ -5,9 +5,13 @@
 - `places`: the URLs of Optuna's and MLflow's databases, and what of them may be shown;
 - `study`: Optuna's side: ask, report, prune, tell;
 - `worker`: what runs in a worker process; `executors`: where segments run;
-- `coordinator`: the loop; `session`: one `mmsearch run`, its parts started, joined and ended;
+- `coordinator`: the loop; `session`: a study opened and checked; `crew`: a job's parts started,
+  joined and ended;
+- `selection`: which model is chosen, on dev; `confirmation`: the best trials from fresh seeds;
+- `ledger`: looks at a test split; `final_test`: the one look; `replay`: a trial trained again;
+- `export`: a model as files; `verdicts`: what is said of a chosen model;
 - `interrupts`: Ctrl-C, once and twice;
 - `shown`: what of a study goes into MLflow; `provenance`: versions and the git commit;
-- `sampling`: new words from a trial's model;
-- `cli`: parses and calls; `progress` and `printing`: what a person sees.
+- `sampling`: new words from a model;
+- `cli`, `cli_models` and their `options`: parse and call; `progress`, `printing`: what is seen.
 """

@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import signal
 import sys
 import time
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 (typer reads it)
 from typing import Annotated, NoReturn
 
 import typer
 
 from mmsearch.errors import InputError, MMSearchError
-from mmsearch.search import printing
+from mmsearch.search import cli_models, printing
+from mmsearch.search.options import (
+    DEFAULT_WORKSPACE,
+    JsonOption,
+    StorageOption,
+    StudyOption,
+    TrackingOption,
+    WorkspaceOption,
+    n_cores,
+)
 from mmsearch.search.settings import Pruner, Sampler  # noqa: TC001 (typer reads them)
 from mmsearch.search.workspace import Workspace, is_owned
 
@@ -30,28 +38,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-# The defaults that --help names are those of `Settings`; a test holds the two together. `None`
-# means that nothing was said: the study's own value, or else the default.
-WorkspaceOption = Annotated[
-    Path,
-    typer.Option("--workspace", "-w", envvar="MMSEARCH_WORKSPACE", help="Folder of all studies."),
-]
-StudyOption = Annotated[
-    str | None,
-    typer.Option("--study", "-s", help="Name of the study.", show_default="the only one"),
-]
-TrackingOption = Annotated[
-    str | None,
-    typer.Option(
-        help="MLflow URI.",
-        envvar="MLFLOW_TRACKING_URI",
-        show_default="in the workspace",
-        show_envvar=True,
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-DEFAULT_WORKSPACE = Path("runs")
-
+# The defaults that --help names are those of `Settings`; a test holds the two together.
 _STUDY, _SEARCH, _TRAINING, _STORES = "The study", "The search", "Each trial", "Stores and output"
 
 
@@ -169,8 +156,9 @@ def run(  # noqa: PLR0913 (each is one flag)
 ) -> None:
     """Search until the study has its trials; the same line again goes on where it stopped."""
     from mmsearch.search.coordinator import Limits  # noqa: PLC0415 (imports wait for a command)
+    from mmsearch.search.crew import train  # noqa: PLC0415
     from mmsearch.search.progress import Progress  # noqa: PLC0415
-    from mmsearch.search.session import Request, Session  # noqa: PLC0415
+    from mmsearch.search.session import Request, Search, Session  # noqa: PLC0415
 
     if timeout is not None and not math.isfinite(timeout):
         raise InputError(f"--timeout takes a number of seconds, got {timeout}")
@@ -200,9 +188,10 @@ def run(  # noqa: PLR0913 (each is one flag)
         printing.print_start(console, session, earlier, trials)
     began = time.monotonic()
     with Progress(console, trials, earlier, is_quiet=quiet) as progress:
-        result = session.search(
+        result = train(
+            Search(session),
             Limits(n_trials=trials, timeout_s=timeout),
-            n_workers=workers or _n_cores(),
+            n_workers=workers or n_cores(),
             observers=(progress,),
             say=progress.say,
         )
@@ -281,37 +270,11 @@ def ui(
         raise MMSearchError(f"the MLflow server ended with code {code}; see {server.log}")
 
 
-@app.command()
-def sample(  # noqa: PLR0913 (each is one flag)
-    *,
-    study: StudyOption = None,
-    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-    trial: Annotated[
-        int | None, typer.Option(min=0, help="Its number.", show_default="the best one")
-    ] = None,
-    count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many words.")] = 20,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws; the article's.")] = 2147483657,
-    prefix: Annotated[str, typer.Option(help="What each word begins with.")] = "",
-    temperature: Annotated[float, typer.Option(help="Below 1: likelier characters.")] = 1.0,
-    as_json: JsonOption = False,
-) -> None:
-    """Draw new words from a trial's model; `*` marks those that stand in train."""
-    from mmsearch.search.sampling import sample_trial  # noqa: PLC0415 (imports torch)
-
-    journal = Workspace.at(workspace).existing(study)
-    drawn = sample_trial(journal, trial, count, seed=seed, prefix=prefix, temperature=temperature)
-    if as_json:
-        print(json.dumps(drawn, indent=2, ensure_ascii=False))
-        return
-    console = printing.console()
-    state = "" if drawn["state"] == "COMPLETE" else f" ({drawn['state'].lower()})"
-    console.print(f"trial {drawn['trial']}{state}, dev loss {drawn['dev_loss']:.4f}", style="dim")
-    if drawn["note"]:
-        console.print(drawn["note"], style="yellow", markup=False)
-    for word in drawn["words"]:
-        marks = " *" if word["in_train"] else ""
-        marks += f" (cut at {len(word['word'])} characters)" if word["is_cut"] else ""
-        console.print(word["word"] + marks, markup=False)
+app.command()(cli_models.confirm)
+app.command()(cli_models.final_test)
+app.command()(cli_models.sample)
+app.command()(cli_models.replay)
+app.command()(cli_models.export)
 
 
 @app.command()
@@ -341,10 +304,7 @@ def sync(
     *,
     study: StudyOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-    storage: Annotated[
-        str | None,
-        typer.Option(help="Optuna database URL.", show_default="the study's own"),
-    ] = None,
+    storage: StorageOption = None,
     tracking_uri: TrackingOption = None,
 ) -> None:
     """Fill MLflow in with what the workspace knows of a study, each thing once."""
@@ -356,11 +316,6 @@ def sync(
     printing.console().print(
         f"study {journal.name!r} is whole in MLflow; {n_shown} trials were sent"
     )
-
-
-def _n_cores() -> int:
-    """Count the cores that this process may use; not every system tells."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _on_interrupt(_number: int, _frame: object) -> NoReturn:

@@ -1,4 +1,4 @@
-"""The loop: asks Optuna, sends segments to workers, keeps the journal, tells Optuna and MLflow.
+"""The loop: asks for trials, sends segments to workers, keeps the journal, tells Optuna and MLflow.
 
 After each segment, in this order: journal, Optuna, MLflow. Whatever kills the process, the next
 one finds in the journal at least what the other two have heard.
@@ -11,10 +11,10 @@ import time
 import traceback
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mmsearch.errors import MMSearchError, RefusedError
-from mmsearch.search.study import trial_seed
+from mmsearch.search import provenance
 from mmsearch.tracking.journal import Outcome, SegmentRecord, TrialRecord
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from mmsearch.model.spec import TrialSpec
     from mmsearch.search.settings import Settings
-    from mmsearch.search.study import StudyHandle
     from mmsearch.search.worker import SegmentResult
     from mmsearch.tracking.journal import Journal
 
@@ -33,6 +32,47 @@ MAX_WORKER_DEATHS = 3
 """Times that one segment is tried again after its worker died."""
 POLL_S = 0.2
 """Seconds after which a waiting loop looks at the clock and at Ctrl-C."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Proposal:
+    """A trial to train."""
+
+    number: int
+    point: Mapping[str, float]
+    """Its hyperparameters."""
+    seed: int
+    """Of its training."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What else the journal shall know of it."""
+
+
+class Proposer(Protocol):
+    """Who says what is trained, and hears how it goes: Optuna, or a list to confirm."""
+
+    def counts(self) -> Mapping[str, int]:
+        """Count ended trials by state."""
+
+    def running(self) -> list[int]:
+        """Trials that an earlier process began and did not end."""
+
+    def ask(self) -> Proposal | None:
+        """Begin a trial; None where there is no more to train."""
+
+    def attach(self, number: int) -> Proposal:
+        """Take up a trial of an earlier process."""
+
+    def report(self, number: int, step: int, dev_loss: float) -> None:
+        """Hear a dev loss."""
+
+    def should_prune(self, number: int) -> bool:
+        """Whether the trial shall end now."""
+
+    def tell(self, number: int, state: str, dev_loss: float | None, reason: str) -> None:
+        """Hear how a trial ended."""
+
+    def importances(self) -> Mapping[str, float]:
+        """Share of each hyperparameter in the score, as far as that can be told."""
 
 
 class Observer(Protocol):
@@ -76,9 +116,9 @@ class _Running:
 
 @dataclass(slots=True)
 class Coordinator:
-    """Searches one study; the only one to write its folder and to talk to Optuna."""
+    """Trains what is proposed; the only one to write the study's folder and to talk to Optuna."""
 
-    handle: StudyHandle
+    proposer: Proposer
     settings: Settings
     journal: Journal
     executor: Executor
@@ -95,6 +135,7 @@ class Coordinator:
     _n_finished: int = field(init=False, default=0)
     _n_begun: int = field(init=False, default=0)
     _is_stopping: bool = field(init=False, default=False)
+    _versions: Mapping[str, str] = field(init=False, default_factory=provenance.versions)
 
     def stop(self) -> None:
         """End `run` after the segments in flight; may be called from a signal handler."""
@@ -109,7 +150,7 @@ class Coordinator:
         """
         deadline = None if limits.timeout_s is None else time.monotonic() + limits.timeout_s
         self._settle()
-        left_over = self.handle.running()
+        left_over = self.proposer.running()
         while not self._is_stopping:
             while len(self._running) < self.n_workers and left_over:
                 self._carry_on(left_over.pop(0))
@@ -118,14 +159,15 @@ class Coordinator:
                 and self._n_finished + len(self._running) < limits.n_trials
                 and (deadline is None or time.monotonic() < deadline)
                 and not self._is_stopping
+                and self._begin()
             ):
-                self._begin()
+                pass
             if not self._running:
                 break
             self._handle_next()
         while self._running:
             self._handle_next()
-        is_short = self._n_finished < limits.n_trials or bool(self.handle.running())
+        is_short = self._n_finished < limits.n_trials or bool(self.proposer.running())
         is_interrupted = self._is_stopping and is_short
         return SearchResult(
             n_finished=self._n_finished, n_begun=self._n_begun, is_interrupted=is_interrupted
@@ -133,42 +175,49 @@ class Coordinator:
 
     def _settle(self) -> None:
         """Tell Optuna the outcomes that an earlier process wrote down but did not tell."""
-        for number in self.handle.running():
+        for number in self.proposer.running():
             if self.journal.has_ended(number):
                 self._tell(self.journal.read(number))
-        counts = self.handle.counts()
+        counts = self.proposer.counts()
         self._n_finished = counts["COMPLETE"] + counts["PRUNED"]
 
-    def _begin(self) -> None:
+    def _begin(self) -> bool:
+        """Begin a trial; False where none is proposed."""
+        proposal = self.proposer.ask()
+        if proposal is None:
+            return False
         self._n_begun += 1
-        number, point = self.handle.ask()
-        if self.journal.has_begun(number):
+        if self.journal.has_begun(proposal.number):
             raise RefusedError(
-                f"Optuna's database is older than the workspace, which has a trial {number} "
-                "already; put the database back that goes with it, or name a new --study"
+                "Optuna's database is older than the workspace, which has a trial "
+                f"{proposal.number} already; put the database back that goes with it, or name a "
+                "new --study"
             )
-        self._start(number, point)
+        self._start(proposal)
+        return True
 
     def _carry_on(self, number: int) -> None:
         """Go on with a trial of an earlier process, from its last whole segment."""
         self._n_begun += 1
-        point = self.handle.attach(number)
+        proposal = self.proposer.attach(number)
         if not self.journal.has_begun(number):
-            self._start(number, point)
+            self._start(proposal)
             return
         curve, weights = self.journal.resume(number)
         record = replace(self.journal.read(number), curve=tuple(curve))
-        self._running[number] = _Running(record, self._spec(number, point), weights)
+        self._running[number] = _Running(record, self._spec(proposal), weights)
         for segment in curve:
-            self.handle.report(number, segment.step, segment.dev_loss)
+            self.proposer.report(number, segment.step, segment.dev_loss)
         self._show(record)
         self._go_on(number)
 
-    def _start(self, number: int, point: Mapping[str, float]) -> None:
-        spec = self._spec(number, point)
+    def _start(self, proposal: Proposal) -> None:
+        number, spec = proposal.number, self._spec(proposal)
         facts = {
             "started_ms": _now_ms(),
             "n_parameters": spec.n_parameters(self.vocab_size),
+            "versions": self._versions,
+            **proposal.facts,
         }
         self.journal.start(number, spec.to_json(), facts)
         record = TrialRecord(number=number, spec=spec.to_json(), facts=facts)
@@ -176,8 +225,8 @@ class Coordinator:
         self._show(record)
         self._submit(number)
 
-    def _spec(self, number: int, point: Mapping[str, float]) -> TrialSpec:
-        return self.settings.trial_spec(point, trial_seed(self.settings.seed, number))
+    def _spec(self, proposal: Proposal) -> TrialSpec:
+        return self.settings.trial_spec(proposal.point, proposal.seed)
 
     def _submit(self, number: int) -> None:
         trial = self._running[number]
@@ -228,7 +277,7 @@ class Coordinator:
         trial.record = replace(trial.record, curve=(*trial.record.curve, line))
         trial.weights = result.weights
         trial.n_deaths = 0
-        self.handle.report(number, line.step, line.dev_loss)
+        self.proposer.report(number, line.step, line.dev_loss)
         self._go_on(number)
 
     def _go_on(self, number: int) -> None:
@@ -237,7 +286,7 @@ class Coordinator:
         n_done = len(trial.record.curve)
         if n_done == trial.spec.n_segments:
             self._finish(number, Outcome(state="COMPLETE", ended_ms=_now_ms()))
-        elif n_done and self.handle.should_prune(number):
+        elif n_done and self.proposer.should_prune(number):
             reason = f"pruned at step {trial.record.curve[-1].step} of {trial.spec.n_steps}"
             self._finish(number, Outcome(state="PRUNED", reason=reason, ended_ms=_now_ms()))
         else:
@@ -268,7 +317,7 @@ class Coordinator:
 
     def _tell(self, record: TrialRecord) -> None:
         reason = record.outcome.reason if record.outcome else ""
-        self.handle.tell(record.number, record.state, record.dev_loss, reason)
+        self.proposer.tell(record.number, record.state, record.dev_loss, reason)
 
     def _show(self, record: TrialRecord) -> None:
         for observer in self.observers:

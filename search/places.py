@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
+import platformdirs
+
 from mmsearch.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,6 +32,20 @@ def without_password(url: str) -> str:
             shown += url[end:start] + _HIDDEN
         end = max(end, stop)
     return shown + url[end:]
+
+
+def without_secrets(text: str, url: str) -> str:
+    """Put `***` in the place of a URL's passwords in what a driver says of it.
+
+    A driver takes an `@` that was not escaped for the end of the password, and names the rest of
+    it as the host.
+    """
+    secrets = [m[1] for secret in _SECRETS for m in secret.finditer(url)]
+    pieces = {piece for secret in secrets for piece in (secret, *secret.split("@"))}
+    # One or two letters stand in any text, and tell nothing.
+    for piece in sorted((p for p in pieces if len(p) > 2), key=len, reverse=True):  # noqa: PLR2004 (above)
+        text = text.replace(piece, _HIDDEN)
+    return without_password(text)
 
 
 def absolute(url: str | None) -> str | None:
@@ -76,6 +92,12 @@ def artifacts_folder(workspace: Workspace, uri: str) -> Path | None:
     """Where artifacts lie: in the workspace beside a database; a server has its own place."""
     is_server = uri.startswith(("http://", "https://"))
     return None if is_server else workspace.root / "artifacts"
+
+
+def ledger_folder() -> Path:
+    """Where the user's own ledger of looks is: MMSEARCH_LEDGER, or where such data belong."""
+    given = os.environ.get("MMSEARCH_LEDGER")
+    return Path(given).absolute() if given else platformdirs.user_data_path("mmsearch") / "ledger"
 
 
 def _given_or_stored(option: str, given: str | None, stored: str | None) -> str | None:

@@ -170,12 +170,13 @@ def print_end(
             style="bold green",
         )
         out.print(f"  {spec_words(best.spec)}")
-    where = _where(session)
+    here = where(session)
     if result.n_finished < n_trials:
-        out.print(f"go on:    mmsearch run --trials {n_trials}{where}")
+        out.print(f"go on:    mmsearch run --trials {n_trials}{here}")
     if best is not None:
-        out.print(f"compare:  mmsearch ui{where}")
-        out.print(f"listen:   mmsearch sample{where}")
+        out.print(f"compare:  mmsearch ui{here}")
+        out.print(f"confirm:  mmsearch confirm{here}")
+        out.print(f"listen:   mmsearch sample{here}")
 
 
 def _near(path: Path) -> Path:
@@ -184,7 +185,7 @@ def _near(path: Path) -> Path:
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
-def _where(session: Session) -> str:
+def where(session: Session) -> str:
     """Give the options that name this study from any folder and any shell."""
     words = ["--study", session.journal.name]
     if session.workspace.root != Path("runs").absolute():

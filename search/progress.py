@@ -48,6 +48,8 @@ class Progress:
     earlier: list[TrialRecord]
     """Those it had before."""
     is_quiet: bool = False
+    what: str = "trials"
+    """What is counted."""
     _trials: dict[int, TrialRecord] = field(init=False)
     _n_before: int = field(init=False)
     _began_s: float = field(init=False, default_factory=time.monotonic)
@@ -78,7 +80,8 @@ class Progress:
         self._trials[record.number] = record
         if record.outcome is not None and not self.is_quiet:
             is_best = best_trial(self._trials.values()) is record and record is not best
-            self.console.print(_line(record, is_best=is_best), soft_wrap=True)
+            line = _line(record, is_best=is_best and not record.is_repeat)
+            self.console.print(line, soft_wrap=True)
 
     def say(self, message: str) -> None:
         """Show a line of news that is not a trial's."""
@@ -94,7 +97,7 @@ class Progress:
         elapsed = time.monotonic() - self._began_s
         head.add_row(
             ProgressBar(total=self.n_trials, completed=n_finished, width=24),
-            f"{n_finished} of {self.n_trials} trials",
+            f"{n_finished} of {self.n_trials} {self.what}",
             f"{duration(elapsed)} so far" + self._time_left(elapsed, n_finished),
         )
         counts = (
@@ -104,7 +107,7 @@ class Progress:
         lines: list[Table | Text] = [head, Text(counts)]
         trials = list(self._trials.values())  # the main thread adds to them meanwhile
         best = best_trial(trials)
-        if best is not None:
+        if best is not None and not best.is_repeat:
             lines.append(
                 Text(f"best: trial {best.number}, dev loss {best.dev_loss:.4f}", style="bold green")
             )
@@ -118,7 +121,7 @@ class Progress:
         step = record.curve[-1].step if record.curve else 0
         loss = f"{record.dev_loss:.4f}" if record.dev_loss is not None else "  ...  "
         row.add_row(
-            Text(f"trial {record.number:>3}"),
+            Text(_label(record)),
             ProgressBar(total=record.spec["n_steps"], completed=step, width=14),
             Text(loss),
             Text(spec_words(record.spec), style="dim"),
@@ -140,9 +143,18 @@ class Progress:
 def _line(record: TrialRecord, *, is_best: bool) -> Text:
     """Say how one trial ended; at most 80 columns, but for a failure's reason."""
     state = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}[record.state]
-    text = Text(f"trial {record.number:>3}  {state:<8} ")
+    text = Text(f"{_label(record)}  {state:<8} ")
     if record.state == "FAIL" and record.outcome is not None:
         return text.append(record.outcome.reason, style="red")
     loss = f"{record.dev_loss:.4f}{'*' if is_best else ' '} "
     style = "bold green" if is_best else "" if record.state == "COMPLETE" else "dim"
-    return text.append(loss, style=style).append(spec_words(record.spec), style="dim")
+    text.append(loss, style=style)
+    # The table at the end has a candidate's hyperparameters, and this line no room for them.
+    return text if record.is_repeat else text.append(spec_words(record.spec), style="dim")
+
+
+def _label(record: TrialRecord) -> str:
+    """Name a trial in a column."""
+    if record.is_repeat:
+        return f"trial {record.facts['trial']:>3} seed {record.facts['nth_seed']:>2}"
+    return f"trial {record.number:>3}"

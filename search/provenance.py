@@ -12,8 +12,22 @@ PACKAGES = ("mmsearch", "torch", "numpy", "optuna", "mlflow")
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of `PACKAGES`, without importing them."""
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    """Versions of Python and of `PACKAGES`, without importing them, and the processor."""
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+        "processor": _processor(),
+    }
+
+
+def _processor() -> str:
+    """Name the processor: by it, torch's libraries choose how they add up."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
 
 
 def git_commit() -> str | None:

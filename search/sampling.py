@@ -1,20 +1,22 @@
-"""New words from a trial's model, with the ones that it has only learnt by heart marked."""
+"""New words from a model, with the ones that it has only learnt by heart marked."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from mmsearch.data.corpus import BUILTIN_CORPUS, Vocabulary, read_corpus
 from mmsearch.data.split import split_corpus
 from mmsearch.errors import InputError
 from mmsearch.model import checkpoint
 from mmsearch.model.sampling import sample_words
+from mmsearch.search.selection import choose
 from mmsearch.search.study_file import StudyFile
-from mmsearch.tracking.journal import best_trial
 
 if TYPE_CHECKING:
-    from mmsearch.tracking.journal import Journal, TrialRecord
+    from mmsearch.tracking.journal import Journal
 
 
 def sample_trial(  # noqa: PLR0913 (each is one flag)
@@ -30,33 +32,37 @@ def sample_trial(  # noqa: PLR0913 (each is one flag)
 
     Args:
         journal: of its study.
-        number: of the trial; None for the best complete one.
+        number: of the trial; None for the chosen model.
         count: how many words.
         seed: of the draws.
         prefix: what each word begins with.
         temperature: divides the logits.
 
     Returns:
-        JSON values: `trial`, `state`, `dev_loss`, `note` (why no word is marked, or empty), and
-        `words` with `word`, `in_train` (None where it is not known) and `is_cut` each.
+        JSON values: `trial`, `model`, `state`, `dev_loss`, `note` (what a person should know, or
+        empty), and `words` with `word`, `in_train` (None where it is not known) and `is_cut` each.
 
     Raises:
         InputError: there is no such trial, or an argument is out of range.
+        RefusedError: no trial is complete.
         JournalError: the weights are damaged.
     """
-    record = _choose(journal, number)
+    torch.set_num_threads(1)  # as in a worker: with more, torch's first tanh is off by up to 1e-4
+    choice = choose(journal, number)
+    record = choice.record
     file = StudyFile.require(journal)
     vocabulary = Vocabulary(characters=tuple(file.vocabulary))
-    parameters = checkpoint.from_bytes(journal.read_weights(record))
+    parameters = checkpoint.from_bytes(choice.journal.read_weights(record))
     drawn = sample_words(
         parameters, vocabulary, count, seed=seed, prefix=prefix, temperature=temperature
     )
     known, note = _train_words(file)
     return {
-        "trial": record.number,
+        "trial": record.facts.get("trial", record.number),
+        "model": record.name,
         "state": record.state,
         "dev_loss": record.dev_loss,
-        "note": note,
+        "note": "; ".join(filter(None, (choice.unsettled, note))),
         "words": [
             {
                 "word": s.word,
@@ -78,20 +84,3 @@ def _train_words(file: StudyFile) -> tuple[frozenset[str] | None, str]:
     if corpus.fingerprint != file.corpus_fingerprint:
         return None, f"words of train are not marked: {str(path)!r} has changed since the study"
     return frozenset(split_corpus(corpus, file.settings.split_seed).train), ""
-
-
-def _choose(journal: Journal, number: int | None) -> TrialRecord:
-    if number is None:
-        best = best_trial(journal.records())
-        if best is None:
-            raise InputError(
-                f"study {journal.name!r} has no complete trial yet; wait for one, or name a trial "
-                "with --trial"
-            )
-        return best
-    if number not in journal.numbers():
-        raise InputError(f"study {journal.name!r} has no trial {number}; see: mmsearch trials")
-    record = journal.read(number)
-    if not record.curve:
-        raise InputError(f"trial {number} has no weights yet; see: mmsearch trials")
-    return record

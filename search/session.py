@@ -1,8 +1,7 @@
-"""One `mmsearch run`: the study opened and checked, its parts started, joined and ended."""
+"""A study opened and checked, and what `mmsearch run` does with it."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import uuid
 from dataclasses import dataclass
@@ -13,18 +12,19 @@ from mmsearch.data.corpus import BUILTIN_CORPUS, read_corpus
 from mmsearch.data.split import split_corpus
 from mmsearch.errors import InputError, RefusedError
 from mmsearch.search import provenance
-from mmsearch.search.interrupts import Interrupts
 from mmsearch.search.places import absolute, storage_url, tracking_uri, without_password
 from mmsearch.search.settings import Config, Settings, differences, read_config
 from mmsearch.search.study_file import StudyFile
-from mmsearch.search.workspace import Workspace, name_from, own
+from mmsearch.search.worker import Words
+from mmsearch.search.workspace import Workspace, name_from
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
     from mmsearch.data.corpus import Corpus
     from mmsearch.data.split import Split
-    from mmsearch.search.coordinator import Limits, Observer, SearchResult
+    from mmsearch.search.study import StudyHandle
     from mmsearch.tracking.journal import Journal
 
 
@@ -55,10 +55,10 @@ class Session:
     split: Split
     enqueue: tuple[Mapping[str, float], ...]
     """Configurations to try first."""
-    storage: str
-    """Optuna URL, password and all."""
-    tracking_uri: str
-    """MLflow URI, password and all."""
+    given_storage: str | None
+    """Optuna URL, password and all, where one was given."""
+    given_tracking_uri: str | None
+    """MLflow URI, likewise."""
 
     @classmethod
     def open(cls, request: Request) -> Session:
@@ -68,6 +68,13 @@ class Session:
             InputError: the corpus, config or an option cannot be used.
             RefusedError: the study was started with other words or settings.
         """
+        session = cls._open(request)
+        for place in (session.storage, session.tracking_uri):
+            assert place  # noqa: S101 (to settle them is to check them)
+        return session
+
+    @classmethod
+    def _open(cls, request: Request) -> Session:
         config = read_config(request.config) if request.config else Config({})
         given = {**config.settings, **request.given}
         workspace = Workspace.at(request.workspace)
@@ -112,109 +119,104 @@ class Session:
             corpus=corpus,
             split=split,
             enqueue=enqueue,
-            storage=storage_url(workspace, places[0], file.storage),
-            tracking_uri=tracking_uri(workspace, places[1], file.tracking_uri),
+            given_storage=places[0],
+            given_tracking_uri=places[1],
         )
 
-    def search(
-        self,
-        limits: Limits,
-        *,
-        n_workers: int,
-        observers: tuple[Observer, ...],
-        say: Callable[[str], None],
-    ) -> SearchResult:
-        """Search the study until `limits`, in worker processes, shown in MLflow as it goes.
-
-        Args:
-            limits: when to end.
-            n_workers: processes, one torch thread each.
-            observers: told of every trial's news.
-            say: told, in a line, what a person should know.
+    @property
+    def storage(self) -> str:
+        """Optuna URL, password and all.
 
         Raises:
-            MMSearchError: the search cannot begin or go on; says why.
+            InputError: none was given, and the study's own had a password, which is not stored.
         """
-        self.workspace.create()
-        self.journal.create()
-        with own(self.journal), contextlib.ExitStack() as stack:
-            return self._search(limits, n_workers, observers, say, stack)
+        return storage_url(self.workspace, self.given_storage, self.file.storage)
 
-    def _n_wanted(self, n_workers: int) -> int:
-        """Count the workers that there is work for, as far as the journal knows."""
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow URI, likewise."""
+        return tracking_uri(self.workspace, self.given_tracking_uri, self.file.tracking_uri)
+
+    @property
+    def words(self) -> Words:
+        """What workers may see."""
+        return Words(self.split.train, self.split.dev, self.corpus.vocabulary)
+
+    @classmethod
+    def reopen(
+        cls,
+        workspace: Workspace,
+        study: str | None,
+        *,
+        storage: str | None = None,
+        tracking_uri: str | None = None,
+    ) -> Session:
+        """Open a study that has begun, with the words and settings that it has.
+
+        Its databases are settled when they are asked for: not every command needs both.
+
+        Raises:
+            InputError: there is no such study, or its corpus is gone.
+            RefusedError: its words have changed since.
+        """
+        journal = workspace.existing(study)
+        return cls._open(
+            Request(
+                workspace=workspace.root,
+                n_trials=StudyFile.require(journal).n_trials,
+                study=journal.name,
+                given={},
+                storage=storage,
+                tracking_uri=tracking_uri,
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """The job of `mmsearch run`: the trials that Optuna proposes."""
+
+    session: Session
+
+    @property
+    def journal(self) -> Journal:
+        """Where its trials are."""
+        return self.session.journal
+
+    @property
+    def settings(self) -> Settings:
+        """What each trial is trained by."""
+        return self.session.file.settings
+
+    def n_left(self) -> int:
+        """Count the trials that are left, as far as the journal knows."""
         states = [record.state for record in self.journal.records()]
         n_finished = states.count("COMPLETE") + states.count("PRUNED")
-        n_left = max(self.file.n_trials - n_finished, states.count("RUNNING"))
-        return min(n_workers, n_left)
+        return max(self.session.file.n_trials - n_finished, states.count("RUNNING"))
 
-    def _search(
-        self,
-        limits: Limits,
-        n_workers: int,
-        observers: tuple[Observer, ...],
-        say: Callable[[str], None],
-        stack: contextlib.ExitStack,
-    ) -> SearchResult:
-        # Imported once the workers are on their way: each of these takes a good part of a second.
-        from mmsearch.search import worker  # noqa: PLC0415
-        from mmsearch.search.executors import WorkerPool  # noqa: PLC0415
+    def open(self) -> StudyHandle:
+        """Open Optuna's study, and fix ours."""
+        from mmsearch.search.study import StudyHandle, open_storage  # noqa: PLC0415 (slow)
 
-        interrupts = stack.enter_context(Interrupts(say))
-        n_wanted = self._n_wanted(n_workers)
-        n_workers = max(1, n_wanted)
-        words = worker.Words(self.split.train, self.split.dev, self.corpus.vocabulary)
-        pool = stack.enter_context(WorkerPool(n_workers, worker.start, (words,)))
-        if n_wanted:
-            pool.start()
-        from mmsearch.search.shown import make_tracker, summarise  # noqa: PLC0415
-        from mmsearch.tracking.mirror import Mirror  # noqa: PLC0415
-
-        name = self.journal.name
-        mirror = Mirror(
-            make_tracker(self.workspace, name, self.file, self.tracking_uri),
-            self.journal,
-            on_behind=lambda why: say(f"MLflow is behind, and the search goes on: {why}"),
-        )
-        from mmsearch.search.coordinator import Coordinator  # noqa: PLC0415
-        from mmsearch.search.study import (  # noqa: PLC0415
-            StudyHandle,
-            open_storage,
-            telling_errors,
-        )
-
-        with self.workspace.locked("optuna"):
+        session = self.session
+        with session.workspace.locked("optuna"):
             handle = StudyHandle.open(
-                open_storage(self.storage),
-                name,
-                self.file.id,
-                self.file.settings,
+                open_storage(session.storage),
+                self.journal.name,
+                session.file.id,
+                self.settings,
                 must_exist=bool(self.journal.numbers()),
             )
         # Only now is the study this one: a refused storage must not be what it is known by.
-        self.journal.write_study(self.file.to_json())
-        handle.enqueue(self.enqueue)
-        mirror.start()
-        pool.check()
-        coordinator = Coordinator(
-            handle=handle,
-            settings=self.file.settings,
-            journal=self.journal,
-            executor=pool,
-            run_segment=worker.run_segment,
-            vocab_size=self.corpus.vocabulary.size,
-            n_workers=n_workers,
-            observers=(mirror, *observers),
-        )
-        try:
-            interrupts.phase(coordinator.stop, "stopping after the segments in flight")
-            with telling_errors(self.storage):
-                result = coordinator.run(limits)
-        finally:
-            summary = summarise(self.journal, self.file, handle.importances())
-            interrupts.phase(mirror.abandon, "leaving MLflow as it is")
-            if not mirror.close(summary):
-                say("MLflow lacks a part of this study; fill it in with: mmsearch sync")
-        return result
+        self.journal.write_study(session.file.to_json())
+        handle.enqueue(session.enqueue)
+        return handle
+
+    def guard(self) -> AbstractContextManager[None]:
+        """Say what is wrong where Optuna's storage is what fails."""
+        from mmsearch.search.study import telling_errors  # noqa: PLC0415 (Optuna is slow)
+
+        return telling_errors(self.session.storage)
 
 
 def _check_same(name: str, stored: StudyFile, file: StudyFile, given: Mapping[str, Any]) -> None:

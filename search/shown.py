@@ -8,15 +8,25 @@ from typing import TYPE_CHECKING
 
 from mmsearch.errors import MMSearchError
 from mmsearch.search import provenance
-from mmsearch.search.places import artifacts_folder, storage_url, tracking_uri, without_password
+from mmsearch.search.places import (
+    artifacts_folder,
+    ledger_folder,
+    storage_url,
+    tracking_uri,
+    without_password,
+)
+from mmsearch.search.selection import Confirmation, confirmations
 from mmsearch.search.study_file import StudyFile
+from mmsearch.search.verdicts import final_note
 from mmsearch.search.workspace import own
-from mmsearch.tracking.journal import JournalError
+from mmsearch.tracking.files import JournalError
+from mmsearch.tracking.final_runs import FinalRuns
+from mmsearch.tracking.looks import LocalLooks, Look
 from mmsearch.tracking.mlflow import StudyFacts, StudyTracker, first_line
 from mmsearch.tracking.rendering import StudySummary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from mmsearch.search.workspace import Workspace
     from mmsearch.tracking.journal import Journal
@@ -26,11 +36,12 @@ MIN_TRIALS_FOR_IMPORTANCE = 10
 """Complete trials below which shares of importance are noise."""
 
 
-def make_tracker(workspace: Workspace, name: str, file: StudyFile, uri: str) -> StudyTracker:
-    """Make what shows a study at an MLflow URI; connects to nothing yet."""
+def make_tracker(workspace: Workspace, journal: Journal, file: StudyFile, uri: str) -> StudyTracker:
+    """Make what shows a journal at an MLflow URI; connects to nothing yet."""
     return StudyTracker(
         uri=uri,
-        facts=_facts(name, file),
+        facts=_facts(journal.name, file),
+        kind=journal.kind,
         artifacts=artifacts_folder(workspace, uri),
         creating=partial(workspace.locked, "mlflow"),
     )
@@ -44,12 +55,53 @@ def summarise(journal: Journal, file: StudyFile, importances: Mapping[str, float
     states = [trial.state for trial in trials]
     n_finished = states.count("COMPLETE") + states.count("PRUNED")
     can_tell = states.count("COMPLETE") >= MIN_TRIALS_FOR_IMPORTANCE
+    confirmation = Confirmation.read(journal)
+    winner = confirmation.winner if confirmation else None
+    looks = own_looks(LocalLooks(ledger_folder()).read(file.split_fingerprint), file)
     return StudySummary(
         trials=trials,
         importances=shares if can_tell else {},
         log_axes=frozenset(name for name, dimension in dimensions.items() if dimension.log),
         is_done=n_finished >= file.n_trials and "RUNNING" not in states,
+        sections=(
+            *((_confirmation_note(confirmation),) if confirmation else ()),
+            *map(final_note, looks),
+        ),
+        tags={"mmsearch.chosen": winner.best.name} if winner else {},
+        metrics={"confirmed_dev_loss": winner.mean} if winner else {},
     )
+
+
+def _confirmation_note(confirmation: Confirmation) -> str:
+    """Say in Markdown what came of the fresh seeds."""
+    plan = confirmation.plan
+    lines = [
+        f"**Confirmed on dev: {plan.n_seeds} fresh seeds, {plan.steps:,} steps each.** "
+        + (f"{confirmation.n_missing} trainings are missing." if confirmation.n_missing else ""),
+        "",
+        "| trial | search | mean | sd | best seed |",
+        "|---|---|---|---|---|",
+    ]
+    for candidate in confirmation.candidates:
+        cells = [f"{candidate.trial.number}", f"{candidate.trial.dev_loss:.4f}"]
+        if candidate.repeats:
+            sd = "" if candidate.sd is None else f"{candidate.sd:.4f}"
+            cells += [f"{candidate.mean:.4f}", sd, f"{candidate.best.dev_loss:.4f}"]
+        lines.append(f"| {' | '.join(cells + [''] * (5 - len(cells)))} |")
+    if confirmation.winner:
+        lines += ["", f"Chosen: {confirmation.winner.best.name}."]
+    return "\n".join(lines)
+
+
+def own_looks(looks: Iterable[Look], file: StudyFile) -> list[Look]:
+    """Give the looks that a study took."""
+    return [look for look in looks if look.study_id == file.id]
+
+
+def show_look(tracker: StudyTracker, look: Look, file: StudyFile) -> None:
+    """Show a look in MLflow, if it is this study's."""
+    if look.study_id == file.id:
+        FinalRuns(tracker).write(look, n_words=file.n_words["test"], note=final_note(look))
 
 
 def open_tracker(workspace: Workspace, journal: Journal, uri: str | None) -> StudyTracker:
@@ -60,8 +112,8 @@ def open_tracker(workspace: Workspace, journal: Journal, uri: str | None) -> Stu
     """
     file = StudyFile.require(journal)
     settled = tracking_uri(workspace, uri, file.tracking_uri)
-    tracker = make_tracker(workspace, journal.name, file, settled)
-    with _mlflow_at(settled):
+    tracker = make_tracker(workspace, journal, file, settled)
+    with mlflow_at(settled):
         tracker.open()
     return tracker
 
@@ -76,36 +128,41 @@ def sync_study(workspace: Workspace, journal: Journal, storage: str | None, uri:
         RefusedError: the study is being searched; its own process fills MLflow in.
         MMSearchError: MLflow or Optuna cannot be reached.
     """
-    from mmsearch.search.study import StudyHandle, open_storage  # noqa: PLC0415 (Optuna is slow)
+    from mmsearch.search.ledger import OptunaLooks  # noqa: PLC0415 (Optuna is slow)
+    from mmsearch.search.study import StudyHandle, open_storage  # noqa: PLC0415 (likewise)
 
     with own(journal):
         file = StudyFile.require(journal)
+        opened = open_storage(storage_url(workspace, storage, file.storage))
         handle = StudyHandle.open(
-            open_storage(storage_url(workspace, storage, file.storage)),
+            opened,
             journal.name,
             file.id,
             file.settings,
             must_exist=True,
         )
-        tracker = open_tracker(workspace, journal, uri)
-        missing = tracker.missing(journal)
-        damaged: list[JournalError] = []
-        with _mlflow_at(tracker.uri):
-            for number in missing:
-                try:
-                    tracker.show_trial(journal.read(number), journal)
-                except JournalError as error:
-                    damaged.append(error)
-            if not damaged:
-                tracker.show_study(summarise(journal, file, handle.importances()))
+        sent, damaged = 0, []
+        for part in (journal, confirmations(journal)):
+            tracker = open_tracker(workspace, part, uri)
+            with mlflow_at(tracker.uri):
+                for number in tracker.missing(part):
+                    try:
+                        tracker.show_trial(part.read(number), part)
+                        sent += 1
+                    except JournalError as error:
+                        damaged.append(error)
         if damaged:
-            n_sent = len(missing) - len(damaged)
-            raise JournalError(f"{n_sent} of {len(missing)} trials were sent: {damaged[0]}")
-        return len(missing)
+            raise JournalError(f"{sent} of {sent + len(damaged)} trials were sent: {damaged[0]}")
+        looks = OptunaLooks(opened).read(file.split_fingerprint)
+        with mlflow_at(tracker.uri):
+            for look in looks:
+                show_look(tracker, look, file)
+            tracker.show_study(summarise(journal, file, handle.importances()))
+        return sent
 
 
 @contextlib.contextmanager
-def _mlflow_at(uri: str) -> Iterator[None]:
+def mlflow_at(uri: str) -> Iterator[None]:
     """Turn whatever MLflow raises into one line that names it and shows no password.
 
     Raises:

@@ -12,7 +12,8 @@ import sqlalchemy
 from optuna.trial import TrialState
 
 from mmsearch.errors import InputError, MMSearchError, RefusedError
-from mmsearch.search.places import without_password
+from mmsearch.search.coordinator import Proposal
+from mmsearch.search.places import without_password, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -55,7 +56,7 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise MMSearchError(
             f"the Optuna storage {without_password(url)} cannot be opened: "
-            f"{without_password(reason)}"
+            f"{without_secrets(reason, url)}"
         ) from error
     if is_sqlite:
         _tune_sqlite(storage.engine)
@@ -174,25 +175,20 @@ class StudyHandle:
         trials = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         return [trial.number for trial in trials]
 
-    def ask(self) -> tuple[int, dict[str, float]]:
-        """Begin a trial.
-
-        Returns:
-            Its number and its hyperparameters.
-        """
+    def ask(self) -> Proposal:
+        """Begin a trial."""
         # A sampler of its own for each trial: what it draws follows from the seed and the trial's
         # number, and a resumed study draws what an undisturbed one would have.
         number = self._next_number()
         self.study.sampler = make_sampler(self._settings, number)
-        trial = self.study.ask()
-        return trial.number, self._suggest(trial, set())
+        return self._propose(self.study.ask(), set())
 
-    def attach(self, number: int) -> dict[str, float]:
+    def attach(self, number: int) -> Proposal:
         """Take up a RUNNING trial of an earlier process; proposes what it had not yet drawn."""
         frozen = next(t for t in self.study.get_trials(deepcopy=False) if t.number == number)
         self.study.sampler = make_sampler(self._settings, number)
         trial = optuna.Trial(self.study, frozen._trial_id)  # noqa: SLF001 (no public way)
-        return self._suggest(trial, set(frozen.intermediate_values))
+        return self._propose(trial, set(frozen.intermediate_values))
 
     def report(self, number: int, step: int, dev_loss: float) -> None:
         """Give Optuna an intermediate value; the same step again changes nothing."""
@@ -237,7 +233,7 @@ class StudyHandle:
         waiting = (trial.number for trial in trials if trial.state == TrialState.WAITING)
         return min(waiting, default=len(trials))
 
-    def _suggest(self, trial: optuna.Trial, reported: set[int]) -> dict[str, float]:
+    def _propose(self, trial: optuna.Trial, reported: set[int]) -> Proposal:
         point: dict[str, float] = {}
         for name, dimension in self._settings.space.dimensions.items():
             low, high, log = dimension.low, dimension.high, dimension.log
@@ -247,7 +243,8 @@ class StudyHandle:
                 else trial.suggest_float(name, low, high, log=log)
             )
         self._trials[trial.number] = (trial, reported)
-        return point
+        seed = trial_seed(self._settings.seed, trial.number)
+        return Proposal(number=trial.number, point=point, seed=seed)
 
 
 def trial_seed(study_seed: int, number: int) -> int:

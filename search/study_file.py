@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmsearch.errors import InputError
 from mmsearch.search.settings import Settings
-from mmsearch.tracking.journal import JournalError
+from mmsearch.tracking.files import JournalError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -125,8 +125,8 @@ def own(journal: Journal) -> Iterator[None]:
             file.seek(0)
             owner = file.read().strip() or "another process"
             raise RefusedError(
-                f"study {journal.name!r} is being searched by {owner}; wait for it, stop it, or "
-                "name another study with --study"
+                f"study {journal.name!r} is in use by {owner}; wait for it, stop it, or name "
+                "another study with --study"
             )
         file.truncate(0)
         file.write(f"pid {os.getpid()} on {socket.gethostname()}\n")

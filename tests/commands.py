@@ -30,7 +30,8 @@ def environment(folder: Path, extra: Mapping[str, str] | None = None) -> dict[st
     Matplotlib's list of fonts alone is shared: it takes seconds to make.
     """
     fonts = Path(tempfile.gettempdir()) / "mmsearch-tests-matplotlib"
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "MMSEARCH_"))}
+    dropped = ("MLFLOW_", "MMSEARCH_", "XDG_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
     return {
         **kept,
         "HOME": str(folder),

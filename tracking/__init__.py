@@ -3,7 +3,9 @@
 This room takes plain parameters, metrics and paths. It imports neither `data` nor `model` nor
 `search`, and nothing of Optuna or torch.
 
-- `journal`: one study's folder, the truth about its trials;
+- `journal`: one study's folder, the truth about its trials; `files`: how it is written;
+- `looks`: looks at a test split, in the user's own ledger; `final_runs`: the same in MLflow;
+- `champion`: the chosen model in MLflow's registry; `served`: what answers for it there;
 - `mlflow`: the journal shown in MLflow;
 - `rendering`: a record's points, figures and note, as MLflow shows them;
 - `mirror`: the thread that keeps MLflow up with the journal;

@@ -1,12 +1,14 @@
 """One study's folder: what happened, durable and local.
 
     study.json                what the study is fixed to
+    confirm.json              which trials are trained again, and how often
     trials/0007/spec.json     what the trial follows from
                 curve.jsonl   one line a segment, in order
                 weights.safetensors   after the last of those segments, or the one before
                 samples.txt   words sampled from the final weights
                 outcome.json  how it ended; written once, before Optuna and MLflow hear of it
                 error.txt     the traceback, where there was one
+    confirm/0000/             likewise, each confirmation of a trial from a fresh seed
 
 Whole files are replaced atomically and lines are appended; both are flushed to the disk before
 the call returns. So a process killed at any moment leaves every file as it was or as it should
@@ -18,19 +20,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mmsearch.errors import MMSearchError
+from mmsearch.tracking import files
+from mmsearch.tracking.files import JournalError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
-
-
-class JournalError(MMSearchError):
-    """A file of the workspace is damaged or cannot be written; names the file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,10 +72,23 @@ class TrialRecord:
     spec: Mapping[str, Any]
     """Hyperparameters, seed and budget."""
     facts: Mapping[str, Any]
-    """What else is known at its start: `started_ms`, `n_parameters`."""
+    """What else is known at its start: `started_ms`, `n_parameters`, `versions`; of a
+    confirmation also `trial`, the one it repeats, and `nth_seed`, counted from 1."""
     curve: Sequence[SegmentRecord] = field(default=())
     outcome: Outcome | None = None
     """None while it runs."""
+
+    @property
+    def name(self) -> str:
+        """What a person knows it by."""
+        if self.is_repeat:
+            return f"trial {self.facts['trial']}, seed {self.facts['nth_seed']}"
+        return f"trial {self.number}"
+
+    @property
+    def is_repeat(self) -> bool:
+        """Whether it repeats a trial from a fresh seed."""
+        return "nth_seed" in self.facts
 
     @property
     def state(self) -> str:
@@ -105,21 +116,39 @@ class TrialRecord:
         return self.curve[-1].step / self.wall_s if self.wall_s > 0 else None
 
 
+def ranked(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """Give the complete trials, the lowest score first; of equals the earlier one."""
+    return sorted((trial for trial in trials if trial.state == "COMPLETE"), key=_score)
+
+
 def best_trial(trials: Iterable[TrialRecord]) -> TrialRecord | None:
-    """The complete trial with the lowest score; the earlier one of equals."""
-    complete = [trial for trial in trials if trial.state == "COMPLETE"]
-    return min(complete, key=_score, default=None)
+    """Give the complete trial with the lowest score; the earlier one of equals."""
+    return next(iter(ranked(trials)), None)
 
 
 def _score(trial: TrialRecord) -> tuple[float, int]:
     return (math.inf if trial.dev_loss is None else trial.dev_loss, trial.number)
 
 
-class Journal:
-    """Reads and writes one study's folder. One process writes it; any number may read."""
+_FOLDERS = {"trial": "trials", "confirm": "confirm"}
 
-    def __init__(self, folder: Path) -> None:
+
+class Journal:
+    """Reads and writes one study's folder. One process writes it; any number may read.
+
+    A study's trials and their confirmations are two journals over one folder.
+    """
+
+    def __init__(self, folder: Path, kind: str = "trial") -> None:
+        """Name it.
+
+        Args:
+            folder: the study's.
+            kind: of its trials: `trial` or `confirm`.
+        """
         self.folder = folder
+        self.kind = kind
+        self._trials = folder / _FOLDERS[kind]
 
     @property
     def name(self) -> str:
@@ -133,19 +162,32 @@ class Journal:
             JournalError: the file is damaged.
         """
         path = self.folder / "study.json"
-        return _read_json(path) if path.exists() else None
+        return files.read_json(path) if path.exists() else None
 
     def create(self) -> None:
         """Make the study's folder, private to its owner."""
-        _make_folder(self.folder)
+        files.make_folder(self.folder)
 
     def write_study(self, facts: Mapping[str, Any]) -> None:
         """Fix the study."""
-        _replace(self.folder / "study.json", _json_bytes(facts))
+        files.replace(self.folder / "study.json", files.json_bytes(facts))
+
+    def read_plan(self) -> dict[str, Any] | None:
+        """Give what was last asked to be confirmed; None where nothing was.
+
+        Raises:
+            JournalError: the file is damaged.
+        """
+        path = self.folder / "confirm.json"
+        return files.read_json(path) if path.exists() else None
+
+    def write_plan(self, plan: Mapping[str, Any]) -> None:
+        """Note what is to be confirmed."""
+        files.replace(self.folder / "confirm.json", files.json_bytes(plan))
 
     def trial_folder(self, number: int) -> Path:
         """Where a trial's files lie."""
-        return self.folder / "trials" / f"{number:04d}"
+        return self._trials / f"{number:04d}"
 
     def weights_path(self, number: int) -> Path:
         """Where a trial's weights lie."""
@@ -153,7 +195,7 @@ class Journal:
 
     def numbers(self) -> list[int]:
         """Trials that have begun, in order."""
-        folders = (self.folder / "trials").glob("*/spec.json")
+        folders = self._trials.glob("*/spec.json")
         return sorted(int(path.parent.name) for path in folders if path.parent.name.isdecimal())
 
     def has_begun(self, number: int) -> bool:
@@ -167,10 +209,10 @@ class Journal:
     def start(self, number: int, spec: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Note that a trial begins."""
         # Each by itself: `parents` would make the one between as the umask says.
-        _make_folder(self.folder / "trials")
-        _make_folder(self.trial_folder(number))
-        content = _json_bytes({"spec": spec, "facts": facts})
-        _replace(self.trial_folder(number) / "spec.json", content)
+        files.make_folder(self._trials)
+        files.make_folder(self.trial_folder(number))
+        content = files.json_bytes({"spec": spec, "facts": facts})
+        files.replace(self.trial_folder(number) / "spec.json", content)
 
     def append(
         self, number: int, record: SegmentRecord, weights: bytes, samples: Sequence[str] = ()
@@ -178,21 +220,21 @@ class Journal:
         """Note one segment, then keep its weights, and the words sampled from them if any."""
         values = {name: getattr(record, name) for name in SegmentRecord.__slots__}
         line = json.dumps(values, allow_nan=False).encode() + b"\n"
-        _append(self.trial_folder(number) / "curve.jsonl", line)
+        files.append(self.trial_folder(number) / "curve.jsonl", line)
         if samples:
             content = "".join(f"{word}\n" for word in samples).encode()
-            _replace(self.trial_folder(number) / "samples.txt", content)
-        _replace(self.weights_path(number), weights)
+            files.replace(self.trial_folder(number) / "samples.txt", content)
+        files.replace(self.weights_path(number), weights)
 
     def finish(self, number: int, outcome: Outcome, *, error: str = "") -> None:
         """Note how a trial ended, with the traceback it died of if any."""
         folder = self.trial_folder(number)
         if error:
-            _replace(folder / "error.txt", error.encode("utf-8", "backslashreplace"))
+            files.replace(folder / "error.txt", error.encode("utf-8", "backslashreplace"))
         values = {name: getattr(outcome, name) for name in Outcome.__slots__}
         # An error's text may hold what no database and no terminal takes.
         values["reason"] = outcome.reason.encode("utf-8", "backslashreplace").decode()
-        _replace(folder / "outcome.json", _json_bytes(values))
+        files.replace(folder / "outcome.json", files.json_bytes(values))
 
     def read(self, number: int) -> TrialRecord:
         """Read one trial.
@@ -202,7 +244,7 @@ class Journal:
         """
         folder = self.trial_folder(number)
         path = folder / "spec.json"
-        start = _read_json(path)
+        start = files.read_json(path)
         spec, facts = start.get("spec"), start.get("facts")
         if not (isinstance(spec, dict) and isinstance(facts, dict)):
             raise JournalError(f"{str(path)!r} is damaged: it lacks the spec or the facts")
@@ -221,7 +263,7 @@ class Journal:
             JournalError: they are missing, or not the ones that the curve names.
         """
         path = self.weights_path(record.number)
-        content = _read_bytes(path)
+        content = files.read_bytes(path)
         # While it runs, the curve is ahead of the weights for a moment.
         latest = record.curve[-1:] if record.outcome else record.curve[-2:]
         known = {segment.weights_sha256 for segment in latest}
@@ -239,13 +281,13 @@ class Journal:
         curve_path = self.trial_folder(number) / "curve.jsonl"
         curve = list(_read_curve(curve_path))
         path = self.weights_path(number)
-        weights = _read_bytes(path) if path.exists() else b""
+        weights = files.read_bytes(path) if path.exists() else b""
         found = hashlib.sha256(weights).hexdigest()
         while curve and curve[-1].weights_sha256 != found:
             curve.pop()
         # Written anew without a torn line: an append after it would join the two.
-        lines = _read_bytes(curve_path).split(b"\n") if curve_path.exists() else []
-        _replace(curve_path, b"".join(line + b"\n" for line in lines[: len(curve)]))
+        lines = files.read_bytes(curve_path).split(b"\n") if curve_path.exists() else []
+        files.replace(curve_path, b"".join(line + b"\n" for line in lines[: len(curve)]))
         return curve, weights if curve else None
 
     def records(self) -> list[TrialRecord]:
@@ -257,7 +299,7 @@ def _read_curve(path: Path) -> tuple[SegmentRecord, ...]:
     """Read a curve; a last line without its end was never written."""
     if not path.exists():
         return ()
-    lines = _read_bytes(path).split(b"\n")[:-1]
+    lines = files.read_bytes(path).split(b"\n")[:-1]
     records = []
     for number, line in enumerate(lines, start=1):
         try:
@@ -276,73 +318,9 @@ def _read_outcome(path: Path) -> Outcome | None:
     if not path.exists():
         return None
     try:
-        outcome = Outcome(**_read_json(path))
+        outcome = Outcome(**files.read_json(path))
     except TypeError as error:
         raise JournalError(f"{str(path)!r} is damaged: {error}") from error
     if outcome.state not in ("COMPLETE", "PRUNED", "FAIL"):
         raise JournalError(f"{str(path)!r} is damaged: no trial ends as {outcome.state!r}")
     return outcome
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise JournalError(f"{str(path)!r} cannot be read: {error.strerror}") from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    content = _read_bytes(path)
-    try:
-        values = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise JournalError(f"{str(path)!r} is damaged: {error}") from error
-    if not isinstance(values, dict):
-        raise JournalError(f"{str(path)!r} is damaged: not a JSON object")
-    return values
-
-
-def _json_bytes(values: Mapping[str, Any]) -> bytes:
-    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    # A path that is not UTF-8 holds lone surrogates; as JSON's escapes they read back.
-    return text.encode("utf-8", "backslashreplace")
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise JournalError(f"{str(folder)!r} cannot be made: {error.strerror}") from error
-
-
-def _append(path: Path, content: bytes) -> None:
-    try:
-        with path.open("ab") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise JournalError(f"{str(path)!r} cannot be written: {error.strerror}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Bring a file's name to the disk, which a loss of power could take back."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Replace a file, so that a reader and a crash see the old or the new one, whole."""
-    fresh = path.with_name(f".{path.name}.new")
-    try:
-        with fresh.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise JournalError(f"{str(path)!r} cannot be written: {error.strerror}") from error

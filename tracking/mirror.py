@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from mmsearch.errors import MMSearchError
-from mmsearch.tracking.journal import JournalError
+from mmsearch.tracking.files import JournalError
 from mmsearch.tracking.mlflow import first_line
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The journal shown in MLflow: an experiment and a parent run a study, a child run a trial.
+"""The journal shown in MLflow: an experiment and a parent run a study, a child run a training.
 
 Everything here is a projection: shown twice, it is there once. Runs are found by their tags, a
 batch of equal points counts once in MLflow, and a run is closed last, so that a closed run is a
@@ -91,21 +91,23 @@ class StudyTracker:
 
     uri: str
     facts: StudyFacts
+    kind: str = "trial"
+    """Of the journal that it shows: `trial` or `confirm`."""
     artifacts: Path | None = None
     """Where artifacts of a local store lie; None to leave it to the server."""
     creating: Callable[[], AbstractContextManager[None]] = nullcontext
     """Held while a local store is created, which MLflow does not do safely by itself."""
     experiment_id: str = field(init=False, default="")
     parent_id: str = field(init=False, default="")
-    _client: MlflowClient = field(init=False, repr=False)
+    client: MlflowClient = field(init=False, repr=False)
     _shown: dict[int, _Shown] = field(init=False, repr=False, default_factory=dict)
 
     def open(self) -> None:
         """Connect, and find or make the experiment and the parent run."""
         with self.creating():
             _create_database(self.uri)
-            self._client = connect(self.uri)
-            found = self._client.get_experiment_by_name(self.facts.experiment)
+            self.client = connect(self.uri)
+            found = self.client.get_experiment_by_name(self.facts.experiment)
             if found is not None and found.lifecycle_stage != "active":
                 raise MMSearchError(
                     f"MLflow's experiment {self.facts.experiment!r} has been deleted; with "
@@ -115,7 +117,7 @@ class StudyTracker:
             self.experiment_id = (
                 found.experiment_id
                 if found is not None
-                else self._client.create_experiment(
+                else self.client.create_experiment(
                     self.facts.experiment,
                     artifact_location=self.artifacts.as_uri() if self.artifacts else None,
                     tags={
@@ -127,14 +129,14 @@ class StudyTracker:
             )
         key, view = view_tag(self.facts.id)
         if found is None or found.tags.get(key) != view:
-            self._client.set_experiment_tag(self.experiment_id, key, view)
-        children = self._search("trial")
+            self.client.set_experiment_tag(self.experiment_id, key, view)
+        children = self._search(self.kind)
         self._open_parent({run.data.tags.get("mlflow.parentRunId") for run in children})
         self._shown = {}
         # Of two runs of one trial (see _delete_doubles), the one that is whole.
         for run in sorted(children, key=lambda run: run.info.status == "RUNNING"):
             self._shown.setdefault(
-                int(run.data.tags["mmsearch.trial"]),
+                int(run.data.tags[self._number_tag]),
                 _Shown(
                     run.info.run_id,
                     steps=None,
@@ -172,19 +174,19 @@ class StudyTracker:
         elif record.state == "FAIL":
             error = journal.trial_folder(record.number) / "error.txt"
             if error.exists():
-                self._client.log_artifact(shown.run_id, str(error))
+                self.client.log_artifact(shown.run_id, str(error))
         tags = {"mmsearch.state": record.state}
         if record.outcome.reason:
             tags["mmsearch.reason"] = record.outcome.reason[:5000]
         self._set_tags(shown.run_id, tags)
-        self._client.set_terminated(
+        self.client.set_terminated(
             shown.run_id, STATUS[record.state], end_time=record.outcome.ended_ms
         )
         shown.is_closed = True
 
     def show_running(self) -> None:
         """Show the study as being searched."""
-        self._client.update_run(self.parent_id, status="RUNNING")
+        self.client.update_run(self.parent_id, status="RUNNING")
         self._set_tags(self.parent_id, {"mmsearch.state": "RUNNING"})
 
     def show_study(self, summary: StudySummary) -> None:
@@ -198,29 +200,37 @@ class StudyTracker:
         metrics: dict[str, float] = dict(counts)
         tags = {"mmsearch.state": "COMPLETE" if summary.is_done else "INTERRUPTED"}
         note = self.facts.description
+        metrics |= summary.metrics
+        tags |= summary.tags
         if best is not None and best.dev_loss is not None:
             tags["mmsearch.best_trial"] = str(best.number)
             metrics["best_dev_loss"] = best.dev_loss
             note += "\n\n" + rendering.best_note(best, counts)
+        note = "\n\n".join((note, *summary.sections))
         now_ms = max((t.outcome.ended_ms for t in summary.trials if t.outcome), default=0)
         self._log_metrics(
             self.parent_id,
             [rendering.metric(key, value, now_ms, 0) for key, value in metrics.items()],
         )
         self._set_tags(self.parent_id, tags | {"mlflow.note.content": note})
-        self._client.set_experiment_tag(self.experiment_id, "mlflow.note.content", note)
+        self.client.set_experiment_tag(self.experiment_id, "mlflow.note.content", note)
         with tempfile.TemporaryDirectory() as folder:
             for path in rendering.study_figures(summary, self.facts.name, Path(folder)):
-                self._client.log_artifact(self.parent_id, str(path), "figures")
+                self.client.log_artifact(self.parent_id, str(path), "figures")
         status = "FINISHED" if summary.is_done else "KILLED"
-        self._client.set_terminated(self.parent_id, status)
+        self.client.set_terminated(self.parent_id, status)
+
+    @property
+    def _number_tag(self) -> str:
+        """The tag that holds a run's number in the journal."""
+        return f"mmsearch.{self.kind}"
 
     def _search(self, kind: str) -> list[Run]:
         """Find all runs of one kind, oldest first."""
         found: list[Run] = []
         token: str | None = None
         while True:
-            page = self._client.search_runs(
+            page = self.client.search_runs(
                 [self.experiment_id],
                 f"tags.mmsearch.kind = '{kind}' and tags.mmsearch.study_id = '{self.facts.id}'",
                 max_results=_PAGE,
@@ -251,11 +261,11 @@ class StudyTracker:
         known = {str(number) for number in self._shown}
         doubles = [
             *self._search("study"),
-            *(run for run in self._search("trial") if run.data.tags["mmsearch.trial"] in known),
+            *(run for run in self._search(self.kind) if run.data.tags[self._number_tag] in known),
         ]
         for run in doubles:
             if run.info.run_id not in in_use:
-                self._client.delete_run(run.info.run_id)
+                self.client.delete_run(run.info.run_id)
 
     def _create_parent(self) -> str:
         tags = {
@@ -266,25 +276,26 @@ class StudyTracker:
             "mmsearch.state": "RUNNING",
             "mlflow.note.content": self.facts.description,
         }
-        run = self._client.create_run(self.experiment_id, tags=tags, run_name=self.facts.name)
+        run = self.client.create_run(self.experiment_id, tags=tags, run_name=self.facts.name)
         return str(run.info.run_id)
 
     def _create_child(self, record: TrialRecord) -> _Shown:
         tags = {
             **self.facts.tags,
-            "mmsearch.kind": "trial",
+            "mmsearch.kind": self.kind,
             "mmsearch.study_id": self.facts.id,
             "mmsearch.study": self.facts.name,
-            "mmsearch.trial": str(record.number),
+            "mmsearch.trial": str(record.facts.get("trial", record.number)),
+            self._number_tag: str(record.number),
             "mmsearch.state": "RUNNING",
             "mmsearch.seed": str(record.spec["seed"]),
             "mlflow.parentRunId": self.parent_id,
         }
-        run = self._client.create_run(
+        run = self.client.create_run(
             self.experiment_id,
             start_time=record.facts["started_ms"],
             tags=tags,
-            run_name=f"trial {record.number}",
+            run_name=record.name,
         )
         shown = self._shown[record.number] = _Shown(run.info.run_id, steps=set())
         return shown
@@ -295,34 +306,34 @@ class StudyTracker:
         Sent again they would be there once, but a segment that was trained again, after its
         weights were lost, ended at another time: its points would stand beside the first ones.
         """
-        return {point.step for point in self._client.get_metric_history(run_id, "loss/dev")}
+        return {point.step for point in self.client.get_metric_history(run_id, "loss/dev")}
 
     def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
         from mlflow.entities import Param  # noqa: PLC0415 (slow; see connect)
 
-        self._client.log_batch(run_id, params=[Param(k, str(v)) for k, v in params.items()])
+        self.client.log_batch(run_id, params=[Param(k, str(v)) for k, v in params.items()])
 
     def _log_metrics(self, run_id: str, metrics: Sequence[Metric]) -> None:
         for start in range(0, len(metrics), _BATCH):
-            self._client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
+            self.client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
 
     def _set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag  # noqa: PLC0415 (slow; see connect)
 
-        self._client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+        self.client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
 
     def _log_artifacts(self, run_id: str, record: TrialRecord, journal: Journal) -> None:
         folder = journal.trial_folder(record.number)
         weights = journal.read_weights(record)
         for name in ("weights.safetensors", "spec.json"):
-            self._client.log_artifact(run_id, str(folder / name), "model")
+            self.client.log_artifact(run_id, str(folder / name), "model")
         if (folder / "samples.txt").exists():
-            self._client.log_artifact(run_id, str(folder / "samples.txt"))
+            self.client.log_artifact(run_id, str(folder / "samples.txt"))
         with tempfile.TemporaryDirectory() as scratch:
             for path in rendering.trial_figures(
                 record, weights, self.facts.characters, Path(scratch)
             ):
-                self._client.log_artifact(run_id, str(path), "figures")
+                self.client.log_artifact(run_id, str(path), "figures")
 
 
 def _create_database(uri: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,6 +29,10 @@ class StudySummary:
     """Hyperparameters that are searched on a log scale."""
     is_done: bool
     """Whether all trials that were asked for have finished."""
+    sections: Sequence[str] = ()
+    """More of the note, Markdown."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 def metric(key: str, value: float, timestamp_ms: int, step: int) -> Metric:
@@ -78,7 +82,7 @@ def trial_figures(
     from mmsearch.tracking import figures, style  # noqa: PLC0415 (matplotlib is slow)
     from mmsearch.tracking.embedding import embedding_scatter  # noqa: PLC0415 (likewise)
 
-    title = f"trial {record.number}"
+    title = record.name
     train = [point for segment in record.curve for point in segment.train]
     loss = figures.loss_curve(
         [(step, value) for step, value, _ in train],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -9,9 +10,10 @@ import pytest
 
 from mmsearch.data.corpus import BUILTIN_CORPUS
 from tests.commands import COMMAND, Mmsearch, environment
+from tests.warm import Warm, warm
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 
@@ -41,3 +43,31 @@ def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("corpus") / "few.txt"
     path.write_text("\n".join(BUILTIN_CORPUS.read_text().split()[:400]) + "\n")
     return path
+
+
+@pytest.fixture(scope="session")
+def warm_command() -> Iterator[Warm]:
+    """Run commands without their start-up, in processes that may be killed."""
+    with warm() as command:
+        yield command
+
+
+@pytest.fixture(scope="session")
+def searched(
+    tmp_path_factory: pytest.TempPathFactory, small_corpus: Path, warm_command: Warm
+) -> Path:
+    """Search four trials; the folder that holds `runs`, to be copied by who changes it."""
+    folder = tmp_path_factory.mktemp("searched")
+    config = folder / "config.toml"
+    config.write_text("[training]\nsegments = 4\n[space]\nhidden_width = 32\n")
+    words = ("run", "--corpus", small_corpus, "--config", config, "-n", 4, "--steps", 400)
+    done = warm_command(*words, "--workers", 2, folder=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def copied(searched: Path, tmp_path: Path) -> Path:
+    """Give a test a searched workspace of its own."""
+    shutil.copytree(searched / "runs", tmp_path / "runs")
+    return tmp_path

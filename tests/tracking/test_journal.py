@@ -19,9 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmsearch.errors import MMSearchError
+from mmsearch.tracking.files import JournalError
 from mmsearch.tracking.journal import (
     Journal,
-    JournalError,
     Outcome,
     SegmentRecord,
     TrialRecord,

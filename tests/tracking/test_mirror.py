@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mmsearch.tracking import mirror as mirror_module
-from mmsearch.tracking.journal import JournalError
+from mmsearch.tracking.files import JournalError
 from mmsearch.tracking.mirror import Mirror
 from mmsearch.tracking.ui import Server, serve
 

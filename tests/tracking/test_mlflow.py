@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from mmsearch.errors import MMSearchError
-from mmsearch.tracking.journal import JournalError
+from mmsearch.tracking.files import JournalError
 from mmsearch.tracking.mlflow import connect, first_line
 
 if TYPE_CHECKING:

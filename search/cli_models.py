@@ -1,0 +1,194 @@
+"""The commands about one model: choose it, test it once, hear it, train it again, take it along."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path  # noqa: TC003 (typer reads it)
+from typing import Annotated
+
+import typer
+
+from mmsearch.search import printing
+from mmsearch.search.options import (
+    DEFAULT_WORKSPACE,
+    JsonOption,
+    QuietOption,
+    StorageOption,
+    StudyOption,
+    TrackingOption,
+    WorkersOption,
+    WorkspaceOption,
+    n_cores,
+)
+from mmsearch.search.workspace import Workspace
+
+TrialOption = Annotated[
+    int | None, typer.Option(min=0, help="Its number.", show_default="the chosen model")
+]
+
+
+def confirm(  # noqa: PLR0913 (each is one flag)
+    *,
+    top: Annotated[int, typer.Option(min=1, help="Candidates: the best so many.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Fresh seeds for each.")] = 5,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="SGD steps.", show_default="the study's")
+    ] = None,
+    workers: WorkersOption = None,
+    study: StudyOption = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    tracking_uri: TrackingOption = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the best trials again from fresh seeds, and choose the best mean, on dev.
+
+    The best of many noisy scores flatters itself. The same line again goes on where it stopped.
+    """
+    from mmsearch.search.confirmation import Confirm, make_plan  # noqa: PLC0415 (imports wait)
+    from mmsearch.search.coordinator import Limits  # noqa: PLC0415
+    from mmsearch.search.crew import train  # noqa: PLC0415
+    from mmsearch.search.progress import Progress  # noqa: PLC0415
+    from mmsearch.search.selection import Confirmation  # noqa: PLC0415
+    from mmsearch.search.session import Session  # noqa: PLC0415
+    from mmsearch.search.verdicts import (  # noqa: PLC0415
+        confirmation_json,
+        print_confirmation,
+    )
+
+    session = Session.reopen(Workspace.at(workspace), study, tracking_uri=tracking_uri)
+    plan = make_plan(session.journal, top, seeds, steps or session.file.settings.steps)
+    job = Confirm(session, plan)
+    n_repeats = len(plan.trials) * plan.n_seeds
+    console = printing.console()
+    is_quiet = quiet or as_json
+    if not is_quiet:
+        console.print(
+            f"study {session.journal.name!r}: the best {len(plan.trials)} trials, {plan.n_seeds} "
+            f"fresh seeds each, {plan.steps:,} steps, on dev"
+        )
+    with Progress(console, n_repeats, job.done(), is_quiet=is_quiet, what="repeats") as progress:
+        result = train(
+            job,
+            Limits(n_trials=n_repeats),
+            n_workers=workers or n_cores(),
+            observers=(progress,),
+            say=printing.console(stderr=True).print if as_json else progress.say,
+        )
+    confirmation = Confirmation.read(session.journal)
+    assert confirmation is not None  # noqa: S101 (its plan has just been written)
+    if as_json:
+        print(json.dumps(confirmation_json(confirmation), indent=2))
+    else:
+        print_confirmation(console, confirmation, printing.where(session))
+    if result.is_interrupted:
+        raise typer.Exit(130)
+
+
+def final_test(  # noqa: PLR0913 (each is one flag)
+    *,
+    trial: TrialOption = None,
+    again: Annotated[
+        str | None,
+        typer.Option(help="Why the spent split is looked at once more.", metavar="REASON"),
+    ] = None,
+    study: StudyOption = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    storage: StorageOption = None,
+    tracking_uri: TrackingOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Evaluate the chosen model on the test split, once.
+
+    Asked again for the same model, it gives the recorded number; for another, it refuses.
+    """
+    from mmsearch.search.final_test import final_test as look  # noqa: PLC0415 (imports torch)
+    from mmsearch.search.session import Session  # noqa: PLC0415
+    from mmsearch.search.verdicts import final_test_json, print_final_test  # noqa: PLC0415
+
+    session = Session.reopen(
+        Workspace.at(workspace), study, storage=storage, tracking_uri=tracking_uri
+    )
+    aside = printing.console(stderr=True)
+    test = look(session, trial, again, lambda line: aside.print(line, style="yellow", markup=False))
+    if as_json:
+        print(json.dumps(final_test_json(test), indent=2, ensure_ascii=False))
+    else:
+        print_final_test(printing.console(), test)
+
+
+def sample(  # noqa: PLR0913 (each is one flag)
+    *,
+    study: StudyOption = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    trial: TrialOption = None,
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many words.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws; the article's.")] = 2147483657,
+    prefix: Annotated[str, typer.Option(help="What each word begins with.")] = "",
+    temperature: Annotated[float, typer.Option(help="Below 1: likelier characters.")] = 1.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw new words from the chosen model; `*` marks those that stand in train."""
+    from mmsearch.search.sampling import sample_trial  # noqa: PLC0415 (imports torch)
+
+    journal = Workspace.at(workspace).existing(study)
+    drawn = sample_trial(journal, trial, count, seed=seed, prefix=prefix, temperature=temperature)
+    if as_json:
+        print(json.dumps(drawn, indent=2, ensure_ascii=False))
+        return
+    console = printing.console()
+    state = "" if drawn["state"] == "COMPLETE" else f" ({drawn['state'].lower()})"
+    console.print(f"{drawn['model']}{state}, dev loss {drawn['dev_loss']:.4f}", style="dim")
+    if drawn["note"]:
+        console.print(drawn["note"], style="yellow", markup=False)
+    for word in drawn["words"]:
+        marks = " *" if word["in_train"] else ""
+        marks += f" (cut at {len(word['word'])} characters)" if word["is_cut"] else ""
+        console.print(word["word"] + marks, markup=False)
+
+
+def replay(
+    number: Annotated[int, typer.Argument(min=0, metavar="N", help="The trial's number.")],
+    *,
+    study: StudyOption = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a trial again from its stored spec, and compare with its record.
+
+    Bit for bit on the same versions and processor, within a tolerance otherwise.
+    """
+    from mmsearch.search.replay import TOLERANCE_NATS  # noqa: PLC0415 (imports torch)
+    from mmsearch.search.replay import replay as train_again  # noqa: PLC0415
+    from mmsearch.search.session import Session  # noqa: PLC0415
+    from mmsearch.search.verdicts import print_replay, replay_json  # noqa: PLC0415
+
+    done = train_again(Session.reopen(Workspace.at(workspace), study), number)
+    if as_json:
+        print(json.dumps(replay_json(done), indent=2))
+    else:
+        print_replay(printing.console(), done, TOLERANCE_NATS)
+    if not done.is_reproduced:
+        raise typer.Exit(1)
+
+
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
+    *,
+    trial: TrialOption = None,
+    study: StudyOption = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+) -> None:
+    """Write the chosen model's weights, spec and vocabulary, for use without MLflow."""
+    from mmsearch.search.export import write_model  # noqa: PLC0415 (imports wait for a command)
+    from mmsearch.search.selection import choose  # noqa: PLC0415
+    from mmsearch.search.study_file import StudyFile  # noqa: PLC0415
+
+    journal = Workspace.at(workspace).existing(study)
+    choice = choose(journal, trial)
+    weights = choice.journal.read_weights(choice.record)
+    write_model(folder, choice, weights, StudyFile.require(journal))
+    console = printing.console()
+    if choice.unsettled:
+        console.print(choice.unsettled, style="yellow", markup=False)
+    console.print(f"{choice.record.name} is in {str(folder)!r}: {choice.why}", markup=False)

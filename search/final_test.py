@@ -1,0 +1,284 @@
+"""The one look: the chosen model on the test split, claimed before a test word is read.
+
+In this order: the claim into Optuna's storage, which decides, into the user's own ledger and into
+MLflow; the test words; the result into the same three; the model into MLflow's registry. Killed
+at any point, the same model may finish, and no other may begin.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import socket
+import tempfile
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mmsearch.data.split import Claim
+from mmsearch.errors import InputError, MMSearchError, RefusedError
+from mmsearch.model import checkpoint
+from mmsearch.model.scoring import bigram_losses, bootstrap_interval, uniform_losses, word_losses
+from mmsearch.search.export import write_model
+from mmsearch.search.ledger import OptunaLooks, merge
+from mmsearch.search.places import ledger_folder
+from mmsearch.search.selection import Choice, choose
+from mmsearch.search.shown import mlflow_at, open_tracker, own_looks, show_look, summarise
+from mmsearch.search.study import open_storage, telling_errors
+from mmsearch.search.verdicts import final_note, spent_words
+from mmsearch.search.workspace import own
+from mmsearch.tracking.final_runs import FinalRuns
+from mmsearch.tracking.looks import LocalLooks, Look
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mmsearch.search.session import Session
+    from mmsearch.tracking.mlflow import StudyTracker
+
+MAX_REASON = 500
+"""Characters of a reason to look again."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FinalTest:
+    """What came of asking for the final test."""
+
+    look: Look
+    """With its result."""
+    is_recorded: bool
+    """Whether the result was there already, and the test split stayed sealed."""
+    looks: Sequence[Look]
+    """All looks at this split so far, this one among them."""
+
+
+def final_test(
+    session: Session, number: int | None, again: str | None, say: Callable[[str], None]
+) -> FinalTest:
+    """Evaluate a study's model on the test split, once; asked again, give what is recorded.
+
+    Args:
+        session: the study.
+        number: of the trial; None for the chosen model.
+        again: why another look is taken at a split that is spent; None to take none.
+        say: told, in a line, what a person should know.
+
+    Raises:
+        InputError: there is no such trial, or the reason is unfit.
+        RefusedError: the split is spent on another model, the study is in use or has no
+            settled choice, or the weights are not the ones of the record.
+        MMSearchError: a ledger cannot be read or written.
+    """
+    again = _checked(again)
+    torch.set_num_threads(1)  # as in a worker: with more, torch's first tanh is off by up to 1e-4
+    local = LocalLooks(ledger_folder())
+    with local.locked(session.split.fingerprint), own(session.journal):
+        choice = choose(session.journal, number)
+        if choice.unsettled and number is None:
+            raise RefusedError(f"the model is not chosen yet: {choice.unsettled}")
+        weights = _weights(choice)
+        with telling_errors(session.storage):
+            with session.workspace.locked("optuna"):
+                central = OptunaLooks(open_storage(session.storage))
+            return _Examination(session, choice, weights, central, local, say).run(again)
+
+
+@dataclass(frozen=True, slots=True)
+class _Examination:
+    """One `mmsearch final-test`, with its split's ledger to itself."""
+
+    session: Session
+    choice: Choice
+    weights: bytes
+    central: OptunaLooks
+    local: LocalLooks
+    say: Callable[[str], None]
+
+    def run(self, again: str | None) -> FinalTest:
+        tracker, away = self._open_mlflow()
+        looks = self._read(FinalRuns(tracker) if tracker else None)
+        look, is_recorded = self._settle(looks, again)
+        if is_recorded:
+            self._remember(looks)
+            if tracker is None:
+                self.say(f"MLflow was not asked: {away}")
+            else:
+                self._show(tracker, look, looks)
+            return FinalTest(look=look, is_recorded=True, looks=looks)
+        if tracker is None:
+            raise MMSearchError(
+                f"the test split is opened only when every ledger can be asked, and {away}"
+            )
+        look = self._claim(look)
+        self._remember([*looks, look])
+        with mlflow_at(tracker.uri):
+            show_look(tracker, look, self.session.file)
+        look = dataclasses.replace(look, result=self._look(look))
+        looks = [*(other for other in looks if other.id != look.id), look]
+        self._remember([look])
+        self._show(tracker, look, looks)
+        return FinalTest(look=look, is_recorded=False, looks=looks)
+
+    def _open_mlflow(self) -> tuple[StudyTracker | None, MMSearchError | None]:
+        """Open MLflow; None and why, where it is away."""
+        session = self.session
+        try:
+            return open_tracker(
+                session.workspace, session.journal, session.given_tracking_uri
+            ), None
+        except MMSearchError as error:
+            return None, error
+
+    def _read(self, runs: FinalRuns | None) -> Sequence[Look]:
+        split = self.session.split.fingerprint
+        with mlflow_at(self.session.tracking_uri):
+            shown = runs.read(split) if runs else []
+        return merge([self.central.read(split), self.local.read(split), shown])
+
+    def _settle(self, looks: Sequence[Look], again: str | None) -> tuple[Look, bool]:
+        """Settle which look this is, and whether its result is recorded.
+
+        Raises:
+            RefusedError: the split is spent on another model.
+            InputError: there is nothing to look at again.
+        """
+        sha256 = checkpoint.sha256(self.weights)
+        mine = [look for look in looks if look.model_sha256 == sha256]
+        for look in mine:
+            if look.result is None:
+                self.say(f"{look} was claimed for this model and not finished; it is now")
+                return look, False
+        if mine and again is None:
+            return mine[-1], True
+        if looks and again is None:
+            raise RefusedError(spent_words(looks))
+        if not looks and again is not None:
+            raise InputError("the test split has not been looked at yet; leave --again out")
+        fresh = Look(
+            id=uuid.uuid4().hex,
+            number=max((look.number for look in looks), default=0) + 1,
+            split=self.session.split.fingerprint,
+            model_sha256=sha256,
+            model=self.choice.record.name,
+            study=self.session.journal.name,
+            study_id=self.session.file.id,
+            reason=again or "",
+            claimed_ms=_now_ms(),
+            host=socket.gethostname(),
+        )
+        return fresh, False
+
+    def _claim(self, look: Look) -> Look:
+        """Claim a look, or take up one that another process has claimed for this model.
+
+        Raises:
+            RefusedError: another process was first, for another model.
+        """
+        accepted = self.central.claim(look)
+        if accepted.model_sha256 != look.model_sha256:
+            raise RefusedError(spent_words([accepted]))
+        return accepted
+
+    def _remember(self, looks: Sequence[Look]) -> None:
+        """Bring the two ledgers of record up to what is known."""
+        for look in looks:
+            self.central.write(look)
+            self.local.write(look)
+
+    def _look(self, look: Look) -> dict[str, Any]:
+        """Open the test split and evaluate; JSON values."""
+        session, record, winner = self.session, self.choice.record, self.choice.winner
+        parameters = checkpoint.from_bytes(self.weights)
+        vocabulary = session.corpus.vocabulary
+        words = session.split.test.open(
+            Claim(model_sha256=look.model_sha256, split_fingerprint=look.split, look=look.number)
+        )
+        losses = word_losses(parameters, words, vocabulary)
+        low, high = bootstrap_interval(losses)
+        return {
+            "test_loss": losses.mean,
+            "test_loss_low": low,
+            "test_loss_high": high,
+            "test_bits_per_char": losses.mean / math.log(2),
+            "test_perplexity": math.exp(min(losses.mean, 700)),
+            "dev_loss": record.dev_loss,
+            "dev_loss_mean": winner.mean if winner else None,
+            "dev_loss_sd": winner.sd if winner else None,
+            "uniform_loss": uniform_losses(words, vocabulary).mean,
+            "bigram_loss": bigram_losses(session.split.train, words, vocabulary).mean,
+            "n_test_words": len(words),
+            "n_test_characters": int(losses.n_targets.sum()),
+            "n_test_words_in_train": session.split.n_test_in_train,
+            "why": self.choice.why,
+            "spec": dict(record.spec),
+            "tested_ms": _now_ms(),
+        }
+
+    def _show(self, tracker: StudyTracker, look: Look, looks: Sequence[Look]) -> None:
+        """Bring MLflow up to a look with its result; the ledger has it, whatever happens here."""
+        session = self.session
+        try:
+            with mlflow_at(tracker.uri):
+                show_look(tracker, look, session.file)
+                if look == own_looks(looks, session.file)[-1]:
+                    self._publish(tracker, look)
+                tracker.show_study(summarise(session.journal, session.file, {}))
+        except MMSearchError as error:
+            self.say(f"the result is recorded; the same line again shows it in MLflow, as {error}")
+
+    def _publish(self, tracker: StudyTracker, look: Look) -> None:
+        """Register the model that the study tested last as its champion."""
+        from mmsearch.tracking.champion import publish  # noqa: PLC0415 (slow; see mlflow.connect)
+
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / "model"
+            write_model(folder, self.choice, self.weights, self.session.file)
+            publish(
+                tracker.client,
+                experiment_id=tracker.experiment_id,
+                run_id=FinalRuns(tracker).run_id(look),
+                folder=folder,
+                registered_name=f"mmsearch-{look.study}",
+                model_sha256=look.model_sha256,
+                params=self.choice.record.spec,
+                description=final_note(look),
+            )
+
+
+def _weights(choice: Choice) -> bytes:
+    """Read a model's weights.
+
+    Raises:
+        RefusedError: they are not the ones that the record names.
+    """
+    path = choice.journal.weights_path(choice.record.number)
+    with contextlib.suppress(OSError):
+        content = path.read_bytes()
+        if checkpoint.sha256(content) == choice.record.curve[-1].weights_sha256:
+            return content
+    raise RefusedError(
+        f"the weights of {choice.record.name}, {str(path)!r}, are not the recorded ones; put them "
+        "back, or name another model with --trial"
+    )
+
+
+def _checked(again: str | None) -> str | None:
+    """Check a reason to look again."""
+    if again is None:
+        return None
+    reason = " ".join(again.split())
+    if not reason or len(reason) > MAX_REASON or not reason.isprintable():
+        raise InputError(
+            f"--again takes the reason in 1 to {MAX_REASON} printable characters: it is kept for "
+            "good, and printed beside every later result"
+        )
+    return reason
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,108 @@
+"""The ledger of looks at a test split: Optuna's storage decides, and two more places remember.
+
+A look is claimed in Optuna's storage, where to add a trial to a study is one transaction that
+gives it the next number, whatever process or machine it comes from: of all claims on one look, the
+first counts. The user's own ledger and MLflow hold copies, each of which alone says spent.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import optuna
+from optuna.trial import TrialState, create_trial
+
+from mmsearch.tracking.looks import Look
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from optuna.trial import FrozenTrial
+
+_CLAIM = "mmsearch.claim"
+_RESULT = "mmsearch.result"
+
+
+class OptunaLooks:
+    """Looks in an Optuna storage: a study a test split, a trial a look, its value the test loss."""
+
+    def __init__(self, storage: optuna.storages.BaseStorage) -> None:
+        self._storage = storage
+
+    def read(self, split: str) -> list[Look]:
+        """Give the looks at a split that count."""
+        return [look for look, _ in self._accepted(split)]
+
+    def claim(self, look: Look) -> Look:
+        """Claim a look.
+
+        Returns:
+            The look that counts under this number: this one, or one that was claimed before it.
+        """
+        study = self._open(look.split)
+        study.add_trial(_trial(look))
+        accepted = next(a for a, _ in self._accepted(look.split) if a.number == look.number)
+        if accepted.id != look.id:
+            self._give_up(study, look)
+        return accepted
+
+    def write(self, look: Look) -> None:
+        """Note a look's result, or a look that another store knows of."""
+        study = self._open(look.split)
+        known = {accepted.id: trial for accepted, trial in self._accepted(look.split)}
+        trial = known.get(look.id)
+        if trial is None:
+            study.add_trial(_trial(look))
+        elif look.result is not None and trial.state == TrialState.RUNNING:
+            # The result first: a trial that has been told takes no more attributes.
+            self._storage.set_trial_user_attr(trial._trial_id, _RESULT, dict(look.result))  # noqa: SLF001 (no public way)
+            study.tell(trial.number, look.result["test_loss"])
+
+    def _open(self, split: str) -> optuna.Study:
+        return optuna.create_study(
+            study_name=_study_name(split),
+            storage=self._storage,
+            direction="minimize",
+            load_if_exists=True,
+        )
+
+    def _accepted(self, split: str) -> list[tuple[Look, FrozenTrial]]:
+        """Find the looks that count, each with its trial: the first claim under each number."""
+        if _study_name(split) not in optuna.get_all_study_names(self._storage):
+            return []
+        found: dict[int, tuple[Look, FrozenTrial]] = {}
+        for trial in self._open(split).get_trials(deepcopy=False):
+            look = Look.from_json(
+                {**trial.user_attrs[_CLAIM], "result": trial.user_attrs.get(_RESULT)}
+            )
+            found.setdefault(look.number, (look, trial))
+        return list(found.values())
+
+    def _give_up(self, study: optuna.Study, look: Look) -> None:
+        """Close a claim that came second."""
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if trial.user_attrs[_CLAIM]["id"] == look.id:
+                study.tell(trial.number, state=TrialState.FAIL)
+
+
+def _study_name(split: str) -> str:
+    return f"mmsearch/test/{split}"
+
+
+def _trial(look: Look) -> FrozenTrial:
+    """Make the trial that holds a look."""
+    claim = look.to_json()
+    result = claim.pop("result")
+    if result is None:
+        return create_trial(state=TrialState.RUNNING, user_attrs={_CLAIM: claim})
+    return create_trial(value=result["test_loss"], user_attrs={_CLAIM: claim, _RESULT: result})
+
+
+def merge(stores: Iterable[Iterable[Look]]) -> Sequence[Look]:
+    """Gather the looks of all stores, in their order; of one look, what has a result holds."""
+    found: dict[str, Look] = {}
+    for look in itertools.chain.from_iterable(stores):
+        if look.id not in found or found[look.id].result is None:
+            found[look.id] = look
+    return sorted(found.values(), key=lambda look: (look.number, look.claimed_ms))

@@ -1,0 +1,258 @@
+"""Which model is chosen, on dev: the best mean over fresh seeds, or else the best trial."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mmsearch.errors import InputError, RefusedError
+from mmsearch.search.space import DEFAULTS
+from mmsearch.tracking.files import JournalError
+from mmsearch.tracking.journal import Journal, TrialRecord, ranked
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What is to be confirmed: some trials, each from so many seeds."""
+
+    top: int
+    """How many trials were asked for."""
+    trials: tuple[int, ...]
+    """Those that were the best then, best first; fewer than `top` where there were no more."""
+    n_seeds: int
+    """Fresh seeds of each."""
+    steps: int
+    """SGD steps of each training."""
+
+    @classmethod
+    def read(cls, journal: Journal) -> Plan | None:
+        """Read what was last asked for; None where nothing was.
+
+        Raises:
+            JournalError: the file is damaged.
+        """
+        values = journal.read_plan()
+        if values is None:
+            return None
+        try:
+            return cls(**{**values, "trials": tuple(map(int, values["trials"]))})
+        except (KeyError, TypeError, ValueError) as error:
+            where = str(journal.folder / "confirm.json")
+            raise JournalError(f"{where!r} is damaged: {error}") from error
+
+    def to_json(self) -> dict[str, Any]:
+        """Give what `read` reads."""
+        return {
+            "top": self.top,
+            "trials": list(self.trials),
+            "n_seeds": self.n_seeds,
+            "steps": self.steps,
+        }
+
+    @property
+    def command(self) -> str:
+        """What to type for it, but for the study."""
+        return f"mmsearch confirm --top {self.top} --seeds {self.n_seeds} --steps {self.steps}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """A trial of the search and its trainings from fresh seeds."""
+
+    trial: TrialRecord
+    repeats: tuple[TrialRecord, ...]
+    """Those that are complete, by seed."""
+    n_failed: int
+    """Trainings that diverged or failed."""
+
+    @property
+    def mean(self) -> float:
+        """Mean dev loss over the seeds, nats a character."""
+        return statistics.fmean(_losses(self.repeats))
+
+    @property
+    def sd(self) -> float | None:
+        """Standard deviation of one seed's dev loss (n - 1); None for a single seed."""
+        return statistics.stdev(_losses(self.repeats)) if len(self.repeats) > 1 else None
+
+    @property
+    def best(self) -> TrialRecord:
+        """The seed with the lowest dev loss."""
+        return ranked(self.repeats)[0]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Confirmation:
+    """How far a plan is, and what it says."""
+
+    plan: Plan
+    candidates: tuple[Candidate, ...]
+    """Best mean first; those with failed or missing trainings last."""
+    n_missing: int
+    """Trainings that are not done yet."""
+
+    @classmethod
+    def read(cls, journal: Journal) -> Confirmation | None:
+        """Gather a study's confirmation; None where none was asked for.
+
+        Raises:
+            JournalError: a file is damaged.
+        """
+        plan = Plan.read(journal)
+        if plan is None:
+            return None
+        ended = [record for record in repeats(journal, plan).values() if record.outcome]
+        candidates = []
+        for number in plan.trials:
+            own = sorted(
+                (record for record in ended if record.facts["trial"] == number),
+                key=lambda record: record.facts["nth_seed"],
+            )
+            complete = tuple(record for record in own if record.state == "COMPLETE")
+            candidates.append(
+                Candidate(
+                    trial=journal.read(number),
+                    repeats=complete,
+                    n_failed=len(own) - len(complete),
+                )
+            )
+        candidates.sort(key=lambda c: (len(c.repeats) < plan.n_seeds, c.mean if c.repeats else 0))
+        n_missing = len(plan.trials) * plan.n_seeds - len(ended)
+        return cls(plan=plan, candidates=tuple(candidates), n_missing=n_missing)
+
+    @property
+    def winner(self) -> Candidate | None:
+        """The candidate of the best mean; None before all are trained, or where all failed."""
+        first = self.candidates[0]
+        is_whole = not self.n_missing and len(first.repeats) == self.plan.n_seeds
+        return first if is_whole else None
+
+    @property
+    def flattery(self) -> float | None:
+        """How much lower the search's winner scored than it does from fresh seeds, in nats.
+
+        None where that cannot be told: it is not trained yet, failed, or trained for longer.
+        """
+        found = next(c for c in self.candidates if c.trial.number == self.plan.trials[0])
+        is_alike = found.trial.spec["n_steps"] == self.plan.steps
+        if found.trial.dev_loss is None or len(found.repeats) < self.plan.n_seeds or not is_alike:
+            return None
+        return found.mean - found.trial.dev_loss
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """A model, and why it is the one."""
+
+    record: TrialRecord
+    journal: Journal
+    """Where its weights are."""
+    why: str
+    unsettled: str = ""
+    """Why the choice is not made yet, and what to type; empty where it is."""
+    winner: Candidate | None = None
+    """The candidate that the model is a seed of, where it is confirmed."""
+
+
+def confirmations(journal: Journal) -> Journal:
+    """Give the journal of a study's trainings from fresh seeds."""
+    return Journal(journal.folder, "confirm")
+
+
+def repeats(journal: Journal, plan: Plan) -> Mapping[tuple[int, int], TrialRecord]:
+    """Find what has been trained of a plan, by (trial, nth seed).
+
+    Raises:
+        JournalError: a file is damaged.
+    """
+    found = {}
+    for record in confirmations(journal).records():
+        key = (record.facts["trial"], record.facts["nth_seed"])
+        is_asked = key[0] in plan.trials and key[1] <= plan.n_seeds
+        # PRUNED is one that was given up, when no plan asked for it any more.
+        if is_asked and record.spec["n_steps"] == plan.steps and record.state != "PRUNED":
+            found[key] = record
+    return found
+
+
+def leading(records: Sequence[TrialRecord], top: int) -> list[TrialRecord]:
+    """Give the best complete trials, best first; of equal hyperparameters the best alone."""
+    distinct: dict[tuple[Any, ...], TrialRecord] = {}
+    for record in ranked(records):
+        distinct.setdefault(tuple(record.spec[name] for name in DEFAULTS), record)
+    return list(distinct.values())[:top]
+
+
+def choose(journal: Journal, number: int | None = None) -> Choice:
+    """Choose a study's model: the named trial, or the confirmed one, or the best trial.
+
+    Raises:
+        InputError: there is no such trial, or it has no weights.
+        RefusedError: no trial is complete.
+        JournalError: a file is damaged.
+    """
+    if number is not None:
+        return _named(journal, number)
+    records = journal.records()
+    complete = ranked(records)
+    if not complete:
+        raise RefusedError(
+            f"study {journal.name!r} has no complete trial yet; wait for one, or name a trial "
+            "with --trial"
+        )
+    confirmation = Confirmation.read(journal)
+    of = f"{len(complete)} complete of {len(records)} trials"
+    if confirmation is None:
+        return Choice(
+            record=complete[0], journal=journal, why=f"lowest dev loss of {of}; not confirmed"
+        )
+    plan, winner = confirmation.plan, confirmation.winner
+    again = f"with: {plan.command} --study {journal.name}"
+    if winner is None:
+        unsettled = (
+            f"{confirmation.n_missing} trainings of the confirmation are missing; go on {again}"
+            if confirmation.n_missing
+            else "every candidate of the confirmation has failed from some seed; confirm others, "
+            "or name the model with --trial"
+        )
+        return Choice(
+            record=complete[0],
+            journal=journal,
+            why=f"lowest dev loss of {of}; not confirmed yet",
+            unsettled=unsettled,
+        )
+    now = [record.number for record in leading(records, plan.top)]
+    new = [number for number in now if number not in plan.trials]
+    spread = f" ± {winner.sd:.4f}" if winner.sd is not None else ""
+    return Choice(
+        record=winner.best,
+        journal=confirmations(journal),
+        why=(
+            f"best seed of the best mean, {winner.mean:.4f}{spread} over {plan.n_seeds} seeds, of "
+            f"{len(plan.trials)} candidates from {of}"
+        ),
+        unsettled=f"trial {new[0]} is among the best {plan.top} since; confirm again {again}"
+        if new
+        else "",
+        winner=winner,
+    )
+
+
+def _named(journal: Journal, number: int) -> Choice:
+    if number not in journal.numbers():
+        raise InputError(f"study {journal.name!r} has no trial {number}; see: mmsearch trials")
+    record = journal.read(number)
+    if not record.curve:
+        raise InputError(f"trial {number} has no weights yet; see: mmsearch trials")
+    complete = ranked(journal.records())
+    place = [other.number for other in complete].index(number) + 1 if record in complete else 0
+    rank = f"number {place} of {len(complete)} complete trials" if place else record.state.lower()
+    return Choice(record=record, journal=journal, why=f"named with --trial; {rank}")
+
+
+def _losses(records: Sequence[TrialRecord]) -> list[float]:
+    return [record.dev_loss for record in records if record.dev_loss is not None]

@@ -1,0 +1,276 @@
+"""What is said of a chosen model: its confirmation, its final test, its replay."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from mmsearch.search.progress import spec_words
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from mmsearch.search.final_test import FinalTest
+    from mmsearch.search.replay import Replay
+    from mmsearch.search.selection import Candidate, Confirmation
+    from mmsearch.tracking.looks import Look
+
+
+def confirmation_json(confirmation: Confirmation) -> dict[str, Any]:
+    """Give a confirmation as JSON values."""
+    winner = confirmation.winner
+    return {
+        **confirmation.plan.to_json(),
+        "n_missing": confirmation.n_missing,
+        "candidates": [_candidate_json(candidate) for candidate in confirmation.candidates],
+        "flattery": confirmation.flattery,
+        "chosen": None
+        if winner is None
+        else {
+            "trial": winner.trial.number,
+            "nth_seed": winner.best.facts["nth_seed"],
+            "dev_loss": winner.best.dev_loss,
+        },
+    }
+
+
+def print_confirmation(out: Console, confirmation: Confirmation, where: str) -> None:
+    """Lay the candidates side by side, and say which is chosen and what to type next."""
+    plan = confirmation.plan
+    table = Table(box=None, padding=(0, 1), header_style="bold", pad_edge=False)
+    for heading in ("trial", "search", "mean ± sd", "best", "emb", "hidden", "block", "lr", "wd"):
+        if heading != "wd" or any(c.trial.spec["weight_decay"] for c in confirmation.candidates):
+            table.add_column(heading, justify="right", no_wrap=True)
+    for candidate in confirmation.candidates:
+        spec = candidate.trial.spec
+        cells = [
+            str(candidate.trial.number),
+            f"{candidate.trial.dev_loss:.4f}",
+            _mean_words(candidate, plan.n_seeds),
+            f"{candidate.best.dev_loss:.4f}" if candidate.repeats else "",
+            str(spec["embedding_dim"]),
+            str(spec["hidden_width"]),
+            str(spec["block_size"]),
+            f"{spec['learning_rate']:.3g}",
+            f"{spec['weight_decay']:.1e}",
+        ]
+        is_best = candidate is confirmation.winner
+        table.add_row(*cells[: len(table.columns)], style="bold green" if is_best else None)
+    out.print(table)
+    if confirmation.n_missing:
+        out.print(f"{confirmation.n_missing} trainings are missing")
+        out.print(f"go on:    {plan.command}{where}")
+        return
+    _print_flattery(out, confirmation)
+    winner = confirmation.winner
+    if winner is None:
+        out.print("no candidate trained from every seed; confirm more of them with --top")
+        return
+    out.print(
+        f"chosen: {winner.best.name}, dev loss {winner.best.dev_loss:.4f}; expect its mean, "
+        f"{winner.mean:.4f}",
+        style="bold green",
+    )
+    out.print(f"test once:  mmsearch final-test{where}")
+
+
+def _print_flattery(out: Console, confirmation: Confirmation) -> None:
+    first = confirmation.plan.trials[0]
+    gap = confirmation.flattery
+    if gap is None:
+        if not any(c.n_failed for c in confirmation.candidates if c.trial.number == first):
+            out.print(
+                f"how much trial {first}, the search's winner, had flattered itself is not told: "
+                "it was trained for other steps"
+            )
+        return
+    seeds = "seed" if confirmation.plan.n_seeds == 1 else "seeds"
+    how = "flattered itself by" if gap >= 0 else "been unlucky by"
+    out.print(
+        f"trial {first}, the search's winner, had {how} {abs(gap):.4f} nats "
+        f"({confirmation.plan.n_seeds} {seeds})"
+    )
+
+
+def _mean_words(candidate: Candidate, n_seeds: int) -> str:
+    if not candidate.repeats:
+        return "all failed" if candidate.n_failed == n_seeds else ""
+    sd = "" if candidate.sd is None else f" ± {candidate.sd:.4f}"
+    short = len(candidate.repeats) < n_seeds
+    return f"{candidate.mean:.4f}{sd}" + (f" of {len(candidate.repeats)}" if short else "")
+
+
+def _candidate_json(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "trial": candidate.trial.number,
+        "search_dev_loss": candidate.trial.dev_loss,
+        "mean": candidate.mean if candidate.repeats else None,
+        "sd": candidate.sd,
+        "n_failed": candidate.n_failed,
+        "seeds": [
+            {
+                "nth_seed": record.facts["nth_seed"],
+                "seed": record.spec["seed"],
+                "dev_loss": record.dev_loss,
+            }
+            for record in candidate.repeats
+        ],
+        "spec": dict(candidate.trial.spec),
+    }
+
+
+def final_test_json(test: FinalTest) -> dict[str, Any]:
+    """Give a final test as JSON values."""
+    return {
+        "is_recorded": test.is_recorded,
+        **_look_json(test.look),
+        **(test.look.result or {}),
+        "looks": [
+            {**_look_json(look), "test_loss": (look.result or {}).get("test_loss")}
+            for look in test.looks
+        ],
+    }
+
+
+def _look_json(look: Look) -> dict[str, Any]:
+    values = {**look.to_json(), "look": look.number}
+    for name in ("number", "result"):
+        del values[name]
+    return values
+
+
+def print_final_test(out: Console, test: FinalTest) -> None:
+    """Say the model, why it was chosen, its test loss, and what to hold it against."""
+    look, result = test.look, test.look.result or {}
+    out.print(f"study {look.study!r}, {look.model}: {spec_words(result['spec'])}")
+    out.print(Padding(Text(result["why"]), (0, 0, 0, 2)), soft_wrap=False)
+    table = Table(box=None, padding=(0, 1), header_style="bold", pad_edge=False)
+    for heading in ("", "nats/char", "bits/char", "perplexity", ""):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    interval = f"95 %: {result['test_loss_low']:.4f} to {result['test_loss_high']:.4f}"
+    _add_loss(table, "test", result["test_loss"], interval, style="bold green")
+    _add_loss(table, "dev", result["dev_loss"])
+    if result["dev_loss_mean"] is not None:
+        sd = result["dev_loss_sd"]
+        spread = "" if sd is None else f"± {sd:.4f}"
+        _add_loss(table, "dev, mean of seeds", result["dev_loss_mean"], spread)
+    _add_loss(table, "bigram counts", result["bigram_loss"], "add one, fitted on train")
+    _add_loss(table, "uniform", result["uniform_loss"])
+    out.print(table)
+    n_words, n_characters = result["n_test_words"], result["n_test_characters"]
+    out.print(f"{n_words:,} test words, {n_characters:,} characters with their ends")
+    if result["n_test_words_in_train"]:
+        out.print(
+            f"{result['n_test_words_in_train']:,} of the test words also stand in train",
+            style="yellow",
+        )
+    if test.is_recorded:
+        out.print(
+            f"recorded on {_date(result['tested_ms'])}; the test split was not opened again",
+            style="yellow",
+        )
+    if len(test.looks) > 1:
+        out.print(f"{len(test.looks)} looks at this test split so far:", style="yellow")
+        for each in test.looks:
+            line = Text(f"{each}: {look_words(each)}", style="yellow")
+            out.print(Padding(line, (0, 0, 0, 2)), soft_wrap=False)
+
+
+def _add_loss(
+    table: Table, name: str, nats: float, detail: str = "", style: str | None = None
+) -> None:
+    perplexity = math.exp(min(nats, 700))
+    table.add_row(
+        name, f"{nats:.4f}", f"{nats / math.log(2):.4f}", f"{perplexity:.4g}", detail, style=style
+    )
+
+
+def look_words(look: Look) -> str:
+    """Say in one line which model a look was at, when, what it saw, and why it was taken."""
+    seen = "not finished" if look.result is None else f"{look.result['test_loss']:.4f}"
+    why = f', because "{look.reason}"' if look.reason else ""
+    return f"{look.model} of study {look.study!r}, {_date(look.claimed_ms)}, {seen}{why}"
+
+
+def spent_words(looks: Sequence[Look]) -> str:
+    """Say what a test split was spent on, and the ways on."""
+    spent = "; ".join(f"{look}: {look_words(look)}" for look in looks)
+    finish = (
+        "The model that claimed it may finish, by the same line. "
+        if any(look.result is None for look in looks)
+        else ""
+    )
+    return (
+        f"the test split is spent ({spent}). {finish}A number for another model is one more look "
+        'at the same words: --again "REASON" takes it, numbered, kept for good and printed beside '
+        "every later result"
+    )
+
+
+def final_note(look: Look) -> str:
+    """Say a look in Markdown."""
+    head = f"**Final test, {look}: {look.model}** of study `{look.study}`"
+    why = f"\n\nTaken again because: {look.reason}" if look.reason else ""
+    if look.result is None:
+        return f"{head}, claimed {_date(look.claimed_ms)} and not finished.{why}"
+    r = look.result
+    rows = "\n".join(
+        f"| {name} | {value:.4f} | {value / math.log(2):.4f} |"
+        for name, value in (
+            ("test", r["test_loss"]),
+            ("dev", r["dev_loss"]),
+            ("bigram counts", r["bigram_loss"]),
+            ("uniform", r["uniform_loss"]),
+        )
+    )
+    return (
+        f"{head}: **{r['test_loss']:.4f} nats per character** (95 % interval "
+        f"{r['test_loss_low']:.4f} to {r['test_loss_high']:.4f}, bootstrap over "
+        f"{r['n_test_words']:,} words), {_date(r['tested_ms'])}.\n\nChosen as: {r['why']}.{why}"
+        f"\n\n| | nats/char | bits/char |\n|---|---|---|\n{rows}"
+    )
+
+
+def replay_json(replay: Replay) -> dict[str, Any]:
+    """Give a replay as JSON values."""
+    return {
+        "trial": replay.record.number,
+        "is_reproduced": replay.is_reproduced,
+        "is_identical": replay.is_identical,
+        "compared": "within a tolerance" if replay.changed else "bit for bit",
+        "changed": {name: list(pair) for name, pair in replay.changed.items()},
+        "n_segments": replay.n_segments,
+        "n_equal_segments": replay.n_equal,
+        "max_gap_nats": replay.max_gap_nats,
+    }
+
+
+def print_replay(out: Console, replay: Replay, tolerance: float) -> None:
+    """Say whether a trial came out as it was recorded, and how that was compared."""
+    number = replay.record.number
+    for name, (then, now) in replay.changed.items():
+        out.print(f"{name} was {then}, and is {now}", style="yellow", markup=False)
+    n = replay.n_segments
+    if replay.is_identical:
+        text = f"trial {number} is the same, bit for bit: {n} of {n} segments"
+        out.print(text + (f", and it diverged likewise: {replay.end}" if replay.end else ""))
+        return
+    gap = (
+        f"{replay.n_equal} of {n} segments are equal, dev losses differ by "
+        f"{replay.max_gap_nats:.2g} nats at most"
+    )
+    if replay.is_reproduced:
+        out.print(f"trial {number} is the same within {tolerance:g} nats: {gap}")
+    else:
+        out.print(f"trial {number} is not what was recorded: {gap}", style="red")
+
+
+def _date(unix_ms: int) -> str:
+    return datetime.fromtimestamp(unix_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")

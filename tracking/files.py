@@ -1,0 +1,106 @@
+"""Files that survive: replaced atomically or appended to, and on the disk before a call returns."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from mmsearch.errors import MMSearchError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+class JournalError(MMSearchError):
+    """A file of the record is damaged or cannot be written; names the file."""
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file.
+
+    Raises:
+        JournalError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise JournalError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a file that holds one JSON object.
+
+    Raises:
+        JournalError: it cannot be read, or is damaged.
+    """
+    content = read_bytes(path)
+    try:
+        values = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise JournalError(f"{str(path)!r} is damaged: {error}") from error
+    if not isinstance(values, dict):
+        raise JournalError(f"{str(path)!r} is damaged: not a JSON object")
+    return values
+
+
+def json_bytes(values: Mapping[str, Any]) -> bytes:
+    """Give what `read_json` reads."""
+    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    # A path that is not UTF-8 holds lone surrogates; as JSON's escapes they read back.
+    return text.encode("utf-8", "backslashreplace")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, private to its owner.
+
+    Raises:
+        JournalError: it cannot be made.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise JournalError(f"{str(folder)!r} cannot be made: {error.strerror}") from error
+
+
+def append(path: Path, content: bytes) -> None:
+    """Append to a file, and return once it is on the disk.
+
+    Raises:
+        JournalError: it cannot be written.
+    """
+    try:
+        with path.open("ab") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise JournalError(f"{str(path)!r} cannot be written: {error.strerror}") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring a file's name to the disk, which a loss of power could take back."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Replace a file, so that a reader and a crash see the old or the new one, whole.
+
+    Raises:
+        JournalError: it cannot be written.
+    """
+    fresh = path.with_name(f".{path.name}.new")
+    try:
+        with fresh.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise JournalError(f"{str(path)!r} cannot be written: {error.strerror}") from error

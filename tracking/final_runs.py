@@ -1,0 +1,163 @@
+"""Looks at a test split in MLflow: a run each, in the experiment of the study that looked."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING
+
+from mmsearch.tracking.looks import Look
+from mmsearch.tracking.rendering import metric
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+    from mmsearch.tracking.mlflow import StudyTracker
+
+_PAGE = 1000
+"""Runs that MLflow is asked for in one call."""
+_EXPERIMENTS = 100
+"""Experiments whose runs are asked for in one call."""
+METRICS = (
+    "test_loss",
+    "test_loss_low",
+    "test_loss_high",
+    "test_bits_per_char",
+    "test_perplexity",
+    "dev_loss",
+    "uniform_loss",
+    "bigram_loss",
+    "n_test_words",
+)
+"""Numbers of a result that become metrics."""
+
+
+class FinalRuns:
+    """The final-test runs of an MLflow store. Every call may raise MLflow's errors."""
+
+    name = "MLflow"
+
+    def __init__(self, tracker: StudyTracker) -> None:
+        """Look at them through a study's tracker, which is open."""
+        self._tracker = tracker
+
+    def read(self, split: str) -> list[Look]:
+        """Give the looks at a split, of whatever study; deleted runs still tell."""
+        return [_look(run) for run in self._search(f"tags.mmsearch.split = '{split}'")]
+
+    def run_id(self, look: Look) -> str:
+        """Find the run of a look that has been shown."""
+        return str(self._search(f"tags.mmsearch.look_id = '{look.id}'")[0].info.run_id)
+
+    def write(self, look: Look, *, n_words: int, note: str) -> None:
+        """Show a look of this study, and close its run once there is a result.
+
+        Args:
+            look: the claim, with its result if there is one.
+            n_words: words in the test split.
+            note: Markdown.
+        """
+        from mlflow.entities import Param, RunTag  # noqa: PLC0415 (slow; see mlflow.connect)
+
+        client = self._tracker.client
+        found = self._search(f"tags.mmsearch.look_id = '{look.id}'")
+        run = found[0] if found else self._create(look)
+        run_id = run.info.run_id
+        for double in found[1:]:  # a slow server makes one of each call that timed out
+            client.delete_run(double.info.run_id)
+        if run.info.status == "FINISHED":
+            return
+        if not (run.inputs and run.inputs.dataset_inputs):
+            self._log_test_split(run_id, look.split, n_words)
+        tags = {"mlflow.note.content": note}
+        metrics, params = [], []
+        if look.result is not None:
+            tags |= {
+                "mmsearch.look": json.dumps(look.to_json(), allow_nan=False),
+                "mmsearch.state": "COMPLETE",
+            }
+            metrics = [
+                metric(name, look.result[name], look.result["tested_ms"], 0)
+                for name in METRICS
+                if math.isfinite(look.result[name])
+            ]
+            params = [Param(key, str(value)) for key, value in look.result["spec"].items()]
+        client.log_batch(
+            run_id,
+            metrics=metrics,
+            params=params,
+            tags=[RunTag(key, value) for key, value in tags.items()],
+        )
+        if look.result is not None:
+            client.set_terminated(run_id, "FINISHED", end_time=look.result["tested_ms"])
+
+    def _create(self, look: Look) -> Run:
+        tracker = self._tracker
+        tags = {
+            **tracker.facts.tags,
+            "mmsearch.kind": "final-test",
+            "mmsearch.study": look.study,
+            "mmsearch.study_id": look.study_id,
+            "mmsearch.state": "RUNNING",
+            "mmsearch.model": look.model,
+            "mmsearch.model_sha256": look.model_sha256,
+            "mmsearch.look": json.dumps(look.to_json(), allow_nan=False),
+            "mmsearch.look_id": look.id,
+            "mlflow.parentRunId": tracker.parent_id,
+        }
+        return tracker.client.create_run(
+            tracker.experiment_id,
+            start_time=look.claimed_ms,
+            tags=tags,
+            run_name=f"final test, {look}",
+        )
+
+    def _log_test_split(self, run_id: str, split: str, n_words: int) -> None:
+        """Name the words by their fingerprint, and count them; none of them is stored."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag  # noqa: PLC0415 (likewise)
+
+        dataset = Dataset(
+            name="test",
+            digest=split[:36],
+            source_type="local",
+            source=json.dumps({"split_fingerprint": split}),
+            profile=json.dumps({"num_rows": n_words}),
+        )
+        context = InputTag("mlflow.data.context", "test")
+        self._tracker.client.log_inputs(run_id, [DatasetInput(dataset, [context])])
+
+    def _search(self, condition: str) -> list[Run]:
+        """Find final-test runs in every study's experiment, oldest first."""
+        from mlflow.entities import ViewType  # noqa: PLC0415 (likewise)
+
+        client = self._tracker.client
+        experiments: list[str] = []
+        token: str | None = None
+        while True:
+            page = client.search_experiments(
+                view_type=ViewType.ALL, filter_string="name LIKE 'mmsearch/%'", page_token=token
+            )
+            experiments += [experiment.experiment_id for experiment in page]
+            token = page.token
+            if not token:
+                break
+        found: list[Run] = []
+        for start in range(0, len(experiments), _EXPERIMENTS):
+            while True:
+                runs = client.search_runs(
+                    experiments[start : start + _EXPERIMENTS],
+                    f"tags.mmsearch.kind = 'final-test' and {condition}",
+                    run_view_type=ViewType.ALL,
+                    max_results=_PAGE,
+                    order_by=["attributes.start_time ASC"],
+                    page_token=token,
+                )
+                found += runs
+                token = runs.token
+                if not token:
+                    break
+        return found
+
+
+def _look(run: Run) -> Look:
+    return Look.from_json(json.loads(run.data.tags["mmsearch.look"]))
