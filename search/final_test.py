@@ -114,7 +114,8 @@ class _Examination:
             raise MMSearchError(
                 f"the test split is opened only when every ledger can be asked, and {away}"
             )
-        look = self._claim(look)
+        if look not in looks:
+            look = self._claim(look)
         self._remember([*looks, look])
         with mlflow_at(tracker.uri):
             show_look(tracker, look, self.session.file)
@@ -174,7 +175,7 @@ class _Examination:
         return fresh, False
 
     def _claim(self, look: Look) -> Look:
-        """Claim a look, or take up one that another process has claimed for this model.
+        """Claim a look, or take up one that another machine has just claimed for this model.
 
         Raises:
             RefusedError: another process was first, for another model.
@@ -225,7 +226,7 @@ class _Examination:
         try:
             with mlflow_at(tracker.uri):
                 show_look(tracker, look, session.file)
-                if look == own_looks(looks, session.file)[-1]:
+                if own_looks(looks, session.file)[-1:] == [look]:
                     self._publish(tracker, look)
                 tracker.show_study(summarise(session.journal, session.file, {}))
         except MMSearchError as error:

@@ -31,8 +31,17 @@ class OptunaLooks:
         self._storage = storage
 
     def read(self, split: str) -> list[Look]:
-        """Give the looks at a split that count."""
-        return [look for look, _ in self._accepted(split)]
+        """Give the looks at a split that count: the first under each number, and whatever was seen.
+
+        Two under one number have been seen where two storages, each with a ledger of its own,
+        have come together.
+        """
+        counting: dict[int, str] = {}
+        return [
+            look
+            for look, _ in self._all(split)
+            if counting.setdefault(look.number, look.id) == look.id or look.result is not None
+        ]
 
     def claim(self, look: Look) -> Look:
         """Claim a look.
@@ -42,16 +51,17 @@ class OptunaLooks:
         """
         study = self._open(look.split)
         study.add_trial(_trial(look))
-        accepted = next(a for a, _ in self._accepted(look.split) if a.number == look.number)
-        if accepted.id != look.id:
-            self._give_up(study, look)
-        return accepted
+        claims = [(c, trial) for c, trial in self._all(look.split) if c.number == look.number]
+        first = claims[0][0]
+        for claim, trial in claims[1:]:
+            if claim.id == look.id:
+                study.tell(trial.number, state=TrialState.FAIL)
+        return first
 
     def write(self, look: Look) -> None:
         """Note a look's result, or a look that another store knows of."""
         study = self._open(look.split)
-        known = {accepted.id: trial for accepted, trial in self._accepted(look.split)}
-        trial = known.get(look.id)
+        trial = {known.id: trial for known, trial in self._all(look.split)}.get(look.id)
         if trial is None:
             study.add_trial(_trial(look))
         elif look.result is not None and trial.state == TrialState.RUNNING:
@@ -67,23 +77,19 @@ class OptunaLooks:
             load_if_exists=True,
         )
 
-    def _accepted(self, split: str) -> list[tuple[Look, FrozenTrial]]:
-        """Find the looks that count, each with its trial: the first claim under each number."""
+    def _all(self, split: str) -> list[tuple[Look, FrozenTrial]]:
+        """Give every claim with its trial, in the order in which they were made."""
         if _study_name(split) not in optuna.get_all_study_names(self._storage):
             return []
-        found: dict[int, tuple[Look, FrozenTrial]] = {}
-        for trial in self._open(split).get_trials(deepcopy=False):
-            look = Look.from_json(
-                {**trial.user_attrs[_CLAIM], "result": trial.user_attrs.get(_RESULT)}
+        return [
+            (
+                Look.from_json(
+                    {**trial.user_attrs[_CLAIM], "result": trial.user_attrs.get(_RESULT)}
+                ),
+                trial,
             )
-            found.setdefault(look.number, (look, trial))
-        return list(found.values())
-
-    def _give_up(self, study: optuna.Study, look: Look) -> None:
-        """Close a claim that came second."""
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if trial.user_attrs[_CLAIM]["id"] == look.id:
-                study.tell(trial.number, state=TrialState.FAIL)
+            for trial in self._open(split).get_trials(deepcopy=False)
+        ]
 
 
 def _study_name(split: str) -> str:

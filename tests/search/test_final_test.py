@@ -1,0 +1,522 @@
+"""`mmsearch final-test`: one look, whatever is killed, taken away or asked at once."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import signal
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import optuna
+import pytest
+from mlflow import MlflowClient
+
+from mmsearch.data.contexts import build_contexts, distinct
+from mmsearch.data.corpus import read_corpus
+from mmsearch.data.split import Claim, split_corpus
+from mmsearch.model import checkpoint
+from mmsearch.model.evaluation import mean_loss
+from mmsearch.search.study import open_storage
+from mmsearch.tracking.journal import Journal, ranked
+from tests.commands import COMMAND, environment
+from tests.search.postgres import postgres
+from tests.warm import Command
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlflow.entities import Run
+
+    from tests.warm import Warm
+
+DIE = """
+import os, signal
+from mmsearch.data.split import SealedTest
+from mmsearch.search import final_test
+from mmsearch.search.ledger import OptunaLooks
+from mmsearch.tracking import champion
+from mmsearch.tracking.final_runs import FinalRuns
+from mmsearch.tracking.looks import LocalLooks, Look
+import optuna
+
+def die(owner, name, when, stage):
+    real = getattr(owner, name)
+
+    def call(*given, **named):
+        look = next((each for each in given if isinstance(each, Look)), None)
+        is_seen = look is not None and look.result is not None
+        is_now = stage is None or is_seen == (stage == "result")
+        if is_now and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        value = real(*given, **named)
+        if is_now:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return value
+
+    setattr(owner, name, call)
+"""
+POINTS = {
+    "before the claim": "die(OptunaLooks, 'claim', 'before', None)",
+    "after the claim": "die(OptunaLooks, 'claim', 'after', None)",
+    "after the user's ledger": "die(LocalLooks, 'write', 'after', 'claim')",
+    "after MLflow's run": "die(FinalRuns, '_create', 'after', 'claim')",
+    "before a word is read": "die(SealedTest, 'open', 'before', None)",
+    "after the words are read": "die(SealedTest, 'open', 'after', None)",
+    "before the result": "die(OptunaLooks, 'write', 'before', 'result')",
+    "within Optuna's result": "die(optuna.Study, 'tell', 'before', None)",
+    "after Optuna's result": "die(OptunaLooks, 'write', 'after', 'result')",
+    "after the user's result": "die(LocalLooks, 'write', 'after', 'result')",
+    "after MLflow's result": "die(FinalRuns, 'write', 'after', 'result')",
+    "after the model": "die(champion, 'publish', 'after', None)",
+}
+COUNT = """
+from mmsearch.data.split import SealedTest
+real = SealedTest.open
+def counted(self, claim):
+    with open("looks", "a") as file:
+        file.write(f"{claim.look}\\n")
+    return real(self, claim)
+SealedTest.open = counted
+"""
+
+
+def n_looks(folder: Path) -> int:
+    """Count how often the test words were handed out under `COUNT`."""
+    path = folder / "looks"
+    return len(path.read_text().split()) if path.exists() else 0
+
+
+def optuna_looks(url: str) -> list[optuna.trial.FrozenTrial]:
+    """Find the looks as a person with plain Optuna would."""
+    storage = open_storage(url)
+    names = [n for n in optuna.get_all_study_names(storage) if n.startswith("mmsearch/test/")]
+    found = [
+        trial
+        for name in names
+        for trial in optuna.load_study(study_name=name, storage=storage).trials
+    ]
+    storage.engine.dispose()
+    return found
+
+
+def mlflow_looks(uri: str) -> list[Run]:
+    """Find the looks as a person with plain MLflow would."""
+    client = MlflowClient(uri)
+    ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    return list(client.search_runs(ids, "tags.mmsearch.kind = 'final-test'"))
+
+
+def places(folder: Path) -> tuple[str, str]:
+    """Name a workspace's own databases."""
+    return f"sqlite:///{folder}/runs/optuna.db", f"sqlite:///{folder}/runs/mlflow.db"
+
+
+def local_looks(folder: Path) -> list[dict[str, Any]]:
+    """Read the user's own ledger: what each look was last."""
+    lines = [
+        json.loads(line)
+        for path in folder.glob(".local/share/mmsearch/ledger/*.jsonl")
+        for line in path.read_text().splitlines()
+    ]
+    return list({line["id"]: line for line in lines}.values())
+
+
+def assert_one_look(folder: Path, test_loss: float) -> None:
+    """Hold the ledgers, MLflow's run and its registry against each other."""
+    storage, tracking = places(folder)
+    (trial,) = optuna_looks(storage)
+    (run,) = mlflow_looks(tracking)
+    (local,) = local_looks(folder)
+    assert trial.state.name == "COMPLETE"
+    assert trial.value == local["result"]["test_loss"] == test_loss
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["test_loss"] == test_loss
+    assert run.data.tags["mmsearch.look_id"] == local["id"]
+    client = MlflowClient(tracking)
+    champion = client.get_model_version_by_alias("mmsearch-few", "champion")
+    assert champion.tags["mmsearch.model_sha256"] == local["model_sha256"]
+    assert len(client.search_model_versions("name = 'mmsearch-few'")) == 1
+
+
+@pytest.fixture
+def best(copied: Path) -> int:
+    """Give the number of the study's best trial."""
+    return ranked(Journal(copied / "runs/few").records())[0].number
+
+
+@pytest.fixture
+def other(copied: Path) -> int:
+    """Give the number of another complete trial."""
+    return ranked(Journal(copied / "runs/few").records())[1].number
+
+
+def test_final_test_says_what_it_should(
+    copied: Path, warm_command: Warm, small_corpus: Path, best: int
+) -> None:
+    """The loss is that of an independent evaluation; beside it stand dev and the baselines."""
+    done = warm_command("final-test", folder=copied)
+    assert done.returncode == 0, done.stderr
+    assert all(len(line) <= 80 for line in done.stdout.splitlines())
+    for word in ("test", "dev", "bigram counts", "uniform", "95 %", f"trial {best}:"):
+        assert word in done.stdout
+    corpus = read_corpus(small_corpus)
+    split = split_corpus(corpus)
+    record = Journal(copied / "runs/few").read(best)
+    parameters = checkpoint.from_bytes(Journal(copied / "runs/few").read_weights(record))
+    words = split.test.open(Claim(model_sha256="", split_fingerprint=split.fingerprint))
+    contexts = build_contexts(words, corpus.vocabulary, record.spec["block_size"])
+    said = json.loads(warm_command("final-test", "--json", folder=copied).stdout)
+    assert said["is_recorded"]
+    assert said["test_loss"] == pytest.approx(mean_loss(parameters, distinct(contexts)), abs=1e-6)
+    assert said["test_loss_low"] < said["test_loss"] < said["test_loss_high"]
+    assert said["test_bits_per_char"] == pytest.approx(said["test_loss"] / math.log(2))
+    assert said["test_perplexity"] == pytest.approx(math.exp(said["test_loss"]))
+    assert said["uniform_loss"] == pytest.approx(math.log(corpus.vocabulary.size))
+    assert said["test_loss"] < said["bigram_loss"] < said["uniform_loss"]
+    assert said["dev_loss"] == record.dev_loss
+    assert said["n_test_words"] == len(words) == len(split.test)
+    assert said["why"].startswith("lowest dev loss of ")
+
+
+def test_look_is_a_run_of_its_own_in_mlflow(copied: Path, warm_command: Warm, best: int) -> None:
+    """A plain client finds the numbers, the model and the test split as a dataset."""
+    assert warm_command("final-test", folder=copied).returncode == 0
+    (run,) = mlflow_looks(places(copied)[1])
+    assert run.data.tags["mmsearch.model"] == f"trial {best}"
+    spec = Journal(copied / "runs/few").read(best).spec
+    assert run.data.params == {name: str(value) for name, value in spec.items()}
+    assert {"test_loss", "test_loss_low", "test_loss_high", "dev_loss", "bigram_loss"} <= set(
+        run.data.metrics
+    )
+    assert run.inputs is not None
+    (dataset,) = run.inputs.dataset_inputs
+    assert {tag.key: tag.value for tag in dataset.tags} == {"mlflow.data.context": "test"}
+    assert run.data.tags["mmsearch.split"].startswith(dataset.dataset.digest)
+    parent = MlflowClient(places(copied)[1]).get_run(run.data.tags["mlflow.parentRunId"])
+    assert "Final test, look 1" in parent.data.tags["mlflow.note.content"]
+    assert parent.info.status == "FINISHED"
+
+
+def test_same_model_again_gets_the_recorded_number(copied: Path, warm_command: Warm) -> None:
+    """Asked again, nothing is opened, and it is said that the number is the recorded one."""
+    first = warm_command("final-test", folder=copied, patch=COUNT)
+    again = warm_command("final-test", folder=copied, patch=COUNT)
+    assert again.returncode == 0
+    assert n_looks(copied) == 1
+    assert "the test split was not opened again" not in first.stdout
+    assert "the test split was not opened again" in again.stdout
+    assert again.stdout.startswith(first.stdout)
+
+
+def test_another_model_is_refused_and_again_is_numbered(
+    copied: Path, warm_command: Warm, best: int, other: int
+) -> None:
+    """The honest way out is a second look, kept for good and printed beside every result."""
+    assert warm_command("final-test", folder=copied, patch=COUNT).returncode == 0
+    refused = warm_command("final-test", "--trial", other, folder=copied, patch=COUNT)
+    assert refused.returncode == 3
+    assert n_looks(copied) == 1
+    assert f"look 1: trial {best} of study 'few', 20" in refused.stderr
+    assert '--again "REASON"' in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
+    words = ("final-test", "--trial", other, "--again", "a bug in the search")
+    done = warm_command(*words, folder=copied, patch=COUNT)
+    assert done.returncode == 0, done.stderr
+    assert (copied / "looks").read_text() == "1\n2\n"
+    for each in (done, warm_command("final-test", folder=copied)):
+        assert "2 looks at this test split so far" in each.stdout
+        assert 'because "a bug in the search"' in " ".join(each.stdout.split())
+    third = warm_command("final-test", "--again", "to be sure", folder=copied, patch=COUNT)
+    assert third.returncode == 0
+    said = json.loads(warm_command("final-test", "--json", folder=copied).stdout)
+    assert [look["look"] for look in said["looks"]] == [1, 2, 3]
+    assert len(mlflow_looks(places(copied)[1])) == len(optuna_looks(places(copied)[0])) == 3
+    client = MlflowClient(places(copied)[1])
+    champion = client.get_model_version_by_alias("mmsearch-few", "champion")
+    assert champion.tags["mmsearch.model_sha256"] == said["looks"][2]["model_sha256"]
+
+
+@pytest.mark.parametrize("reason", ["", "  ", "x" * 501, "a\x1b[31m"])
+def test_reason_must_be_one(copied: Path, warm_command: Warm, reason: str) -> None:
+    """A reason that says nothing, or more than anyone reads, is none."""
+    done = warm_command("final-test", "--again", reason, folder=copied, patch=COUNT)
+    assert done.returncode == 2
+    assert n_looks(copied) == 0
+
+
+def test_again_before_the_first_look_is_refused(copied: Path, warm_command: Warm) -> None:
+    """The first look is not a second one by a slip of the fingers."""
+    done = warm_command("final-test", "--again", "why not", folder=copied, patch=COUNT)
+    assert done.returncode == 2
+    assert "leave --again out" in done.stderr
+    assert n_looks(copied) == 0
+
+
+def test_confirmed_model_is_the_one_that_is_tested(copied: Path, warm_command: Warm) -> None:
+    """Its dev loss, its mean over seeds and why it was chosen stand beside the result."""
+    assert warm_command("confirm", "--top", 2, "--seeds", 2, folder=copied).returncode == 0
+    done = warm_command("final-test", folder=copied)
+    assert done.returncode == 0, done.stderr
+    assert "best seed of the best mean" in done.stdout
+    assert "dev, mean of seeds" in done.stdout
+    said = json.loads(warm_command("final-test", "--json", folder=copied).stdout)
+    assert ", seed " in said["model"]
+    assert said["dev_loss"] <= said["dev_loss_mean"]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_at_any_point_the_same_model_finishes(
+    copied: Path, warm_command: Warm, other: int, point: str
+) -> None:
+    """Kill -9 between claim and result: no other model may start, and one look comes of it."""
+    killed = warm_command("final-test", folder=copied, patch=DIE + POINTS[point])
+    assert killed.returncode == -signal.SIGKILL
+    if point != "before the claim":
+        refused = warm_command("final-test", "--trial", other, folder=copied, patch=COUNT)
+        assert refused.returncode == 3, refused.stdout
+        assert "the test split is spent" in refused.stderr
+        assert n_looks(copied) == 0
+    done = warm_command("final-test", "--json", folder=copied, patch=COUNT)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert [look["look"] for look in said["looks"]] == [1]
+    assert said["is_recorded"] == (n_looks(copied) == 0)
+    assert_one_look(copied, said["test_loss"])
+
+
+def test_twenty_at_once_take_one_look(copied: Path, warm_command: Warm) -> None:
+    """Twenty processes of one study: one looks, the others get what it recorded."""
+    command = Command(("final-test", "--json"), copied, COUNT)
+    done = warm_command.together([command] * 20)
+    assert [each.returncode for each in done] == [0] * 20
+    said = [json.loads(each.stdout) for each in done]
+    assert n_looks(copied) == 1
+    assert sorted(each["is_recorded"] for each in said) == [False] + [True] * 19
+    assert len({each["test_loss"] for each in said}) == 1
+    assert_one_look(copied, said[0]["test_loss"])
+
+
+def machine(source: Path, folder: Path, storage: str) -> Path:
+    """Make a machine of its own: a home, and a workspace on a shared Optuna storage."""
+    folder.mkdir()
+    shutil.copytree(source / "runs", folder / "runs")
+    path = folder / "runs/few/study.json"
+    facts = json.loads(path.read_text())
+    facts |= {"storage": storage, "id": folder.name}
+    path.write_text(json.dumps(facts))
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_machines_that_share_a_storage_take_one_look(
+    searched: Path, tmp_path: Path, warm_command: Warm, kind: str
+) -> None:
+    """Eight machines with models of their own, at once: one wins, seven are refused by its name."""
+    with postgres() as url:
+        storage = url if kind == "postgresql" else f"sqlite:///{tmp_path}/shared.db"
+        open_storage(storage).engine.dispose()
+        machines = [machine(searched, tmp_path / f"m{n}", storage) for n in range(8)]
+        numbers = [r.number for r in ranked(Journal(searched / "runs/few").records())]
+        commands = [
+            Command(("final-test", "--trial", numbers[n % len(numbers)]), folder, COUNT)
+            for n, folder in enumerate(machines)
+        ]
+        done = warm_command.together(commands)
+        looked = {
+            f"trial {numbers[n % len(numbers)]}" for n, m in enumerate(machines) if n_looks(m)
+        }
+        assert len(looked) == 1, [each.stderr for each in done]
+        for each in done:
+            if each.returncode:
+                assert each.returncode == 3
+                assert f"look 1: {next(iter(looked))} of study 'few'" in each.stderr
+        assert [t.state.name for t in optuna_looks(storage)].count("COMPLETE") == 1
+
+
+def test_another_study_over_the_same_words_is_refused(
+    copied: Path, warm_command: Warm, small_corpus: Path
+) -> None:
+    """A new study does not make the test words unseen, in whatever order they were shuffled."""
+    assert warm_command("final-test", folder=copied).returncode == 0
+    words = ("run", "--corpus", small_corpus, "--study", "two", "-n", 1, "--steps", 100)
+    assert warm_command(*words, "--workers", 1, folder=copied).returncode == 0
+    done = warm_command("final-test", "--study", "two", folder=copied, patch=COUNT)
+    assert done.returncode == 3
+    assert "of study 'few'" in done.stderr
+    assert n_looks(copied) == 0
+
+
+def test_same_model_of_another_study_gets_the_recorded_number(
+    copied: Path, warm_command: Warm
+) -> None:
+    """A study made again, bit for bit, has the model that was looked at: no second look."""
+    assert warm_command("final-test", folder=copied).returncode == 0
+    shutil.copytree(copied / "runs/few", copied / "runs/twin")
+    path = copied / "runs/twin/study.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"id": "another"}))
+    done = warm_command("final-test", "--study", "twin", folder=copied, patch=COUNT)
+    assert done.returncode == 0
+    assert not done.stderr
+    assert "the test split was not opened again" in done.stdout
+    assert n_looks(copied) == 0
+
+
+def forget(folder: Path, *stores: str) -> None:
+    """Lose stores of a workspace, as an accident would."""
+    for store in stores:
+        if store == "user":
+            shutil.rmtree(folder / ".local")
+        else:
+            for path in (folder / "runs").glob(f"{store}.db*"):
+                path.unlink()
+
+
+@pytest.mark.parametrize("lost", [("mlflow",), ("user",), ("mlflow", "user")], ids=" and ".join)
+def test_optuna_alone_says_spent(
+    copied: Path, warm_command: Warm, other: int, lost: tuple[str, ...]
+) -> None:
+    """With the other two gone, the recorded number is given, and another model refused."""
+    first = json.loads(warm_command("final-test", "--json", folder=copied).stdout)
+    forget(copied, *lost)
+    refused = warm_command("final-test", "--trial", other, folder=copied, patch=COUNT)
+    assert refused.returncode == 3
+    again = json.loads(warm_command("final-test", "--json", folder=copied, patch=COUNT).stdout)
+    assert (again["is_recorded"], again["test_loss"]) == (True, first["test_loss"])
+    assert n_looks(copied) == 0
+    assert_one_look(copied, first["test_loss"])
+
+
+def test_user_alone_says_spent(
+    copied: Path, warm_command: Warm, small_corpus: Path, other: int
+) -> None:
+    """`rm -r runs` and another search is not another test split."""
+    assert warm_command("final-test", "--trial", other, folder=copied).returncode == 0
+    shutil.rmtree(copied / "runs")
+    words = ("run", "--corpus", small_corpus, "-n", 1, "--steps", 100, "--workers", 1)
+    done = warm_command(*words, folder=copied)
+    assert done.returncode == 0
+    done = warm_command("final-test", folder=copied, patch=COUNT)
+    assert done.returncode == 3
+    assert f"look 1: trial {other} of study 'few'" in done.stderr
+    assert n_looks(copied) == 0
+
+
+def test_mlflow_alone_says_spent_when_the_workspace_is_gone(
+    searched: Path, tmp_path: Path, warm_command: Warm, small_corpus: Path
+) -> None:
+    """On a shared MLflow, another machine's new workspace is told; a deleted run still tells."""
+    uri = f"sqlite:///{tmp_path}/shared.db"
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+    shutil.copytree(searched / "runs", here / "runs")
+    assert warm_command("final-test", "--tracking-uri", uri, folder=here).returncode == 0
+    shutil.rmtree(here)
+    (run,) = mlflow_looks(uri)
+    MlflowClient(uri).delete_run(run.info.run_id)
+    words = ("--corpus", small_corpus, "-n", 1, "--steps", 100, "--tracking-uri", uri)
+    assert warm_command("run", *words, "--workers", 1, folder=there).returncode == 0
+    done = warm_command("final-test", folder=there, patch=COUNT)
+    assert done.returncode == 3
+    assert "the test split is spent (look 1:" in done.stderr
+    assert n_looks(there) == 0
+
+
+def test_mlflow_away_opens_nothing_and_still_tells(
+    copied: Path, warm_command: Warm, other: int
+) -> None:
+    """A ledger that cannot be asked may say spent; what the others have recorded is still given."""
+    away = ("--tracking-uri", "http://127.0.0.1:9")
+    done = warm_command("final-test", *away, folder=copied, patch=COUNT)
+    assert done.returncode == 1
+    assert "opened only when every ledger can be asked" in done.stderr
+    assert n_looks(copied) == 0
+    assert warm_command("final-test", folder=copied).returncode == 0
+    done = warm_command("final-test", *away, folder=copied, patch=COUNT)
+    assert done.returncode == 0
+    assert "MLflow was not asked" in done.stderr
+    refused = warm_command("final-test", "--trial", other, *away, folder=copied, patch=COUNT)
+    assert refused.returncode == 3
+    assert n_looks(copied) == 0
+
+
+def test_study_in_use_is_refused(copied: Path, warm_command: Warm) -> None:
+    """While a study is searched its choice is not made."""
+    process = subprocess.Popen(
+        [COMMAND, "run", "--study", "few", "-n", "500"],
+        cwd=copied,
+        env=environment(copied),
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    next(line for line in process.stdout if line.startswith("trial"))
+    done = warm_command("final-test", folder=copied, patch=COUNT)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert done.returncode == 3
+    assert f"pid {process.pid} on " in done.stderr
+    assert n_looks(copied) == 0
+
+
+def test_study_without_a_complete_trial_is_refused(
+    tmp_path: Path, warm_command: Warm, small_corpus: Path
+) -> None:
+    """No model, no look."""
+    config = tmp_path / "config.toml"
+    config.write_text("[space]\nlearning_rate = 1e30\nhidden_width = 32\n")
+    words = ("run", "--corpus", small_corpus, "--config", config, "-n", 1, "--steps", 100)
+    assert warm_command(*words, folder=tmp_path).returncode == 1
+    done = warm_command("final-test", folder=tmp_path, patch=COUNT)
+    assert done.returncode == 3
+    assert "no complete trial" in done.stderr
+
+
+@pytest.mark.parametrize("harm", ["flipped", "foreign", "missing"])
+def test_weights_that_are_not_the_recorded_ones_are_refused(
+    copied: Path, warm_command: Warm, best: int, other: int, harm: str
+) -> None:
+    """The hash names the model: nothing else is evaluated under its name, and nothing is spent."""
+    journal = Journal(copied / "runs/few")
+    path = journal.weights_path(best)
+    if harm == "flipped":
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+    elif harm == "foreign":
+        shutil.copy(journal.weights_path(other), path)
+    else:
+        path.unlink()
+    done = warm_command("final-test", folder=copied, patch=COUNT)
+    assert done.returncode == 3
+    assert "not the recorded ones" in done.stderr
+    assert n_looks(copied) == 0
+    assert optuna_looks(places(copied)[0]) == []
+
+
+def test_changed_words_are_refused(
+    tmp_path: Path, searched: Path, warm_command: Warm, small_corpus: Path
+) -> None:
+    """An edited corpus has another split: the model may have trained on its test words."""
+    shutil.copytree(searched / "runs", tmp_path / "runs")
+    words = tmp_path / "words.txt"
+    words.write_text(small_corpus.read_text() + "zzyzx\n")
+    path = tmp_path / "runs/few/study.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"corpus": str(words)}))
+    done = warm_command("final-test", folder=tmp_path, patch=COUNT)
+    assert done.returncode == 3
+    assert "have changed since" in done.stderr
+    assert n_looks(tmp_path) == 0
+
+
+def test_sync_shows_looks_again(copied: Path, warm_command: Warm) -> None:
+    """An emptied MLflow gets its final test back from the ledger."""
+    assert warm_command("final-test", folder=copied).returncode == 0
+    forget(copied, "mlflow")
+    assert warm_command("sync", folder=copied, patch=COUNT).returncode == 0
+    (run,) = mlflow_looks(places(copied)[1])
+    assert run.info.status == "FINISHED"
+    assert n_looks(copied) == 0
