@@ -27,8 +27,10 @@ from mmsearch.search.options import (
     WorkspaceOption,
     n_cores,
 )
+from mmsearch.search.places import ledger_folder
 from mmsearch.search.settings import Pruner, Sampler  # noqa: TC001 (typer reads them)
 from mmsearch.search.workspace import Workspace, is_owned
+from mmsearch.tracking.looks import LocalLooks
 
 app = typer.Typer(
     name="mmsearch",
@@ -185,7 +187,8 @@ def run(  # noqa: PLR0913 (each is one flag)
     console = printing.console()
     earlier = session.journal.records()
     if not quiet:
-        printing.print_start(console, session, earlier, trials)
+        looks = LocalLooks(ledger_folder()).read(session.split.fingerprint)
+        printing.print_start(console, session, earlier, trials, looks)
     began = time.monotonic()
     with Progress(console, trials, earlier, is_quiet=quiet) as progress:
         result = train(
@@ -293,10 +296,11 @@ def corpus(
 
     words = read_corpus(path or BUILTIN_CORPUS, keep_duplicates=keep_duplicates)
     split = split_corpus(words, split_seed)
+    looks = LocalLooks(ledger_folder()).read(split.fingerprint)
     if as_json:
-        print(json.dumps(printing.corpus_json(words, split), indent=2, ensure_ascii=False))
+        print(json.dumps(printing.corpus_json(words, split, looks), indent=2, ensure_ascii=False))
     else:
-        printing.print_corpus(printing.console(), words, split)
+        printing.print_corpus(printing.console(), words, split, looks)
 
 
 @app.command()

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from mmsearch.search.progress import duration, spec_words
 from mmsearch.tracking.journal import best_trial
+from mmsearch.tracking.looks import look_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from mmsearch.search.coordinator import SearchResult
     from mmsearch.search.session import Session
     from mmsearch.tracking.journal import TrialRecord
+    from mmsearch.tracking.looks import Look
 
 _MAX_SHOWN = 60
 
@@ -90,7 +94,7 @@ def trials_table(records: Sequence[TrialRecord], *, is_running: bool) -> Table:
     return table
 
 
-def corpus_json(corpus: Corpus, split: Split) -> dict[str, Any]:
+def corpus_json(corpus: Corpus, split: Split, looks: Sequence[Look]) -> dict[str, Any]:
     """Give what is known of a corpus and its split as JSON values; no test word is among them."""
     return {
         "corpus": corpus.name,
@@ -106,12 +110,13 @@ def corpus_json(corpus: Corpus, split: Split) -> dict[str, Any]:
         "vocabulary": "".join(corpus.vocabulary.characters),
         "fingerprint": corpus.fingerprint,
         "split_fingerprint": split.fingerprint,
+        "looks": len(looks),
     }
 
 
-def print_corpus(out: Console, corpus: Corpus, split: Split) -> None:
-    """Say what is known of a corpus and its split in words."""
-    facts = corpus_json(corpus, split)
+def print_corpus(out: Console, corpus: Corpus, split: Split, looks: Sequence[Look]) -> None:
+    """Say what is known of a corpus, its split and the looks at its test words."""
+    facts = corpus_json(corpus, split, looks)
     kept = "kept" if corpus.keep_duplicates else "dropped"
     leaks = f"{facts['dev_words_in_train']} dev and {facts['test_words_in_train']} test words"
     for name, value in {
@@ -121,15 +126,27 @@ def print_corpus(out: Console, corpus: Corpus, split: Split) -> None:
         "leaks": f"{leaks} also stand in train",
         "vocabulary": f"{corpus.vocabulary.size} characters: {cut(facts['vocabulary'])}",
         "fingerprint": facts["fingerprint"][:16],
-        "test split": facts["split_fingerprint"][:16],
+        "test split": f"{facts['split_fingerprint'][:16]}, {'spent' if looks else 'sealed'}",
     }.items():
         out.print(f"{name:<12} {value}", markup=False)
+    print_looks(out, looks)
+
+
+def print_looks(out: Console, looks: Sequence[Look]) -> None:
+    """List the looks at a test split."""
+    for look in looks:
+        line = Text(f"{look}: {look_words(look)}", style="yellow")
+        out.print(Padding(line, (0, 0, 0, 2)), soft_wrap=False)
 
 
 def print_start(
-    out: Console, session: Session, earlier: Sequence[TrialRecord], n_trials: int
+    out: Console,
+    session: Session,
+    earlier: Sequence[TrialRecord],
+    n_trials: int,
+    looks: Sequence[Look],
 ) -> None:
-    """Say what is about to be searched, and what of it is there already."""
+    """Say what is about to be searched, and what of it is there or spent already."""
     file, corpus = session.file, session.corpus
     kept = "kept" if corpus.keep_duplicates else "dropped"
     sizes = ", ".join(f"{count:,} {part}" for part, count in file.n_words.items())
@@ -138,6 +155,9 @@ def print_start(
     out.print(f"  {corpus.name}: {sizes} words; {corpus.n_repeats:,} repeats {kept}")
     if session.split.n_dev_in_train:
         out.print(f"  {session.split.n_dev_in_train:,} dev words also stand in train")
+    if looks:
+        out.print("  the test split of these words is spent:", style="yellow")
+        print_looks(out, looks)
     for name, dimension in file.settings.space.dimensions.items():
         if not dimension.is_fixed or dimension.low:
             out.print(f"  {name:<14} {dimension}")

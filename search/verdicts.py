@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from mmsearch.search.printing import print_looks
 from mmsearch.search.progress import spec_words
+from mmsearch.tracking.looks import look_words, shown_date
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -173,14 +174,12 @@ def print_final_test(out: Console, test: FinalTest) -> None:
         )
     if test.is_recorded:
         out.print(
-            f"recorded on {_date(result['tested_ms'])}; the test split was not opened again",
+            f"recorded on {shown_date(result['tested_ms'])}; the test split was not opened again",
             style="yellow",
         )
     if len(test.looks) > 1:
         out.print(f"{len(test.looks)} looks at this test split so far:", style="yellow")
-        for each in test.looks:
-            line = Text(f"{each}: {look_words(each)}", style="yellow")
-            out.print(Padding(line, (0, 0, 0, 2)), soft_wrap=False)
+        print_looks(out, test.looks)
 
 
 def _add_loss(
@@ -190,13 +189,6 @@ def _add_loss(
     table.add_row(
         name, f"{nats:.4f}", f"{nats / math.log(2):.4f}", f"{perplexity:.4g}", detail, style=style
     )
-
-
-def look_words(look: Look) -> str:
-    """Say in one line which model a look was at, when, what it saw, and why it was taken."""
-    seen = "not finished" if look.result is None else f"{look.result['test_loss']:.4f}"
-    why = f', because "{look.reason}"' if look.reason else ""
-    return f"{look.model} of study {look.study!r}, {_date(look.claimed_ms)}, {seen}{why}"
 
 
 def spent_words(looks: Sequence[Look]) -> str:
@@ -219,7 +211,7 @@ def final_note(look: Look) -> str:
     head = f"**Final test, {look}: {look.model}** of study `{look.study}`"
     why = f"\n\nTaken again because: {look.reason}" if look.reason else ""
     if look.result is None:
-        return f"{head}, claimed {_date(look.claimed_ms)} and not finished.{why}"
+        return f"{head}, claimed {shown_date(look.claimed_ms)} and not finished.{why}"
     r = look.result
     rows = "\n".join(
         f"| {name} | {value:.4f} | {value / math.log(2):.4f} |"
@@ -233,8 +225,9 @@ def final_note(look: Look) -> str:
     return (
         f"{head}: **{r['test_loss']:.4f} nats per character** (95 % interval "
         f"{r['test_loss_low']:.4f} to {r['test_loss_high']:.4f}, bootstrap over "
-        f"{r['n_test_words']:,} words), {_date(r['tested_ms'])}.\n\nChosen as: {r['why']}.{why}"
-        f"\n\n| | nats/char | bits/char |\n|---|---|---|\n{rows}"
+        f"{r['n_test_words']:,} words), {shown_date(r['tested_ms'])}.\n\n"
+        f"Chosen as: {r['why']}.{why}\n\n"
+        f"| | nats/char | bits/char |\n|---|---|---|\n{rows}"
     )
 
 
@@ -270,7 +263,3 @@ def print_replay(out: Console, replay: Replay, tolerance: float) -> None:
         out.print(f"trial {number} is the same within {tolerance:g} nats: {gap}")
     else:
         out.print(f"trial {number} is not what was recorded: {gap}", style="red")
-
-
-def _date(unix_ms: int) -> str:
-    return datetime.fromtimestamp(unix_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -7,6 +7,7 @@ import dataclasses
 import fcntl
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from mmsearch.tracking import files
@@ -128,3 +129,15 @@ class LocalLooks:
 
     def _path(self, split: str) -> Path:
         return self.folder / f"{split}.jsonl"
+
+
+def look_words(look: Look) -> str:
+    """Say in one line which model a look was at, when, what it saw, and why it was taken."""
+    seen = "not finished" if look.result is None else f"{look.result['test_loss']:.4f}"
+    why = f', because "{look.reason}"' if look.reason else ""
+    return f"{look.model} of study {look.study!r}, {shown_date(look.claimed_ms)}, {seen}{why}"
+
+
+def shown_date(unix_ms: int) -> str:
+    """Give a time to the minute."""
+    return datetime.fromtimestamp(unix_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
