@@ -185,10 +185,9 @@ def print_final_test(out: Console, test: FinalTest) -> None:
 def _add_loss(
     table: Table, name: str, nats: float, detail: str = "", style: str | None = None
 ) -> None:
-    perplexity = math.exp(min(nats, 700))
-    table.add_row(
-        name, f"{nats:.4f}", f"{nats / math.log(2):.4f}", f"{perplexity:.4g}", detail, style=style
-    )
+    bits, perplexity = nats / math.log(2), math.exp(min(nats, 700))
+    shown = f"{perplexity:.2f}" if perplexity < 1e5 else f"{perplexity:.1e}"  # noqa: PLR2004 (width)
+    table.add_row(name, f"{nats:.4f}", f"{bits:.4f}", shown, detail, style=style)
 
 
 def spent_words(looks: Sequence[Look]) -> str:
