@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -24,9 +25,9 @@ from tests.commands import COMMAND, Mmsearch, environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
-COMMANDS = ("run", "trials", "ui", "sample", "corpus", "sync")
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = tuple(get_command(app).commands)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
@@ -36,6 +37,12 @@ def test_help_fits_80_columns(mmsearch: Mmsearch, command: str) -> None:
     assert done.returncode == 0
     assert "Usage: mmsearch" in done.stdout
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_readme_names_each_command(command: str) -> None:
+    """A command that stands in no page is not there for most people."""
+    assert f"mmsearch {command}" in (ROOT / "README.md").read_text()
 
 
 def test_help_imports_nothing_slow() -> None:
@@ -130,6 +137,11 @@ def test_bad_config_is_one_clear_line(
         ("trials", "--study", "none"),
         ("sample",),
         ("sync",),
+        ("confirm",),
+        ("final-test",),
+        ("replay", "0"),
+        ("replay",),
+        ("export", "somewhere"),
         ("nonsense",),
     ],
 )

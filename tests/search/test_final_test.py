@@ -363,6 +363,19 @@ def test_same_model_of_another_study_gets_the_recorded_number(
     assert n_looks(copied) == 0
 
 
+def test_spent_split_is_said_where_it_matters(
+    copied: Path, warm_command: Warm, small_corpus: Path, best: int
+) -> None:
+    """Who searches on after a look, or shows the corpus, is told of it."""
+    before = warm_command("corpus", small_corpus, folder=copied).stdout
+    assert ", sealed" in before
+    assert warm_command("final-test", folder=copied).returncode == 0
+    for words in (("corpus", small_corpus), ("run", "--study", "few", "-n", 4)):
+        said = warm_command(*words, folder=copied).stdout
+        assert f"look 1: trial {best} of study 'few'" in said
+    assert json.loads(warm_command("corpus", small_corpus, "--json", folder=copied).stdout)["looks"]
+
+
 def forget(folder: Path, *stores: str) -> None:
     """Lose stores of a workspace, as an accident would."""
     for store in stores:
