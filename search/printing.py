@@ -136,7 +136,7 @@ def print_looks(out: Console, looks: Sequence[Look]) -> None:
     """List the looks at a test split."""
     for look in looks:
         line = Text(f"{look}: {look_words(look)}", style="yellow")
-        out.print(Padding(line, (0, 0, 0, 2)), soft_wrap=False)
+        out.print(Padding(line, (0, 0, 0, 2), expand=False), soft_wrap=False)
 
 
 def print_start(

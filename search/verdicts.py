@@ -151,7 +151,7 @@ def print_final_test(out: Console, test: FinalTest) -> None:
     """Say the model, why it was chosen, its test loss, and what to hold it against."""
     look, result = test.look, test.look.result or {}
     out.print(f"study {look.study!r}, {look.model}: {spec_words(result['spec'])}")
-    out.print(Padding(Text(result["why"]), (0, 0, 0, 2)), soft_wrap=False)
+    out.print(Padding(Text(result["why"]), (0, 0, 0, 2), expand=False), soft_wrap=False)
     table = Table(box=None, padding=(0, 1), header_style="bold", pad_edge=False)
     for heading in ("", "nats/char", "bits/char", "perplexity", ""):
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
