@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shlex
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
-from rich.text import Text
 
 from mmsearch.search.progress import duration, spec_words
 from mmsearch.tracking.journal import best_trial
@@ -135,8 +134,13 @@ def print_corpus(out: Console, corpus: Corpus, split: Split, looks: Sequence[Loo
 def print_looks(out: Console, looks: Sequence[Look]) -> None:
     """List the looks at a test split."""
     for look in looks:
-        line = Text(f"{look}: {look_words(look)}", style="yellow")
-        out.print(Padding(line, (0, 0, 0, 2), expand=False), soft_wrap=False)
+        print_indented(out, f"{look}: {look_words(look)}", style="yellow")
+
+
+def print_indented(out: Console, text: str, style: str | None = None) -> None:
+    """Print a text below a heading, wrapped to the width that there is."""
+    lines = textwrap.fill(text, out.width, initial_indent="  ", subsequent_indent="  ")
+    out.print(lines, style=style, markup=False)
 
 
 def print_start(

@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from rich.padding import Padding
 from rich.table import Table
-from rich.text import Text
 
-from mmsearch.search.printing import print_looks
+from mmsearch.search.printing import print_indented, print_looks
 from mmsearch.search.progress import spec_words
 from mmsearch.tracking.looks import look_words, shown_date
 
@@ -151,7 +149,7 @@ def print_final_test(out: Console, test: FinalTest) -> None:
     """Say the model, why it was chosen, its test loss, and what to hold it against."""
     look, result = test.look, test.look.result or {}
     out.print(f"study {look.study!r}, {look.model}: {spec_words(result['spec'])}")
-    out.print(Padding(Text(result["why"]), (0, 0, 0, 2), expand=False), soft_wrap=False)
+    print_indented(out, result["why"])
     table = Table(box=None, padding=(0, 1), header_style="bold", pad_edge=False)
     for heading in ("", "nats/char", "bits/char", "perplexity", ""):
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
