@@ -3,29 +3,51 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mmsearch.errors import InputError
+from mmsearch.errors import InputError, MMSearchError
 from mmsearch.model.spec import TrialSpec
 from mmsearch.model.training import DivergedError
 from mmsearch.search import provenance, worker
 from mmsearch.search.executors import WorkerPool
+from mmsearch.tracking.files import JournalError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mmsearch.search.session import Session
     from mmsearch.search.worker import SegmentResult
-    from mmsearch.tracking.journal import SegmentRecord, TrialRecord
+    from mmsearch.tracking.journal import TrialRecord
 
-TOLERANCE_NATS = 0.01
-"""How far a dev loss may be off where other versions or another processor round otherwise.
+TOLERANCE_NATS = 1e-4
+"""How far any dev loss may be off where other versions or another processor round otherwise.
 
-Rounding grows over thousands of steps until the weights are others, as from another seed nearly:
-docs/log.md has what was measured."""
+At usual settings rounding moves a loss by 1e-7, another seed by 3e-3. With a learning rate near
+the edge rounding grows, and no tolerance tells it from an error: docs/log.md, 2026-11-24.
+"""
 MATTERS = ("torch", "numpy", "mmsearch", "processor")
 """What the bits of a result depend on, besides its words and its spec."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Segment:
+    """One segment of a record, and what it is now."""
+
+    step: int
+    """Steps done when it ended."""
+    then: float
+    """Dev loss in the record."""
+    now: float
+    """Dev loss of the training."""
+    is_equal: bool
+    """Whether its place, curve, dev loss and weights are the same, bit for bit."""
+
+    @property
+    def is_near(self) -> bool:
+        """Whether the dev losses agree within the tolerance."""
+        return abs(self.now - self.then) <= TOLERANCE_NATS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,31 +57,43 @@ class Replay:
     record: TrialRecord
     changed: Mapping[str, tuple[str, str]]
     """What of `MATTERS` is another now: (then, now). Empty asks for equal bits."""
-    n_segments: int
-    """Segments that were compared."""
-    n_equal: int
-    """Those of them with equal curve, dev loss and weights, bit for bit."""
-    max_gap_nats: float
-    """The largest difference between two dev losses."""
+    segments: tuple[Segment, ...]
+    """Those that were trained again."""
     end: str
-    """The reason of a divergence, where the trial diverged; else empty."""
+    """The reason of a divergence now; empty where it did not diverge."""
+
+    @property
+    def recorded_end(self) -> str:
+        """The reason of a divergence in the record; else empty."""
+        return _divergence(self.record)
 
     @property
     def is_identical(self) -> bool:
         """Whether every bit is the same."""
-        return self.n_equal == self.n_segments and self._has_same_end
+        has_all = len(self.segments) == len(self.record.curve)
+        return has_all and self.end == self.recorded_end and all(s.is_equal for s in self.segments)
 
     @property
     def is_reproduced(self) -> bool:
         """Whether the result is as it should be: to the bit, or within the tolerance."""
         if not self.changed:
             return self.is_identical
-        return self.max_gap_nats <= TOLERANCE_NATS and bool(self.end) == _diverged(self.record)
+        has_all = len(self.segments) == len(self.record.curve)
+        is_alike = bool(self.end) == bool(self.recorded_end)
+        return has_all and is_alike and all(segment.is_near for segment in self.segments)
 
     @property
-    def _has_same_end(self) -> bool:
-        outcome = self.record.outcome
-        return not _diverged(self.record) or (outcome is not None and self.end == outcome.reason)
+    def max_gap_nats(self) -> float:
+        """The largest difference between two dev losses; 0 where there is none."""
+        return max((abs(s.now - s.then) for s in self.segments), default=0.0)
+
+    @property
+    def parting_step(self) -> int | None:
+        """Where the two part: the end of the first segment that is not as it should be."""
+        for segment in self.segments:
+            if not (segment.is_near if self.changed else segment.is_equal):
+                return segment.step
+        return None
 
 
 def replay(session: Session, number: int) -> Replay:
@@ -68,35 +102,55 @@ def replay(session: Session, number: int) -> Replay:
     Raises:
         InputError: there is no such trial, or nothing of it has been trained.
         JournalError: a file is damaged.
+        MMSearchError: the worker process died.
     """
     journal = session.journal
     if number not in journal.numbers():
         raise InputError(f"study {journal.name!r} has no trial {number}; see: mmsearch trials")
     record = journal.read(number)
-    if not record.curve and not _diverged(record):
+    if not record.curve and not _divergence(record):
         raise InputError(f"trial {number} has nothing to compare with yet; see: mmsearch trials")
+    spec = TrialSpec.from_json(record.spec)
+    if record.state == "COMPLETE" and len(record.curve) < spec.n_segments:
+        raise JournalError(
+            f"the record of trial {number} is damaged: {len(record.curve)} of its "
+            f"{spec.n_segments} segments are there"
+        )
+    if record.curve:
+        journal.read_weights(record)  # raises where the file is not what the record says
     then = record.facts.get("versions") or session.file.versions
+    if not isinstance(then, dict):
+        raise JournalError(f"the record of trial {number} is damaged: its versions are no table")
     now = provenance.versions()
-    results, end = _train(session, record)
-    pairs = list(zip(record.curve, results, strict=False))
+    results, end = _train(session, spec, record)
     return Replay(
         record=record,
         changed={
-            name: (then.get(name, "unknown"), now[name])
+            name: (str(then.get(name, "unknown")), now[name])
             for name in MATTERS
             if then.get(name) != now[name]
         },
-        n_segments=len(record.curve),
-        n_equal=sum(_is_equal(line, result) for line, result in pairs),
-        max_gap_nats=max((abs(a.dev_loss - b.dev_loss) for a, b in pairs), default=0.0),
+        segments=tuple(
+            Segment(
+                step=spec.segment_end(place),
+                then=line.dev_loss,
+                now=result.dev_loss,
+                is_equal=(line.segment, line.step) == (place, spec.segment_end(place))
+                and tuple(line.train) == result.train
+                and line.dev_loss == result.dev_loss
+                and line.weights_sha256 == result.weights_sha256,
+            )
+            for place, (line, result) in enumerate(zip(record.curve, results, strict=False), 1)
+        ),
         end=end,
     )
 
 
-def _train(session: Session, record: TrialRecord) -> tuple[list[SegmentResult], str]:
+def _train(
+    session: Session, spec: TrialSpec, record: TrialRecord
+) -> tuple[list[SegmentResult], str]:
     """Train the segments of a record, and the one it diverged in; the reason if it diverges."""
-    spec = TrialSpec.from_json(record.spec)
-    n_segments = len(record.curve) + _diverged(record)
+    n_segments = len(record.curve) + bool(_divergence(record))
     results: list[SegmentResult] = []
     weights: bytes | None = None
     with WorkerPool(1, worker.start, (session.words,)) as pool:
@@ -105,21 +159,18 @@ def _train(session: Session, record: TrialRecord) -> tuple[list[SegmentResult], 
                 result = pool.submit(worker.run_segment, spec, segment, weights).result()
             except DivergedError as error:
                 return results, str(error)
+            except BrokenExecutor as error:
+                raise MMSearchError(
+                    f"the worker process died in segment {segment}; is there enough memory?"
+                ) from error
             results.append(result)
             weights = result.weights
     return results, ""
 
 
-def _diverged(record: TrialRecord) -> bool:
-    """Whether the trial ended as a `DivergedError` does, and not by a fault of its machine."""
+def _divergence(record: TrialRecord) -> str:
+    """Give the reason where a trial ended as a `DivergedError` does, not by a fault; else empty."""
     if record.outcome is None or record.outcome.state != "FAIL":
-        return False
-    return re.search(r" at step \d+ of \d+$", record.outcome.reason) is not None
-
-
-def _is_equal(line: SegmentRecord, result: SegmentResult) -> bool:
-    return (
-        line.dev_loss == result.dev_loss
-        and tuple(line.train) == result.train
-        and line.weights_sha256 == result.weights_sha256
-    )
+        return ""
+    reason = record.outcome.reason
+    return reason if re.search(r" at step \d+ of \d+$", reason) else ""

@@ -236,27 +236,46 @@ def replay_json(replay: Replay) -> dict[str, Any]:
         "is_identical": replay.is_identical,
         "compared": "within a tolerance" if replay.changed else "bit for bit",
         "changed": {name: list(pair) for name, pair in replay.changed.items()},
-        "n_segments": replay.n_segments,
-        "n_equal_segments": replay.n_equal,
+        "n_segments": len(replay.record.curve),
+        "n_equal_segments": sum(segment.is_equal for segment in replay.segments),
         "max_gap_nats": replay.max_gap_nats,
+        "parting_step": replay.parting_step,
+        "recorded_end": replay.recorded_end,
+        "end": replay.end,
     }
 
 
 def print_replay(out: Console, replay: Replay, tolerance: float) -> None:
     """Say whether a trial came out as it was recorded, and how that was compared."""
-    number = replay.record.number
+    number, n = replay.record.number, len(replay.record.curve)
     for name, (then, now) in replay.changed.items():
         out.print(f"{name} was {then}, and is {now}", style="yellow", markup=False)
-    n = replay.n_segments
     if replay.is_identical:
-        text = f"trial {number} is the same, bit for bit: {n} of {n} segments"
-        out.print(text + (f", and it diverged likewise: {replay.end}" if replay.end else ""))
-        return
-    gap = (
-        f"{replay.n_equal} of {n} segments are equal, dev losses differ by "
-        f"{replay.max_gap_nats:.2g} nats at most"
-    )
-    if replay.is_reproduced:
-        out.print(f"trial {number} is the same within {tolerance:g} nats: {gap}")
+        out.print(f"trial {number} is the same, bit for bit: {n} of {n} segments")
+    elif replay.is_reproduced:
+        out.print(
+            f"trial {number} is the same within {tolerance:g} nats: {n} of {n} segments, dev "
+            f"losses {replay.max_gap_nats:.1g} apart at most"
+        )
     else:
-        out.print(f"trial {number} is not what was recorded: {gap}", style="red")
+        _print_difference(out, replay)
+    if replay.end and replay.is_reproduced:
+        out.print(f"and it diverged as it did: {replay.end}")
+
+
+def _print_difference(out: Console, replay: Replay) -> None:
+    """Say where a trial parts from its record."""
+    out.print(f"trial {replay.record.number} is not what was recorded:", style="red")
+    n, n_equal = len(replay.record.curve), sum(segment.is_equal for segment in replay.segments)
+    lines = [f"{n_equal} of {n} segments are equal"]
+    if replay.parting_step is not None:
+        last = replay.segments[-1]
+        lines.append(f"they part by step {replay.parting_step}")
+        lines.append(f"dev loss at step {last.step}: {last.then:.6f} then, {last.now:.6f} now")
+    if replay.end != replay.recorded_end:
+        lines.append(f"then: {replay.recorded_end or 'it did not diverge'}")
+        lines.append(f"now: {replay.end or 'it does not diverge'}")
+    if replay.changed:
+        lines.append("other versions may do that at a learning rate where rounding grows")
+    for line in lines:
+        out.print(f"  {line}", markup=False)

@@ -303,7 +303,7 @@ def _read_curve(path: Path) -> tuple[SegmentRecord, ...]:
     records = []
     for number, line in enumerate(lines, start=1):
         try:
-            values = json.loads(line)
+            values = json.loads(line, parse_constant=_refuse)
             values["train"] = tuple(
                 (int(step), float(loss), float(rate)) for step, loss, rate in values["train"]
             )
@@ -312,6 +312,11 @@ def _read_curve(path: Path) -> tuple[SegmentRecord, ...]:
             raise JournalError(f"{str(path)!r} is damaged at line {number}: {error}") from error
         records.append(record)
     return tuple(records)
+
+
+def _refuse(name: str) -> float:
+    """Take no NaN: what has diverged is never written."""
+    raise ValueError(f"{name} is no loss")
 
 
 def _read_outcome(path: Path) -> Outcome | None:
