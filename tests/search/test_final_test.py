@@ -529,6 +529,15 @@ def test_weights_that_are_not_the_recorded_ones_are_refused(
     assert optuna_looks(places(copied)[0]) == []
 
 
+def test_trial_that_has_not_ended_is_refused(copied: Path, warm_command: Warm, best: int) -> None:
+    """Weights that the next run would train on are no model yet."""
+    (Journal(copied / "runs/few").trial_folder(best) / "outcome.json").unlink()
+    done = warm_command("final-test", "--trial", best, folder=copied, patch=COUNT)
+    assert done.returncode == 3
+    assert f"trial {best} is RUNNING" in done.stderr
+    assert n_looks(copied) == 0
+
+
 def test_changed_words_are_refused(
     tmp_path: Path, searched: Path, warm_command: Warm, small_corpus: Path
 ) -> None:
