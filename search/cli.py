@@ -6,6 +6,7 @@ Optuna.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import signal
@@ -27,10 +28,8 @@ from mmsearch.search.options import (
     WorkspaceOption,
     n_cores,
 )
-from mmsearch.search.places import ledger_folder
 from mmsearch.search.settings import Pruner, Sampler  # noqa: TC001 (typer reads them)
 from mmsearch.search.workspace import Workspace, is_owned
-from mmsearch.tracking.looks import LocalLooks
 
 app = typer.Typer(
     name="mmsearch",
@@ -187,7 +186,7 @@ def run(  # noqa: PLR0913 (each is one flag)
     console = printing.console()
     earlier = session.journal.records()
     if not quiet:
-        looks = LocalLooks(ledger_folder()).read(session.split.fingerprint)
+        looks = printing.known_looks(console, session.split.fingerprint)
         printing.print_start(console, session, earlier, trials, looks)
     began = time.monotonic()
     with Progress(console, trials, earlier, is_quiet=quiet) as progress:
@@ -296,7 +295,7 @@ def corpus(
 
     words = read_corpus(path or BUILTIN_CORPUS, keep_duplicates=keep_duplicates)
     split = split_corpus(words, split_seed)
-    looks = LocalLooks(ledger_folder()).read(split.fingerprint)
+    looks = printing.known_looks(printing.console(stderr=True), split.fingerprint)
     if as_json:
         print(json.dumps(printing.corpus_json(words, split, looks), indent=2, ensure_ascii=False))
     else:
@@ -330,9 +329,12 @@ def _on_interrupt(_number: int, _frame: object) -> NoReturn:
 def main() -> NoReturn:
     """Run the command line; an error that a person can act on is one line and an exit code."""
     signal.signal(signal.SIGINT, _on_interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # whatever a terminal cannot show
     try:
         app()
     except MMSearchError as error:
-        printing.console(stderr=True).print(f"error: {error}", style="red", markup=False)
+        printing.console(stderr=True).print(f"error: {error}", style="red")
         sys.exit(error.exit_code)
     sys.exit(0)

@@ -20,7 +20,7 @@ from mmsearch.search.options import (
     WorkspaceOption,
     n_cores,
 )
-from mmsearch.search.workspace import Workspace
+from mmsearch.search.workspace import Workspace, options_of
 
 TrialOption = Annotated[
     int | None, typer.Option(min=0, help="Its number.", show_default="the chosen model")
@@ -80,9 +80,11 @@ def confirm(  # noqa: PLR0913 (each is one flag)
     if as_json:
         print(json.dumps(confirmation_json(confirmation), indent=2))
     else:
-        print_confirmation(console, confirmation, printing.where(session))
+        print_confirmation(console, confirmation, options_of(session.journal))
     if result.is_interrupted:
         raise typer.Exit(130)
+    if confirmation.winner is None:
+        raise typer.Exit(1)
 
 
 def final_test(  # noqa: PLR0913 (each is one flag)
@@ -110,7 +112,7 @@ def final_test(  # noqa: PLR0913 (each is one flag)
         Workspace.at(workspace), study, storage=storage, tracking_uri=tracking_uri
     )
     aside = printing.console(stderr=True)
-    test = look(session, trial, again, lambda line: aside.print(line, style="yellow", markup=False))
+    test = look(session, trial, again, lambda line: aside.print(line, style="yellow"))
     if as_json:
         print(json.dumps(final_test_json(test), indent=2, ensure_ascii=False))
     else:
@@ -140,11 +142,11 @@ def sample(  # noqa: PLR0913 (each is one flag)
     state = "" if drawn["state"] == "COMPLETE" else f" ({drawn['state'].lower()})"
     console.print(f"{drawn['model']}{state}, dev loss {drawn['dev_loss']:.4f}", style="dim")
     if drawn["note"]:
-        console.print(drawn["note"], style="yellow", markup=False)
+        console.print(drawn["note"], style="yellow")
     for word in drawn["words"]:
         marks = " *" if word["in_train"] else ""
         marks += f" (cut at {len(word['word'])} characters)" if word["is_cut"] else ""
-        console.print(word["word"] + marks, markup=False)
+        console.print(word["word"] + marks)
 
 
 def replay(
@@ -190,5 +192,5 @@ def export(
     write_model(folder, choice, weights, StudyFile.require(journal))
     console = printing.console()
     if choice.unsettled:
-        console.print(choice.unsettled, style="yellow", markup=False)
-    console.print(f"{choice.record.name} is in {str(folder)!r}: {choice.why}", markup=False)
+        console.print(choice.unsettled, style="yellow")
+    console.print(f"{choice.record.name} is in {str(folder)!r}: {choice.why}")

@@ -11,11 +11,9 @@ import contextlib
 import dataclasses
 import math
 import socket
-import tempfile
 import time
 import uuid
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,13 +22,12 @@ from mmsearch.data.split import Claim
 from mmsearch.errors import InputError, MMSearchError, RefusedError
 from mmsearch.model import checkpoint
 from mmsearch.model.scoring import bigram_losses, bootstrap_interval, uniform_losses, word_losses
-from mmsearch.search.export import write_model
 from mmsearch.search.ledger import OptunaLooks, merge
 from mmsearch.search.places import ledger_folder
 from mmsearch.search.selection import Choice, choose
-from mmsearch.search.shown import mlflow_at, open_tracker, own_looks, show_look, summarise
-from mmsearch.search.study import open_storage, telling_errors
-from mmsearch.search.verdicts import final_note, spent_words
+from mmsearch.search.shown import mlflow_at, open_tracker, show_look, show_looks, summarise
+from mmsearch.search.study import StudyHandle, open_storage, telling_errors
+from mmsearch.search.verdicts import spent_words
 from mmsearch.search.workspace import own
 from mmsearch.tracking.final_runs import FinalRuns
 from mmsearch.tracking.looks import LocalLooks, Look
@@ -89,7 +86,11 @@ def final_test(
         weights = _weights(choice)
         with telling_errors(session.storage):
             with session.workspace.locked("optuna"):
-                central = OptunaLooks(open_storage(session.storage))
+                storage = open_storage(session.storage)
+                # A ledger in a database that the study has never seen knows nothing of it.
+                name, file = session.journal.name, session.file
+                StudyHandle.open(storage, name, file.id, file.settings, must_exist=True)
+            central = OptunaLooks(storage)
             return _Examination(session, choice, weights, central, local, say).run(again)
 
 
@@ -106,28 +107,33 @@ class _Examination:
 
     def run(self, again: str | None) -> FinalTest:
         tracker, away = self._open_mlflow()
-        looks = self._read(FinalRuns(tracker) if tracker else None)
+        looks = self._read(tracker)
         look, is_recorded = self._settle(looks, again)
         if is_recorded:
             self._remember(looks)
             if tracker is None:
                 self.say(f"MLflow was not asked: {away}")
             else:
-                self._show(tracker, look, looks)
+                self._show(tracker, looks, is_fresh=False)
             return FinalTest(look=look, is_recorded=True, looks=looks)
         if tracker is None:
             raise MMSearchError(
-                f"the test split is opened only when every ledger can be asked, and {away}"
+                "the test split is opened only when every ledger can be asked; the same line again "
+                f"once MLflow is back: {away}"
             )
         if look not in looks:
             look = self._claim(look)
         self._remember([*looks, look])
         with mlflow_at(tracker.uri):
             show_look(tracker, look, self.session.file)
+        # Two Optuna storages that share MLflow alone cannot decide between their claims. Each is
+        # written before it is read again, so that of two at least one sees the other, and yields.
+        if rivals := _rivals(look, self._read(tracker)):
+            raise RefusedError(spent_words(rivals))
         look = dataclasses.replace(look, result=self._look(look))
         looks = [*(other for other in looks if other.id != look.id), look]
         self._remember([look])
-        self._show(tracker, look, looks)
+        self._show(tracker, looks, is_fresh=True)
         return FinalTest(look=look, is_recorded=False, looks=looks)
 
     def _open_mlflow(self) -> tuple[StudyTracker | None, MMSearchError | None]:
@@ -140,11 +146,13 @@ class _Examination:
         except MMSearchError as error:
             return None, error
 
-    def _read(self, runs: FinalRuns | None) -> Sequence[Look]:
+    def _read(self, tracker: StudyTracker | None) -> Sequence[Look]:
         split = self.session.split.fingerprint
-        with mlflow_at(self.session.tracking_uri):
-            shown = runs.read(split) if runs else []
-        return merge([self.central.read(split), self.local.read(split), shown])
+        stores = [self.central.read(split), self.local.read(split)]
+        if tracker is not None:
+            with mlflow_at(tracker.uri):
+                stores.append(FinalRuns(tracker).read(split))
+        return merge(stores)
 
     def _settle(self, looks: Sequence[Look], again: str | None) -> tuple[Look, bool]:
         """Settle which look this is, and whether its result is recorded.
@@ -156,11 +164,12 @@ class _Examination:
         sha256 = checkpoint.sha256(self.weights)
         mine = [look for look in looks if look.model_sha256 == sha256]
         for look in mine:
-            if look.result is None:
+            if look.result is None and not _rivals(look, looks):
                 self.say(f"{look} was claimed for this model and not finished; it is now")
                 return look, False
-        if mine and again is None:
-            return mine[-1], True
+        seen = [look for look in mine if look.result is not None]
+        if seen and again is None:
+            return seen[-1], True
         if looks and again is None:
             raise RefusedError(spent_words(looks))
         if not looks and again is not None:
@@ -225,35 +234,24 @@ class _Examination:
             "tested_ms": _now_ms(),
         }
 
-    def _show(self, tracker: StudyTracker, look: Look, looks: Sequence[Look]) -> None:
-        """Bring MLflow up to a look with its result; the ledger has it, whatever happens here."""
+    def _show(self, tracker: StudyTracker, looks: Sequence[Look], *, is_fresh: bool) -> None:
+        """Bring MLflow up to the study's looks; the ledger has them, whatever happens here."""
         session = self.session
         try:
             with mlflow_at(tracker.uri):
-                show_look(tracker, look, session.file)
-                if own_looks(looks, session.file)[-1:] == [look]:
-                    self._publish(tracker, look)
-                tracker.show_study(summarise(session.journal, session.file, {}))
+                show_looks(tracker, session.journal, session.file, looks, is_fresh=is_fresh)
+                tracker.show_study(summarise(session.journal, session.file, {}, looks))
         except MMSearchError as error:
             self.say(f"the result is recorded; the same line again shows it in MLflow, as {error}")
 
-    def _publish(self, tracker: StudyTracker, look: Look) -> None:
-        """Register the model that the study tested last as its champion."""
-        from mmsearch.tracking.champion import publish  # noqa: PLC0415 (slow; see mlflow.connect)
 
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch) / "model"
-            write_model(folder, self.choice, self.weights, self.session.file)
-            publish(
-                tracker.client,
-                experiment_id=tracker.experiment_id,
-                run_id=FinalRuns(tracker).run_id(look),
-                folder=folder,
-                registered_name=f"mmsearch-{look.study}",
-                model_sha256=look.model_sha256,
-                params=self.choice.record.spec,
-                description=final_note(look),
-            )
+def _rivals(look: Look, looks: Sequence[Look]) -> list[Look]:
+    """Find what another model has claimed under the number of this look."""
+    return [
+        other
+        for other in looks
+        if other.number == look.number and other.model_sha256 != look.model_sha256
+    ]
 
 
 def _weights(choice: Choice) -> bytes:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.trial import TrialState, create_trial
 
+from mmsearch.errors import MMSearchError
 from mmsearch.tracking.looks import Look
 
 if TYPE_CHECKING:
@@ -81,15 +82,22 @@ class OptunaLooks:
         """Give every claim with its trial, in the order in which they were made."""
         if _study_name(split) not in optuna.get_all_study_names(self._storage):
             return []
-        return [
-            (
-                Look.from_json(
-                    {**trial.user_attrs[_CLAIM], "result": trial.user_attrs.get(_RESULT)}
-                ),
-                trial,
-            )
-            for trial in self._open(split).get_trials(deepcopy=False)
-        ]
+        return [(_look(trial), trial) for trial in self._open(split).get_trials(deepcopy=False)]
+
+
+def _look(trial: FrozenTrial) -> Look:
+    """Read a look from its trial.
+
+    Raises:
+        MMSearchError: the trial's attributes hold none.
+    """
+    try:
+        claim = trial.user_attrs[_CLAIM]
+        return Look.from_json({**claim, "result": trial.user_attrs.get(_RESULT)})
+    except (KeyError, TypeError, ValueError) as error:
+        raise MMSearchError(
+            f"Optuna's ledger of looks has a trial {trial.number} that is none: {error}"
+        ) from error
 
 
 def _study_name(split: str) -> str:

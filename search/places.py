@@ -95,9 +95,15 @@ def artifacts_folder(workspace: Workspace, uri: str) -> Path | None:
 
 
 def ledger_folder() -> Path:
-    """Where the user's own ledger of looks is: MMSEARCH_LEDGER, or where such data belong."""
+    """Where the user's own ledger of looks is: MMSEARCH_LEDGER, or where such data belong.
+
+    Raises:
+        InputError: the variable is no absolute path: each folder would have a ledger of its own.
+    """
     given = os.environ.get("MMSEARCH_LEDGER")
-    return Path(given).absolute() if given else platformdirs.user_data_path("mmsearch") / "ledger"
+    if given and not Path(given).is_absolute():
+        raise InputError(f"MMSEARCH_LEDGER takes an absolute path, got {given!r}")
+    return Path(given) if given else platformdirs.user_data_path("mmsearch") / "ledger"
 
 
 def _given_or_stored(option: str, given: str | None, stored: str | None) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from mmsearch.errors import MMSearchError
+from mmsearch.search.places import ledger_folder
 from mmsearch.search.progress import duration, spec_words
+from mmsearch.search.workspace import options_of
 from mmsearch.tracking.journal import best_trial
-from mmsearch.tracking.looks import look_words
+from mmsearch.tracking.looks import LocalLooks, look_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +31,7 @@ _MAX_SHOWN = 60
 
 def console(*, stderr: bool = False) -> Console:
     """Make a console that prints text as it is: no markup, no guessed colours, no hard wraps."""
-    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+    return Console(stderr=stderr, highlight=False, markup=False, soft_wrap=True)
 
 
 def cut(text: str) -> str:
@@ -116,6 +118,7 @@ def corpus_json(corpus: Corpus, split: Split, looks: Sequence[Look]) -> dict[str
 def print_corpus(out: Console, corpus: Corpus, split: Split, looks: Sequence[Look]) -> None:
     """Say what is known of a corpus, its split and the looks at its test words."""
     facts = corpus_json(corpus, split, looks)
+    seal = "spent" if looks else "no look known here"
     kept = "kept" if corpus.keep_duplicates else "dropped"
     leaks = f"{facts['dev_words_in_train']} dev and {facts['test_words_in_train']} test words"
     for name, value in {
@@ -125,10 +128,19 @@ def print_corpus(out: Console, corpus: Corpus, split: Split, looks: Sequence[Loo
         "leaks": f"{leaks} also stand in train",
         "vocabulary": f"{corpus.vocabulary.size} characters: {cut(facts['vocabulary'])}",
         "fingerprint": facts["fingerprint"][:16],
-        "test split": f"{facts['split_fingerprint'][:16]}, {'spent' if looks else 'sealed'}",
+        "test split": f"{facts['split_fingerprint'][:16]}, {seal}",
     }.items():
-        out.print(f"{name:<12} {value}", markup=False)
+        out.print(f"{name:<12} {value}")
     print_looks(out, looks)
+
+
+def known_looks(out: Console, split: str) -> list[Look]:
+    """Read the user's own ledger; what is wrong with it is said, and stops nothing on dev."""
+    try:
+        return LocalLooks(ledger_folder()).read(split)
+    except MMSearchError as error:
+        out.print(str(error), style="yellow")
+        return []
 
 
 def print_looks(out: Console, looks: Sequence[Look]) -> None:
@@ -140,7 +152,7 @@ def print_looks(out: Console, looks: Sequence[Look]) -> None:
 def print_indented(out: Console, text: str, style: str | None = None) -> None:
     """Print a text below a heading, wrapped to the width that there is."""
     lines = textwrap.fill(text, out.width, initial_indent="  ", subsequent_indent="  ")
-    out.print(lines, style=style, markup=False)
+    out.print(lines, style=style)
 
 
 def print_start(
@@ -194,7 +206,7 @@ def print_end(
             style="bold green",
         )
         out.print(f"  {spec_words(best.spec)}")
-    here = where(session)
+    here = options_of(session.journal)
     if result.n_finished < n_trials:
         out.print(f"go on:    mmsearch run --trials {n_trials}{here}")
     if best is not None:
@@ -207,11 +219,3 @@ def _near(path: Path) -> Path:
     """Name a path from the current folder, where it lies below it."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
-
-
-def where(session: Session) -> str:
-    """Give the options that name this study from any folder and any shell."""
-    words = ["--study", session.journal.name]
-    if session.workspace.root != Path("runs").absolute():
-        words += ["--workspace", str(session.workspace.root)]
-    return " " + shlex.join(words)

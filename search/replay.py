@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from mmsearch.model.spec import TrialSpec
 from mmsearch.model.training import DivergedError
 from mmsearch.search import provenance, worker
 from mmsearch.search.executors import WorkerPool
+from mmsearch.search.selection import find_trial
 from mmsearch.tracking.files import JournalError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Replay:
     @property
     def recorded_end(self) -> str:
         """The reason of a divergence in the record; else empty."""
-        return _divergence(self.record)
+        return self.record.divergence
 
     @property
     def is_identical(self) -> bool:
@@ -105,10 +105,8 @@ def replay(session: Session, number: int) -> Replay:
         MMSearchError: the worker process died.
     """
     journal = session.journal
-    if number not in journal.numbers():
-        raise InputError(f"study {journal.name!r} has no trial {number}; see: mmsearch trials")
-    record = journal.read(number)
-    if not record.curve and not _divergence(record):
+    record = find_trial(journal, number)
+    if not record.curve and not record.divergence:
         raise InputError(f"trial {number} has nothing to compare with yet; see: mmsearch trials")
     spec = TrialSpec.from_json(record.spec)
     if record.state == "COMPLETE" and len(record.curve) < spec.n_segments:
@@ -150,7 +148,7 @@ def _train(
     session: Session, spec: TrialSpec, record: TrialRecord
 ) -> tuple[list[SegmentResult], str]:
     """Train the segments of a record, and the one it diverged in; the reason if it diverges."""
-    n_segments = len(record.curve) + bool(_divergence(record))
+    n_segments = len(record.curve) + bool(record.divergence)
     results: list[SegmentResult] = []
     weights: bytes | None = None
     with WorkerPool(1, worker.start, (session.words,)) as pool:
@@ -166,11 +164,3 @@ def _train(
             results.append(result)
             weights = result.weights
     return results, ""
-
-
-def _divergence(record: TrialRecord) -> str:
-    """Give the reason where a trial ended as a `DivergedError` does, not by a fault; else empty."""
-    if record.outcome is None or record.outcome.state != "FAIL":
-        return ""
-    reason = record.outcome.reason
-    return reason if re.search(r" at step \d+ of \d+$", reason) else ""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmsearch.errors import InputError, RefusedError
 from mmsearch.search.space import DEFAULTS
+from mmsearch.search.workspace import options_of
 from mmsearch.tracking.files import JournalError
 from mmsearch.tracking.journal import Journal, TrialRecord, ranked
 
@@ -38,11 +39,17 @@ class Plan:
         values = journal.read_plan()
         if values is None:
             return None
-        try:
-            return cls(**{**values, "trials": tuple(map(int, values["trials"]))})
-        except (KeyError, TypeError, ValueError) as error:
-            where = str(journal.folder / "confirm.json")
-            raise JournalError(f"{where!r} is damaged: {error}") from error
+        names = {"top", "trials", "n_seeds", "steps"}
+        trials = values.get("trials")
+        if set(values) == names and isinstance(trials, list) and trials:
+            numbers = [values["top"], values["n_seeds"], values["steps"]]
+            if all(type(n) is int for n in (*numbers, *trials)) and min(numbers) >= 1:
+                return cls(**{**values, "trials": tuple(trials)})
+        where = str(journal.folder / "confirm.json")
+        raise JournalError(
+            f"{where!r} is damaged: it holds no plan; move it away, and confirm again with: "
+            f"mmsearch confirm{options_of(journal)}"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Give what `read` reads."""
@@ -67,7 +74,7 @@ class Candidate:
     repeats: tuple[TrialRecord, ...]
     """Those that are complete, by seed."""
     n_failed: int
-    """Trainings that diverged or failed."""
+    """Trainings that diverged."""
 
     @property
     def mean(self) -> float:
@@ -171,11 +178,16 @@ def repeats(journal: Journal, plan: Plan) -> Mapping[tuple[int, int], TrialRecor
     """
     found = {}
     for record in confirmations(journal).records():
-        key = (record.facts["trial"], record.facts["nth_seed"])
-        is_asked = key[0] in plan.trials and key[1] <= plan.n_seeds
-        # PRUNED is one that was given up, when no plan asked for it any more.
-        if is_asked and record.spec["n_steps"] == plan.steps and record.state != "PRUNED":
-            found[key] = record
+        trial, nth = record.facts.get("trial"), record.facts.get("nth_seed")
+        if not (isinstance(trial, int) and isinstance(nth, int)):
+            where = str(confirmations(journal).trial_folder(record.number) / "spec.json")
+            raise JournalError(f"{where!r} is damaged: it does not say which trial it repeats")
+        is_asked = trial in plan.trials and nth <= plan.n_seeds
+        # PRUNED is one that was given up, when no plan asked for it any more; and what its machine
+        # failed is made up for.
+        is_void = record.state == "PRUNED" or (record.state == "FAIL" and not record.divergence)
+        if is_asked and record.spec["n_steps"] == plan.steps and not is_void:
+            found[trial, nth] = record
     return found
 
 
@@ -211,12 +223,12 @@ def choose(journal: Journal, number: int | None = None) -> Choice:
             record=complete[0], journal=journal, why=f"lowest dev loss of {of}; not confirmed"
         )
     plan, winner = confirmation.plan, confirmation.winner
-    again = f"with: {plan.command} --study {journal.name}"
+    again = f"with: {plan.command}{options_of(journal)}"
     if winner is None:
         unsettled = (
             f"{confirmation.n_missing} trainings of the confirmation are missing; go on {again}"
             if confirmation.n_missing
-            else "every candidate of the confirmation has failed from some seed; confirm others, "
+            else "every candidate of the confirmation diverged from some seed; confirm others, "
             "or name the model with --trial"
         )
         return Choice(
@@ -242,10 +254,29 @@ def choose(journal: Journal, number: int | None = None) -> Choice:
     )
 
 
-def _named(journal: Journal, number: int) -> Choice:
+def find_trial(journal: Journal, number: int) -> TrialRecord:
+    """Read a trial that a person has named.
+
+    Raises:
+        InputError: there is none of that number.
+        JournalError: a file is damaged.
+    """
     if number not in journal.numbers():
         raise InputError(f"study {journal.name!r} has no trial {number}; see: mmsearch trials")
-    record = journal.read(number)
+    return journal.read(number)
+
+
+def find_model(journal: Journal, model_sha256: str) -> Choice | None:
+    """Find the training of a study whose weights have this name."""
+    for part in (journal, confirmations(journal)):
+        for record in part.records():
+            if record.curve and record.curve[-1].weights_sha256 == model_sha256:
+                return Choice(record=record, journal=part, why="")
+    return None
+
+
+def _named(journal: Journal, number: int) -> Choice:
+    record = find_trial(journal, number)
     if not record.curve:
         raise InputError(f"trial {number} has no weights yet; see: mmsearch trials")
     complete = ranked(journal.records())

@@ -69,8 +69,7 @@ class Session:
             RefusedError: the study was started with other words or settings.
         """
         session = cls._open(request)
-        for place in (session.storage, session.tracking_uri):
-            assert place  # noqa: S101 (to settle them is to check them)
+        _ = session.storage, session.tracking_uri  # to settle them is to check them
         return session
 
     @classmethod

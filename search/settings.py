@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+MAX_STEPS = 10**9
+"""SGD steps of a trial: days on a core."""
 Sampler = Literal["tpe", "gp", "cmaes", "random"]
 Pruner = Literal["median", "halving", "hyperband", "none"]
 
@@ -58,6 +60,8 @@ class Settings:
         for name in ("steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.steps > MAX_STEPS:
+            raise InputError(f"steps must be at most {MAX_STEPS:,}, got {self.steps}")
         if not 1 <= self.segments <= self.steps:
             raise InputError(
                 f"segments must be between 1 and steps ({self.steps}), got {self.segments}"

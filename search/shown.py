@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmsearch.errors import MMSearchError
 from mmsearch.search import provenance
+from mmsearch.search.export import write_model
 from mmsearch.search.places import (
     artifacts_folder,
     ledger_folder,
@@ -15,7 +18,7 @@ from mmsearch.search.places import (
     tracking_uri,
     without_password,
 )
-from mmsearch.search.selection import Confirmation, confirmations
+from mmsearch.search.selection import Confirmation, confirmations, find_model
 from mmsearch.search.study_file import StudyFile
 from mmsearch.search.verdicts import final_note
 from mmsearch.search.workspace import own
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 
 MIN_TRIALS_FOR_IMPORTANCE = 10
 """Complete trials below which shares of importance are noise."""
+MAX_LOOKS_SHOWN = 5
+"""Looks in a study's note, the latest; MLflow cuts one of 8,000 characters."""
 
 
 def make_tracker(workspace: Workspace, journal: Journal, file: StudyFile, uri: str) -> StudyTracker:
@@ -47,26 +52,47 @@ def make_tracker(workspace: Workspace, journal: Journal, file: StudyFile, uri: s
     )
 
 
-def summarise(journal: Journal, file: StudyFile, importances: Mapping[str, float]) -> StudySummary:
-    """Gather where a study stands."""
+def summarise(
+    journal: Journal,
+    file: StudyFile,
+    importances: Mapping[str, float],
+    looks: Iterable[Look] | None = None,
+) -> StudySummary:
+    """Gather where a study stands.
+
+    Args:
+        journal: of its trials.
+        file: the study's.
+        importances: of its hyperparameters.
+        looks: at its test split; None for those of the user's own ledger.
+
+    What is wrong with the confirmation or the ledger stands in the summary: a search does not end
+    without one.
+    """
     dimensions = file.settings.space.dimensions
     trials = journal.records()
     shares = {name: share for name, share in importances.items() if not dimensions[name].is_fixed}
     states = [trial.state for trial in trials]
     n_finished = states.count("COMPLETE") + states.count("PRUNED")
     can_tell = states.count("COMPLETE") >= MIN_TRIALS_FOR_IMPORTANCE
-    confirmation = Confirmation.read(journal)
-    winner = confirmation.winner if confirmation else None
-    looks = own_looks(LocalLooks(ledger_folder()).read(file.split_fingerprint), file)
+    sections: list[str] = []
+    winner = None
+    try:
+        confirmation = Confirmation.read(journal)
+        if confirmation is not None:
+            winner = confirmation.winner
+            sections.append(_confirmation_note(confirmation))
+        if looks is None:
+            looks = LocalLooks(ledger_folder()).read(file.split_fingerprint)
+        sections += map(final_note, _own(looks, file)[-MAX_LOOKS_SHOWN:])
+    except MMSearchError as error:
+        sections.append(f"**Damaged:** {error}")
     return StudySummary(
         trials=trials,
         importances=shares if can_tell else {},
         log_axes=frozenset(name for name, dimension in dimensions.items() if dimension.log),
         is_done=n_finished >= file.n_trials and "RUNNING" not in states,
-        sections=(
-            *((_confirmation_note(confirmation),) if confirmation else ()),
-            *map(final_note, looks),
-        ),
+        sections=sections,
         tags={"mmsearch.chosen": winner.best.name} if winner else {},
         metrics={"confirmed_dev_loss": winner.mean} if winner else {},
     )
@@ -93,7 +119,7 @@ def _confirmation_note(confirmation: Confirmation) -> str:
     return "\n".join(lines)
 
 
-def own_looks(looks: Iterable[Look], file: StudyFile) -> list[Look]:
+def _own(looks: Iterable[Look], file: StudyFile) -> list[Look]:
     """Give the looks that a study took."""
     return [look for look in looks if look.study_id == file.id]
 
@@ -102,6 +128,50 @@ def show_look(tracker: StudyTracker, look: Look, file: StudyFile) -> None:
     """Show a look in MLflow, if it is this study's."""
     if look.study_id == file.id:
         FinalRuns(tracker).write(look, n_words=file.n_words["test"], note=final_note(look))
+
+
+def show_looks(
+    tracker: StudyTracker,
+    journal: Journal,
+    file: StudyFile,
+    looks: Iterable[Look],
+    *,
+    is_fresh: bool,
+) -> None:
+    """Show a study's looks in MLflow, and the model that it tested last as its champion.
+
+    Args:
+        tracker: open.
+        journal: of the study's trials.
+        file: the study's.
+        looks: all at its test split.
+        is_fresh: whether the last of them has just been taken.
+    """
+    from mmsearch.tracking.champion import publish  # noqa: PLC0415 (slow; see mlflow.connect)
+
+    own = _own(looks, file)
+    for look in own:
+        show_look(tracker, look, file)
+    tested = [look for look in own if look.result is not None]
+    choice = find_model(journal, tested[-1].model_sha256) if tested else None
+    if choice is None:
+        return
+    look = tested[-1]
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "model"
+        write_model(folder, choice, choice.journal.read_weights(choice.record), file)
+        publish(
+            tracker.client,
+            experiment_id=tracker.experiment_id,
+            run_id=FinalRuns(tracker).run_id(look),
+            folder=folder,
+            registered_name=f"mmsearch-{look.study}",
+            model_sha256=look.model_sha256,
+            study_id=file.id,
+            is_fresh=is_fresh,
+            params=choice.record.spec,
+            description=final_note(look),
+        )
 
 
 def open_tracker(workspace: Workspace, journal: Journal, uri: str | None) -> StudyTracker:
@@ -128,7 +198,7 @@ def sync_study(workspace: Workspace, journal: Journal, storage: str | None, uri:
         RefusedError: the study is being searched; its own process fills MLflow in.
         MMSearchError: MLflow or Optuna cannot be reached.
     """
-    from mmsearch.search.ledger import OptunaLooks  # noqa: PLC0415 (Optuna is slow)
+    from mmsearch.search.ledger import OptunaLooks, merge  # noqa: PLC0415 (Optuna is slow)
     from mmsearch.search.study import StudyHandle, open_storage  # noqa: PLC0415 (likewise)
 
     with own(journal):
@@ -153,11 +223,12 @@ def sync_study(workspace: Workspace, journal: Journal, storage: str | None, uri:
                         damaged.append(error)
         if damaged:
             raise JournalError(f"{sent} of {sent + len(damaged)} trials were sent: {damaged[0]}")
-        looks = OptunaLooks(opened).read(file.split_fingerprint)
+        split = file.split_fingerprint
+        stores = [OptunaLooks(opened).read(split), LocalLooks(ledger_folder()).read(split)]
         with mlflow_at(tracker.uri):
-            for look in looks:
-                show_look(tracker, look, file)
-            tracker.show_study(summarise(journal, file, handle.importances()))
+            looks = merge([*stores, FinalRuns(tracker).read(split)])
+            show_looks(tracker, journal, file, looks, is_fresh=False)
+            tracker.show_study(summarise(journal, file, handle.importances(), looks))
         return sent
 
 

@@ -70,7 +70,7 @@ def print_confirmation(out: Console, confirmation: Confirmation, where: str) -> 
     _print_flattery(out, confirmation)
     winner = confirmation.winner
     if winner is None:
-        out.print("no candidate trained from every seed; confirm more of them with --top")
+        out.print("every candidate diverged from some seed; confirm more of them with --top")
         return
     out.print(
         f"chosen: {winner.best.name}, dev loss {winner.best.dev_loss:.4f}; expect its mean, "
@@ -84,11 +84,11 @@ def _print_flattery(out: Console, confirmation: Confirmation) -> None:
     first = confirmation.plan.trials[0]
     gap = confirmation.flattery
     if gap is None:
-        if not any(c.n_failed for c in confirmation.candidates if c.trial.number == first):
-            out.print(
-                f"how much trial {first}, the search's winner, had flattered itself is not told: "
-                "it was trained for other steps"
-            )
+        has_diverged = any(c.n_failed for c in confirmation.candidates if c.trial.number == first)
+        why = "it diverged from a fresh seed" if has_diverged else "it was trained for other steps"
+        out.print(
+            f"how much trial {first}, the search's winner, flattered itself is not told: {why}"
+        )
         return
     seeds = "seed" if confirmation.plan.n_seeds == 1 else "seeds"
     how = "flattered itself by" if gap >= 0 else "been unlucky by"
@@ -100,7 +100,7 @@ def _print_flattery(out: Console, confirmation: Confirmation) -> None:
 
 def _mean_words(candidate: Candidate, n_seeds: int) -> str:
     if not candidate.repeats:
-        return "all failed" if candidate.n_failed == n_seeds else ""
+        return "all diverged" if candidate.n_failed == n_seeds else ""
     sd = "" if candidate.sd is None else f" ± {candidate.sd:.4f}"
     short = len(candidate.repeats) < n_seeds
     return f"{candidate.mean:.4f}{sd}" + (f" of {len(candidate.repeats)}" if short else "")
@@ -249,7 +249,7 @@ def print_replay(out: Console, replay: Replay, tolerance: float) -> None:
     """Say whether a trial came out as it was recorded, and how that was compared."""
     number, n = replay.record.number, len(replay.record.curve)
     for name, (then, now) in replay.changed.items():
-        out.print(f"{name} was {then}, and is {now}", style="yellow", markup=False)
+        out.print(f"{name} was {then}, and is {now}", style="yellow")
     if replay.is_identical:
         out.print(f"trial {number} is the same, bit for bit: {n} of {n} segments")
     elif replay.is_reproduced:
@@ -278,4 +278,4 @@ def _print_difference(out: Console, replay: Replay) -> None:
     if replay.changed:
         lines.append("other versions may do that at a learning rate where rounding grows")
     for line in lines:
-        out.print(f"  {line}", markup=False)
+        out.print(f"  {line}")

@@ -7,9 +7,11 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import socket
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from mmsearch.errors import InputError, MMSearchError, RefusedError
@@ -17,7 +19,6 @@ from mmsearch.tracking.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 _NAME = re.compile(r"[^\W_](?:[\w.-]{0,98}[\w-])?")
 _RESERVED = re.compile(r"artifacts|lock|logs|(?:mlflow|optuna)\.db(?:-.*)?", re.IGNORECASE)
@@ -97,8 +98,16 @@ class Workspace:
 
         Args:
             database: `optuna` or `mlflow`.
+
+        Raises:
+            MMSearchError: the lock cannot be written.
         """
-        with (self.root / f"{database}.db-lock").open("a") as file:
+        path = self.root / f"{database}.db-lock"
+        try:
+            file = path.open("a")
+        except OSError as error:
+            raise MMSearchError(f"{str(path)!r} cannot be written: {error.strerror}") from error
+        with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -153,6 +162,14 @@ def _try_lock(file: IO[Any], kind: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def options_of(journal: Journal) -> str:
+    """Give the options that name a study from any folder and any shell."""
+    words = ["--study", journal.name]
+    if journal.folder.parent != Path("runs").absolute():
+        words += ["--workspace", str(journal.folder.parent)]
+    return " " + shlex.join(words)
 
 
 def check_name(study: str) -> None:

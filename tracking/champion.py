@@ -29,6 +29,7 @@ MODEL_FILES = ("weights.safetensors", "spec.json", "vocabulary.json")
 """What a model's folder holds, and all that is copied from it."""
 
 _SHA256 = "mmsearch.model_sha256"
+_STUDY = "mmsearch.study_id"
 _REQUIREMENTS = ("mlflow", "numpy", "pandas", "safetensors")
 
 
@@ -40,10 +41,15 @@ def publish(  # noqa: PLR0913 (each is one fact of the model)
     folder: Path,
     registered_name: str,
     model_sha256: str,
+    study_id: str,
+    is_fresh: bool,
     params: Mapping[str, Any],
     description: str,
 ) -> str:
     """Log a run's model, register it and give it the alias; not for two processes at once.
+
+    Studies of one name share a registered model. A fresh test takes the alias; one that is only
+    asked for again leaves it with another study's model.
 
     Args:
         client: of `mlflow.connect`; no other store is touched, the global one included.
@@ -52,6 +58,8 @@ def publish(  # noqa: PLR0913 (each is one fact of the model)
         folder: holds `MODEL_FILES`.
         registered_name: in the registry; without `/`, `:` and quotes.
         model_sha256: names the model: of one name and run, each is there once.
+        study_id: of the study that tested it.
+        is_fresh: whether it has just been tested.
         params: shown with the logged model.
         description: Markdown, for the version.
 
@@ -61,10 +69,14 @@ def publish(  # noqa: PLR0913 (each is one fact of the model)
     # Bars for a few small files, drawn over whatever the terminal shows.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     model = _ready_model(client, experiment_id, run_id, folder, model_sha256, params)
-    version = _registered_version(client, model, run_id, registered_name, model_sha256, description)
+    tags = {_SHA256: model_sha256, _STUDY: study_id}
+    version = _registered_version(client, model, run_id, registered_name, tags, description)
     _link(client, model, run_id, registered_name, version)
-    aliases = client.get_registered_model(registered_name).aliases
-    if str(aliases.get(ALIAS)) != version:
+    current = client.get_registered_model(registered_name).aliases.get(ALIAS)
+    is_ours = current is None or (
+        client.get_model_version(registered_name, str(current)).tags.get(_STUDY) == study_id
+    )
+    if str(current) != version and (is_fresh or is_ours):
         client.set_registered_model_alias(registered_name, ALIAS, version)
     return version
 
@@ -151,7 +163,7 @@ def _registered_version(  # noqa: PLR0913, PLR0917 (as above)
     model: LoggedModel,
     run_id: str,
     registered_name: str,
-    model_sha256: str,
+    tags: Mapping[str, str],
     description: str,
 ) -> str:
     """Find the version that holds this model, or register it."""
@@ -163,7 +175,7 @@ def _registered_version(  # noqa: PLR0913, PLR0917 (as above)
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     found = client.search_model_versions(
-        f"name = '{registered_name}' and tag.`{_SHA256}` = '{model_sha256}'"
+        f"name = '{registered_name}' and tag.`{_SHA256}` = '{tags[_SHA256]}'"
     )
     if found:
         return str(min(int(version.version) for version in found))
@@ -173,7 +185,7 @@ def _registered_version(  # noqa: PLR0913, PLR0917 (as above)
         source=model.artifact_location,
         run_id=run_id,
         model_id=model.model_id,
-        tags={_SHA256: model_sha256},
+        tags=dict(tags),
         description=description,
     )
     return str(made.version)

@@ -64,6 +64,11 @@ def make_folder(folder: Path) -> None:
         raise JournalError(f"{str(folder)!r} cannot be made: {error.strerror}") from error
 
 
+def private(path: str, flags: int) -> int:
+    """Open a file that nobody else may read, where it is new; an `opener`."""
+    return os.open(path, flags, 0o600)
+
+
 def append(path: Path, content: bytes) -> None:
     """Append to a file, and return once it is on the disk.
 
@@ -71,7 +76,7 @@ def append(path: Path, content: bytes) -> None:
         JournalError: it cannot be written.
     """
     try:
-        with path.open("ab") as file:
+        with open(path, "ab", opener=private) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -96,7 +101,7 @@ def replace(path: Path, content: bytes) -> None:
     """
     fresh = path.with_name(f".{path.name}.new")
     try:
-        with fresh.open("wb") as file:
+        with open(fresh, "wb", opener=private) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

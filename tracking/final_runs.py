@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import TYPE_CHECKING
 
-from mmsearch.tracking.looks import Look
+from mmsearch.errors import MMSearchError
+from mmsearch.tracking.looks import NUMBERS, Look
 from mmsearch.tracking.rendering import metric
 
 if TYPE_CHECKING:
@@ -18,24 +18,10 @@ _PAGE = 1000
 """Runs that MLflow is asked for in one call."""
 _EXPERIMENTS = 100
 """Experiments whose runs are asked for in one call."""
-METRICS = (
-    "test_loss",
-    "test_loss_low",
-    "test_loss_high",
-    "test_bits_per_char",
-    "test_perplexity",
-    "dev_loss",
-    "uniform_loss",
-    "bigram_loss",
-    "n_test_words",
-)
-"""Numbers of a result that become metrics."""
 
 
 class FinalRuns:
     """The final-test runs of an MLflow store. Every call may raise MLflow's errors."""
-
-    name = "MLflow"
 
     def __init__(self, tracker: StudyTracker) -> None:
         """Look at them through a study's tracker, which is open."""
@@ -67,19 +53,24 @@ class FinalRuns:
             client.delete_run(double.info.run_id)
         if run.info.status == "FINISHED":
             return
+        if run.info.lifecycle_stage == "deleted":
+            client.restore_run(run_id)
         if not (run.inputs and run.inputs.dataset_inputs):
-            self._log_test_split(run_id, look.split, n_words)
+            try:
+                self._log_test_split(run_id, look.split, n_words)
+            except Exception:  # noqa: BLE001 (another process may just have made the data set)
+                self._log_test_split(run_id, look.split, n_words)
         tags = {"mlflow.note.content": note}
         metrics, params = [], []
         if look.result is not None:
             tags |= {
-                "mmsearch.look": json.dumps(look.to_json(), allow_nan=False),
+                "mmsearch.look": _json(look),
                 "mmsearch.state": "COMPLETE",
             }
             metrics = [
                 metric(name, look.result[name], look.result["tested_ms"], 0)
-                for name in METRICS
-                if math.isfinite(look.result[name])
+                for name in NUMBERS
+                if name != "tested_ms"
             ]
             params = [Param(key, str(value)) for key, value in look.result["spec"].items()]
         client.log_batch(
@@ -101,7 +92,7 @@ class FinalRuns:
             "mmsearch.state": "RUNNING",
             "mmsearch.model": look.model,
             "mmsearch.model_sha256": look.model_sha256,
-            "mmsearch.look": json.dumps(look.to_json(), allow_nan=False),
+            "mmsearch.look": _json(look),
             "mmsearch.look_id": look.id,
             "mlflow.parentRunId": tracker.parent_id,
         }
@@ -159,5 +150,21 @@ class FinalRuns:
         return found
 
 
+def _json(look: Look) -> str:
+    # As it is, and not in escapes: MLflow cuts a tag at 8,000 characters.
+    return json.dumps(look.to_json(), allow_nan=False, ensure_ascii=False)
+
+
 def _look(run: Run) -> Look:
-    return Look.from_json(json.loads(run.data.tags["mmsearch.look"]))
+    """Read a look from its run.
+
+    Raises:
+        MMSearchError: the run's tag holds none.
+    """
+    try:
+        return Look.from_json(json.loads(run.data.tags["mmsearch.look"]))
+    except (KeyError, ValueError, RecursionError) as error:
+        raise MMSearchError(
+            f"MLflow's run {run.info.run_id} is a final test, and its tag mmsearch.look cannot be "
+            f"read: {error}"
+        ) from error

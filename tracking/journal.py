@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +95,15 @@ class TrialRecord:
     def state(self) -> str:
         """COMPLETE, PRUNED, FAIL or RUNNING."""
         return self.outcome.state if self.outcome else "RUNNING"
+
+    @property
+    def divergence(self) -> str:
+        """The reason where it ended as diverged, not by a fault of its machine; else empty."""
+        if self.outcome is None or self.outcome.state != "FAIL":
+            return ""
+        return (
+            self.outcome.reason if re.search(r" at step \d+ of \d+$", self.outcome.reason) else ""
+        )
 
     @property
     def dev_loss(self) -> float | None:

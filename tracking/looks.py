@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import fcntl
 import json
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,25 @@ from mmsearch.tracking.files import JournalError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
+
+
+NUMBERS = (
+    "test_loss",
+    "test_loss_low",
+    "test_loss_high",
+    "test_bits_per_char",
+    "test_perplexity",
+    "dev_loss",
+    "uniform_loss",
+    "bigram_loss",
+    "n_test_words",
+    "n_test_characters",
+    "n_test_words_in_train",
+    "tested_ms",
+)
+"""What each result holds, besides the model's `spec` and `why` it was chosen."""
+_MAX_MS = 253_402_300_800_000
+"""The end of the year 9999, beyond which no time can be shown."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,16 +69,43 @@ class Look:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Look:
-        """Read back what `to_json` gave.
+        """Read back what `to_json` gave; what a later version may have added is left out.
 
         Raises:
-            TypeError: a field is missing or unknown.
+            ValueError: a field is missing or cannot be what it says.
         """
-        return cls(**values)
+        names = [field.name for field in dataclasses.fields(cls)]
+        if not isinstance(values, dict) or not set(names) <= set(values):
+            raise ValueError(f"a look has {', '.join(names)}")
+        look = cls(**{name: values[name] for name in names})
+        words = (look.id, look.split, look.model_sha256, look.model, look.study, look.study_id)
+        counts = (look.number, look.claimed_ms)
+        if not all(isinstance(word, str) for word in (*words, look.reason, look.host)):
+            raise ValueError("a look's names are text")
+        if not all(type(count) is int and 0 <= count < _MAX_MS for count in counts):
+            raise ValueError("a look's number and time are whole numbers")
+        if look.result is not None:
+            _check_result(look.result)
+        return look
 
     def __str__(self) -> str:
         """Name the look as a person would."""
         return f"look {self.number}"
+
+
+def _check_result(result: Any) -> None:
+    """Check what a look says that it saw.
+
+    Raises:
+        ValueError: a part is missing or cannot be what it says.
+    """
+    if not isinstance(result, dict):
+        raise ValueError("a look's result is a table")  # noqa: TRY004 (of the file, not of a call)
+    numbers = [result.get(name) for name in NUMBERS]
+    if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
+        raise ValueError(f"a look's result has finite {', '.join(NUMBERS)}")
+    if not 0 <= result["tested_ms"] < _MAX_MS or not isinstance(result.get("spec"), dict):
+        raise ValueError("a look's result has its time and the model's spec")
 
 
 class LocalLooks:
@@ -67,8 +114,6 @@ class LocalLooks:
     <split fingerprint>.jsonl   a line a claim, a line a result; a later line of a look holds
     <split fingerprint>.lock    held while a process looks
     """
-
-    name = "the user's own ledger"
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -83,7 +128,7 @@ class LocalLooks:
         files.make_folder(self.folder)
         path = self.folder / f"{split}.lock"
         try:
-            file = path.open("a")
+            file = open(path, "a", opener=files.private)  # noqa: SIM115 (closed below)
         except OSError as error:
             raise JournalError(f"{str(path)!r} cannot be written: {error.strerror}") from error
         with file:
@@ -103,7 +148,7 @@ class LocalLooks:
                 continue
             try:
                 look = Look.from_json(json.loads(line))
-            except (ValueError, TypeError) as error:
+            except (ValueError, RecursionError) as error:
                 raise JournalError(
                     f"{str(path)!r} is damaged at line {number}: {error}; it says what a test "
                     "split was spent on: mend the line, or move the file away, and what Optuna and "
@@ -132,7 +177,7 @@ class LocalLooks:
         path = self._path(split)
         try:
             return path.read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return b""
         except OSError as error:
             raise JournalError(f"{str(path)!r} cannot be read: {error.strerror}") from error

@@ -194,6 +194,30 @@ Coordinator._take = die
     assert confirmations(journal(copied)).records()[-1].state == "COMPLETE"
 
 
+def test_no_choice_is_no_success(copied: Path, warm_command: Warm) -> None:
+    """Where every candidate diverges nothing is chosen, and a script is told."""
+    for record in journal(copied).records():
+        path = journal(copied).trial_folder(record.number) / "spec.json"
+        facts = json.loads(path.read_text())
+        facts["spec"]["learning_rate"] = 1e30 * (1 + record.number)
+        path.write_text(json.dumps(facts))
+    done = warm_command("confirm", "--top", 1, "--seeds", 2, folder=copied)
+    assert done.returncode == 1
+    assert "all diverged" in done.stdout
+    assert "flattered itself is not told: it diverged from a fresh seed" in done.stdout
+
+
+def test_what_is_damaged_beside_a_study_stops_no_search(copied: Path, warm_command: Warm) -> None:
+    """A search needs neither ledger nor plan: it says what is wrong, and MLflow is closed."""
+    (copied / "runs/few/confirm.json").write_text("x")
+    env = {"HOME": "/dev/null", "MMSEARCH_LEDGER": "/dev/null"}
+    done = warm_command("run", "--study", "few", "-n", 5, folder=copied, **env)
+    assert done.returncode == 0, done.stderr
+    (parent,) = runs(copied)[0]
+    assert parent.info.status == "FINISHED"
+    assert "confirm.json" in parent.data.tags["mlflow.note.content"]
+
+
 def test_sync_rebuilds_confirmations(copied: Path, warm_command: Warm) -> None:
     """The workspace alone is enough to fill an emptied MLflow again, fresh seeds included."""
     assert warm_command("confirm", "--top", 2, "--seeds", 1, folder=copied).returncode == 0
@@ -205,7 +229,14 @@ def test_sync_rebuilds_confirmations(copied: Path, warm_command: Warm) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [("--top", 0), ("--seeds", 0), ("--steps", 0), ("--steps", 3), ("--study", "none")],
+    [
+        ("--top", 0),
+        ("--seeds", 0),
+        ("--steps", 0),
+        ("--steps", 3),
+        ("--steps", 10**24),
+        ("--study", "none"),
+    ],
 )
 def test_wrong_numbers_are_refused(
     copied: Path, warm_command: Warm, words: tuple[object, ...]

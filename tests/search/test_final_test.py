@@ -302,11 +302,18 @@ def machine(source: Path, folder: Path, storage: str) -> Path:
     """Make a machine of its own: a home, and a workspace on a shared Optuna storage."""
     folder.mkdir()
     shutil.copytree(source / "runs", folder / "runs")
-    path = folder / "runs/few/study.json"
-    facts = json.loads(path.read_text())
-    facts |= {"storage": storage, "id": folder.name}
-    path.write_text(json.dumps(facts))
+    rename(folder, folder.name, storage)
     return folder
+
+
+def rename(folder: Path, name: str, storage: str | None = None) -> None:
+    """Make a workspace's study another one, and known to Optuna."""
+    (folder / "runs/few").rename(folder / "runs" / name)
+    path = folder / "runs" / name / "study.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"storage": storage, "id": name}))
+    opened = open_storage(storage or places(folder)[0])
+    optuna.create_study(study_name=name, storage=opened).set_user_attr("mmsearch.id", name)
+    opened.engine.dispose()
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
@@ -331,7 +338,7 @@ def test_machines_that_share_a_storage_take_one_look(
         for each in done:
             if each.returncode:
                 assert each.returncode == 3
-                assert f"look 1: {next(iter(looked))} of study 'few'" in each.stderr
+                assert f"look 1: {next(iter(looked))} of study 'm" in each.stderr
         assert [t.state.name for t in optuna_looks(storage)].count("COMPLETE") == 1
 
 
@@ -372,9 +379,9 @@ def test_same_model_of_another_study_gets_the_recorded_number(
 ) -> None:
     """A study made again, bit for bit, has the model that was looked at: no second look."""
     assert warm_command("final-test", folder=copied).returncode == 0
-    shutil.copytree(copied / "runs/few", copied / "runs/twin")
-    path = copied / "runs/twin/study.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"id": "another"}))
+    shutil.copytree(copied / "runs/few", copied / "saved")
+    rename(copied, "twin")
+    (copied / "saved").rename(copied / "runs/few")
     done = warm_command("final-test", "--study", "twin", folder=copied, patch=COUNT)
     assert done.returncode == 0
     assert not done.stderr
@@ -387,7 +394,7 @@ def test_spent_split_is_said_where_it_matters(
 ) -> None:
     """Who searches on after a look, or shows the corpus, is told of it."""
     before = warm_command("corpus", small_corpus, folder=copied).stdout
-    assert ", sealed" in before
+    assert ", no look known here" in before
     assert warm_command("final-test", folder=copied).returncode == 0
     for words in (("corpus", small_corpus), ("run", "--study", "few", "-n", 4)):
         said = warm_command(*words, folder=copied).stdout
@@ -454,6 +461,106 @@ def test_mlflow_alone_says_spent_when_the_workspace_is_gone(
     assert done.returncode == 3
     assert "the test split is spent (look 1:" in done.stderr
     assert n_looks(there) == 0
+
+
+def test_machines_that_share_mlflow_alone_do_not_both_look(
+    searched: Path, tmp_path: Path, warm_command: Warm
+) -> None:
+    """Two Optuna storages that know nothing of each other: who sees the other's claim yields."""
+    uri = f"sqlite:///{tmp_path}/shared.db"
+    numbers = [r.number for r in ranked(Journal(searched / "runs/few").records())]
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder in (one, two):
+        folder.mkdir()
+        shutil.copytree(searched / "runs", folder / "runs")
+        rename(folder, folder.name)
+    words = ("final-test", "--tracking-uri", uri, "--trial")
+    # Both have claimed, each in its own Optuna, before either has written to MLflow.
+    for folder, number in ((one, numbers[0]), (two, numbers[1])):
+        killed = warm_command(*words, number, folder=folder, patch=DIE + POINTS["after the claim"])
+        assert killed.returncode == -signal.SIGKILL
+    first = warm_command(*words, numbers[0], folder=one, patch=COUNT)
+    assert first.returncode == 0, first.stderr
+    for _ in range(2):
+        second = warm_command(*words, numbers[1], folder=two, patch=COUNT)
+        assert second.returncode == 3
+        assert f"look 1: trial {numbers[0]} of study 'one'" in second.stderr
+    assert (n_looks(one), n_looks(two)) == (1, 0)
+    again = warm_command(*words, numbers[1], "--again", "ours", folder=two, patch=COUNT)
+    assert again.returncode == 0, again.stderr
+    assert (two / "looks").read_text() == "2\n"
+
+
+def test_rival_that_appears_after_the_claim_is_yielded_to(copied: Path, warm_command: Warm) -> None:
+    """MLflow is asked once more between the claim and the words."""
+    patch = (
+        COUNT
+        + """
+import dataclasses
+from mmsearch.tracking.final_runs import FinalRuns
+write, read = FinalRuns.write, FinalRuns.read
+claims = []
+def noted(self, look, **named):
+    claims.append(dataclasses.replace(look, id="x", model="theirs", model_sha256="9" * 64))
+    return write(self, look, **named)
+FinalRuns.write = noted
+FinalRuns.read = lambda self, split: [*read(self, split), *claims]
+"""
+    )
+    done = warm_command("final-test", folder=copied, patch=patch)
+    assert done.returncode == 3
+    assert "look 1: theirs of study" in done.stderr
+    assert n_looks(copied) == 0
+
+
+def test_storage_that_is_not_the_studys_is_refused(
+    copied: Path, warm_command: Warm, other: int
+) -> None:
+    """A ledger in a database that a slip of the fingers made knows of no look."""
+    assert warm_command("final-test", folder=copied).returncode == 0
+    words = ("final-test", "--trial", other, "--storage", "sqlite:///typo.db")
+    forget(copied, "user", "mlflow")
+    done = warm_command(*words, folder=copied, patch=COUNT)
+    assert done.returncode == 3
+    assert "has no such study" in done.stderr
+    assert n_looks(copied) == 0
+
+
+def test_claim_whose_run_was_deleted_can_be_finished(copied: Path, warm_command: Warm) -> None:
+    """A tidy hand in MLflow's UI does not take a claim away from its model."""
+    point = DIE + POINTS["before a word is read"]
+    assert warm_command("final-test", folder=copied, patch=point).returncode == -signal.SIGKILL
+    uri = places(copied)[1]
+    MlflowClient(uri).delete_run(mlflow_looks(uri)[0].info.run_id)
+    done = warm_command("final-test", "--json", folder=copied)
+    assert done.returncode == 0, done.stderr
+    assert_one_look(copied, json.loads(done.stdout)["test_loss"])
+
+
+def test_recorded_number_needs_no_password(copied: Path, warm_command: Warm) -> None:
+    """What is recorded is given without MLflow, also where its password would have to be given."""
+    assert warm_command("final-test", folder=copied).returncode == 0
+    path = copied / "runs/few/study.json"
+    away = {"tracking_uri": "http://me:***@127.0.0.1:9"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | away))
+    done = warm_command("final-test", folder=copied, patch=COUNT)
+    assert done.returncode == 0, done.stderr
+    assert "the test split was not opened again" in done.stdout
+    assert n_looks(copied) == 0
+
+
+def test_output_is_shown_on_a_terminal_without_unicode(copied: Path) -> None:
+    """A sign that a terminal does not have is no traceback after the one look."""
+    process = subprocess.run(
+        [COMMAND, "confirm", "--top", "1", "--seeds", "2"],
+        cwd=copied,
+        env=environment(copied, {"PYTHONIOENCODING": "ascii"}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    assert "\\xb1" in process.stdout
 
 
 def test_mlflow_away_opens_nothing_and_still_tells(
@@ -553,11 +660,19 @@ def test_changed_words_are_refused(
     assert n_looks(tmp_path) == 0
 
 
-def test_sync_shows_looks_again(copied: Path, warm_command: Warm) -> None:
-    """An emptied MLflow gets its final test back from the ledger."""
+@pytest.mark.parametrize("words", [("sync",), ("final-test",)], ids=" ".join)
+def test_emptied_mlflow_gets_all_looks_back(
+    copied: Path, warm_command: Warm, other: int, words: tuple[str]
+) -> None:
+    """Every look of the study and its champion are shown again, and nothing is opened."""
     assert warm_command("final-test", folder=copied).returncode == 0
+    again = ("final-test", "--trial", other, "--again", "a test of the ledger")
+    assert warm_command(*again, folder=copied).returncode == 0
     forget(copied, "mlflow")
-    assert warm_command("sync", folder=copied, patch=COUNT).returncode == 0
-    (run,) = mlflow_looks(places(copied)[1])
-    assert run.info.status == "FINISHED"
+    assert warm_command(*words, folder=copied, patch=COUNT).returncode == 0
+    uri = places(copied)[1]
+    assert [run.info.status for run in mlflow_looks(uri)] == ["FINISHED"] * 2
+    champion = MlflowClient(uri).get_model_version_by_alias("mmsearch-few", "champion")
+    sha256 = Journal(copied / "runs/few").read(other).curve[-1].weights_sha256
+    assert champion.tags["mmsearch.model_sha256"] == sha256
     assert n_looks(copied) == 0

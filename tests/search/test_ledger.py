@@ -12,10 +12,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from mmsearch.errors import MMSearchError
 from mmsearch.search.ledger import OptunaLooks, merge
 from mmsearch.search.study import open_storage
 from mmsearch.tracking.files import JournalError
-from mmsearch.tracking.looks import LocalLooks, Look
+from mmsearch.tracking.looks import NUMBERS, LocalLooks, Look
 from tests.search.postgres import postgres
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SPLIT = "f" * 64
-RESULT = {"test_loss": 2.0625, "why": "ζ ± 1"}
+RESULT = {**dict.fromkeys(NUMBERS, 1), "test_loss": 2.0625, "spec": {}, "why": "ζ ± 1"}
 
 
 def look(id_: str = "a", number: int = 1, model: str = "0" * 64) -> Look:
@@ -150,15 +151,52 @@ def test_local_ledger_is_private(tmp_path: Path) -> None:
     with local.locked(SPLIT):
         local.write(look())
     assert (tmp_path / "ledger").stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "ledger").iterdir()} == {0o600}
 
 
-@pytest.mark.parametrize("line", ["{", "[]", "{}", json.dumps({"id": "a"})])
+def spoilt(**changes: object) -> str:
+    """Give a look's line with other values in it."""
+    return json.dumps({**replace(look(), result=RESULT).to_json(), **changes})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("{", "[]", "{}", "[" * 10_000, json.dumps({"id": "a"})),
+        spoilt(number="x"),
+        spoilt(number=True),
+        spoilt(claimed_ms=None),
+        spoilt(claimed_ms=10**20),
+        spoilt(study=3),
+        spoilt(result="x"),
+        spoilt(result={}),
+        spoilt(result={**RESULT, "test_loss": float("nan")}),
+        spoilt(result={**RESULT, "tested_ms": 10**20}),
+        spoilt(result={**RESULT, "spec": None}),
+    ],
+)
 def test_damaged_local_ledger_is_named(tmp_path: Path, line: str) -> None:
     """What cannot be read may say spent: it is an error with the file and line, and no look."""
     local = LocalLooks(tmp_path)
     (tmp_path / f"{SPLIT}.jsonl").write_text(line + "\n")
     with pytest.raises(JournalError, match="damaged at line 1"):
         local.read(SPLIT)
+
+
+def test_fields_of_a_later_version_are_passed_over(tmp_path: Path) -> None:
+    """Machines that share a ledger need not all be upgraded on one day."""
+    (tmp_path / f"{SPLIT}.jsonl").write_text(spoilt(mood="bright") + "\n")
+    assert LocalLooks(tmp_path).read(SPLIT) == [replace(look(), result=RESULT)]
+
+
+def test_foreign_trial_in_optunas_ledger_is_named(tmp_path: Path) -> None:
+    """What cannot be read may say spent."""
+    storage = open_storage(f"sqlite:///{tmp_path}/optuna.db")
+    study = optuna.create_study(study_name=f"mmsearch/test/{SPLIT}", storage=storage)
+    study.add_trial(optuna.trial.create_trial(value=1.0))
+    with pytest.raises(MMSearchError, match="trial 0 that is none"):
+        OptunaLooks(storage).read(SPLIT)
+    storage.engine.dispose()
 
 
 def test_local_ledger_that_cannot_be_written_is_named(tmp_path: Path) -> None:

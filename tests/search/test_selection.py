@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,8 @@ def add(  # noqa: PLR0913 (what a trial is)
     )
     journal.append(number, line, b"")
     if state != "RUNNING":
-        journal.finish(number, Outcome(state=state, ended_ms=0))
+        reason = "the train loss is not finite at step 3 of 100" if state == "FAIL" else ""
+        journal.finish(number, Outcome(state=state, reason=reason, ended_ms=0))
 
 
 @pytest.fixture
@@ -181,6 +183,20 @@ def test_failed_seed_takes_its_candidate_out(journal: Journal) -> None:
     assert found.flattery is None
 
 
+def test_training_that_its_machine_failed_is_made_up_for(journal: Journal) -> None:
+    """A worker that was killed says nothing of a candidate: its seed is trained anew."""
+    plan = make_plan(journal, 1, 1, STEPS)
+    train(journal, plan, {(1, 1): 2.0})
+    outcome = Outcome(state="FAIL", reason="its worker process died 4 times", ended_ms=0)
+    confirmations(journal).finish(0, outcome)
+    found = Confirmation.read(journal)
+    assert found is not None
+    assert (found.n_missing, found.winner) == (1, None)
+    again = Repeats(journal, plan, study_seed=0).ask()
+    assert again is not None
+    assert (again.number, again.facts) == (1, {"trial": 1, "nth_seed": 1})
+
+
 def test_all_failed_leaves_no_choice(journal: Journal) -> None:
     """Where every candidate failed, nothing is chosen in silence."""
     plan = make_plan(journal, 2, 1, STEPS)
@@ -215,9 +231,29 @@ def test_study_without_complete_trials_is_refused(tmp_path: Path) -> None:
         make_plan(journal, 3, 5, STEPS)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"trials": 3}', '{"top": 1, "trials": ["x"]}'])
+WHOLE = {"top": 1, "trials": [1], "n_seeds": 1, "steps": 100}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{", "[]", "{}", '{"trials": 3}'),
+        *(json.dumps(WHOLE | {"trials": trials}) for trials in ([], ["x"], 3)),
+        *(json.dumps(WHOLE | {"n_seeds": n}) for n in (0, "3", None, True)),
+        json.dumps(WHOLE | {"top": "a"}),
+        json.dumps(WHOLE | {"more": 1}),
+    ],
+)
 def test_damaged_plan_is_named(journal: Journal, text: str) -> None:
     """A torn or foreign file is an error that names it, not a choice."""
     (journal.folder / "confirm.json").write_text(text)
     with pytest.raises(JournalError, match=r"confirm\.json"):
+        choose(journal)
+
+
+def test_training_that_repeats_nothing_is_named(journal: Journal) -> None:
+    """A foreign folder among the trainings is no seed of anything."""
+    train(journal, make_plan(journal, 1, 1, STEPS), {(1, 1): 2.0})
+    add(confirmations(journal), 1, 2.0)
+    with pytest.raises(JournalError, match=r"0001/spec\.json"):
         choose(journal)

@@ -110,6 +110,8 @@ class Trained:
             "folder": self.folder,
             "registered_name": NAME,
             "model_sha256": self.sha256,
+            "study_id": "an-id",
+            "is_fresh": True,
             "params": {"block_size": 3, "learning_rate": 0.1, "init": None},
             "description": "Best of study `first.names`.",
         }
@@ -548,3 +550,18 @@ def test_server_blames_who_asked(
 
     assert (status, body["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
     assert told in body["message"]
+
+
+def test_alias_of_another_study_is_left_where_it_is(trained: Trained) -> None:
+    """To ask again for an old number must not change what a namesake has put into use."""
+    other = replace(trained, sha256="b" * 64)
+
+    def champion() -> str:
+        return str(trained.client.get_model_version_by_alias(NAME, "champion").version)
+
+    assert trained.publish(study_id="one") == "1"
+    assert other.publish(study_id="two") == "2"
+    assert trained.publish(study_id="one", is_fresh=False) == "1"
+    assert champion() == "2"
+    assert trained.publish(study_id="one") == "1"
+    assert champion() == "1"
