@@ -7,6 +7,7 @@ first counts. The user's own ledger and MLflow hold copies, each of which alone 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from typing import TYPE_CHECKING
 
@@ -66,9 +67,11 @@ class OptunaLooks:
         if trial is None:
             study.add_trial(_trial(look))
         elif look.result is not None and trial.state == TrialState.RUNNING:
-            # The result first: a trial that has been told takes no more attributes.
-            self._storage.set_trial_user_attr(trial._trial_id, _RESULT, dict(look.result))  # noqa: SLF001 (no public way)
-            study.tell(trial.number, look.result["test_loss"])
+            # Another machine may finish the same look meanwhile: with the same number.
+            with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+                # The result first: a trial that has been told takes no more attributes.
+                self._storage.set_trial_user_attr(trial._trial_id, _RESULT, dict(look.result))  # noqa: SLF001 (no public way)
+                study.tell(trial.number, look.result["test_loss"], skip_if_finished=True)
 
     def _open(self, split: str) -> optuna.Study:
         return optuna.create_study(

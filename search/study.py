@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
+import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,8 @@ STATES = {
     "PRUNED": TrialState.PRUNED,
     "FAIL": TrialState.FAIL,
 }
+_SQLITE_WAIT_S = 60
+"""Seconds to wait for another process."""
 _DIRECTION = optuna.study.StudyDirection.MINIMIZE
 _ID = "mmsearch.id"
 _ENQUEUED = "mmsearch.enqueued"
@@ -49,7 +53,9 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
     is_sqlite = parsed.get_backend_name() == "sqlite"
     if is_sqlite and parsed.database in {None, "", ":memory:"}:
         raise InputError("--storage would end with this process; name a file: sqlite:///optuna.db")
-    arguments = {"connect_args": {"timeout": 60}} if is_sqlite else {"pool_pre_ping": True}
+    arguments = (
+        {"connect_args": {"timeout": _SQLITE_WAIT_S}} if is_sqlite else {"pool_pre_ping": True}
+    )
     try:
         storage = optuna.storages.RDBStorage(url, engine_kwargs=arguments)
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError, ValueError) as error:
@@ -63,10 +69,24 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
     return storage
 
 
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    """Give a database its write-ahead log; SQLite itself does not wait for another who does so."""
+    deadline = time.monotonic() + _SQLITE_WAIT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return
+
+
 def _tune_sqlite(engine: sqlalchemy.Engine) -> None:
     def on_connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
-        connection.execute("PRAGMA journal_mode=WAL")
+        _switch_to_wal(connection)
         # A loss of power must not take back what the journal holds already.
         connection.execute("PRAGMA synchronous=FULL")
 

@@ -118,6 +118,23 @@ def test_look_of_another_store_is_taken_over(url: str) -> None:
     storage.engine.dispose()
 
 
+def test_two_machines_may_finish_one_look(url: str) -> None:
+    """Both had claimed it for one model: the first result is kept, and the second is no fault."""
+    one, two = open_storage(url), open_storage(url)
+    first, second = OptunaLooks(one), OptunaLooks(two)
+    first.claim(look())
+    study = optuna.load_study(study_name=f"mmsearch/test/{SPLIT}", storage=two)
+    seen = replace(look(), result=RESULT)
+    all_of_it = second._all(SPLIT)
+    first.write(seen)
+    second._all = lambda split: all_of_it  # type: ignore[method-assign]  # noqa: ARG005 (its name)
+    second.write(replace(look(), result={**RESULT, "tested_ms": 2}))
+    assert first.read(SPLIT) == [seen]
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE]
+    for storage in (one, two):
+        storage.engine.dispose()
+
+
 def test_merge_prefers_what_has_a_result() -> None:
     """A store that was away when a look ended does not make it unfinished again."""
     seen = replace(look(), result=RESULT)

@@ -205,7 +205,7 @@ def test_everything_leads_to_everything(trained: Trained) -> None:
     assert (str(found.version), found.run_id) == (number, trained.run_id)
     assert found.source == logged.artifact_location
     assert found.description == "Best of study `first.names`."
-    assert found.tags == {"mmsearch.model_sha256": "a" * 64}
+    assert found.tags == {"mmsearch.model_sha256": "a" * 64, "mmsearch.study_id": "an-id"}
     assert (logged.status, logged.source_run_id) == ("READY", trained.run_id)
     assert logged.params == {"block_size": "3", "learning_rate": "0.1", "init": "None"}
     links = json.loads(logged.tags["mlflow.modelVersions"])
