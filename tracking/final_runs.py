@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mmsearch.errors import MMSearchError
 from mmsearch.tracking.looks import NUMBERS, Look
+from mmsearch.tracking.mlflow import search_runs
 from mmsearch.tracking.rendering import metric
 
 if TYPE_CHECKING:
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 
     from mmsearch.tracking.mlflow import StudyTracker
 
-_PAGE = 1000
-"""Runs that MLflow is asked for in one call."""
 _EXPERIMENTS = 100
 """Experiments whose runs are asked for in one call."""
 
@@ -132,21 +131,11 @@ class FinalRuns:
             token = page.token
             if not token:
                 break
+        condition = f"tags.mmsearch.kind = 'final-test' and {condition}"
         found: list[Run] = []
         for start in range(0, len(experiments), _EXPERIMENTS):
-            while True:
-                runs = client.search_runs(
-                    experiments[start : start + _EXPERIMENTS],
-                    f"tags.mmsearch.kind = 'final-test' and {condition}",
-                    run_view_type=ViewType.ALL,
-                    max_results=_PAGE,
-                    order_by=["attributes.start_time ASC"],
-                    page_token=token,
-                )
-                found += runs
-                token = runs.token
-                if not token:
-                    break
+            some = experiments[start : start + _EXPERIMENTS]
+            found += search_runs(client, some, condition, has_deleted=True)
         return found
 
 

@@ -227,20 +227,8 @@ class StudyTracker:
 
     def _search(self, kind: str) -> list[Run]:
         """Find all runs of one kind, oldest first."""
-        found: list[Run] = []
-        token: str | None = None
-        while True:
-            page = self.client.search_runs(
-                [self.experiment_id],
-                f"tags.mmsearch.kind = '{kind}' and tags.mmsearch.study_id = '{self.facts.id}'",
-                max_results=_PAGE,
-                order_by=["attributes.start_time ASC"],
-                page_token=token,
-            )
-            found += page
-            token = page.token
-            if not token:
-                return found
+        condition = f"tags.mmsearch.kind = '{kind}' and tags.mmsearch.study_id = '{self.facts.id}'"
+        return search_runs(self.client, [self.experiment_id], condition)
 
     def _open_parent(self, in_use: set[str | None]) -> None:
         """Find the parent run, the one that children name if there are two, or make it."""
@@ -372,6 +360,29 @@ def connect(uri: str) -> MlflowClient:
     client = MlflowClient(tracking_uri=uri)
     client.search_experiments(max_results=1)
     return client
+
+
+def search_runs(
+    client: MlflowClient, experiment_ids: list[str], condition: str, *, has_deleted: bool = False
+) -> list[Run]:
+    """Find all runs that meet a condition, oldest first; deleted ones only if asked for."""
+    from mlflow.entities import ViewType  # noqa: PLC0415 (slow; see connect)
+
+    found: list[Run] = []
+    token: str | None = None
+    while True:
+        page = client.search_runs(
+            experiment_ids,
+            condition,
+            run_view_type=ViewType.ALL if has_deleted else ViewType.ACTIVE_ONLY,
+            max_results=_PAGE,
+            order_by=["attributes.start_time ASC"],
+            page_token=token,
+        )
+        found += page
+        token = page.token
+        if not token:
+            return found
 
 
 def first_line(error: Exception) -> str:
