@@ -64,8 +64,8 @@ def confirm(  # noqa: PLR0913 (each is one flag)
     is_quiet = quiet or as_json
     if not is_quiet:
         console.print(
-            f"study {session.journal.name!r}: the best {len(plan.trials)} trials, {plan.n_seeds} "
-            f"fresh seeds each, {plan.steps:,} steps, on dev"
+            f"study {session.journal.name!r}: the best {len(plan.trials)} trials, fresh seeds 1 "
+            f"to {plan.n_seeds} each, {plan.steps:,} steps, on dev"
         )
     with Progress(console, n_repeats, job.done(), is_quiet=is_quiet, what="repeats") as progress:
         result = train(
@@ -80,7 +80,8 @@ def confirm(  # noqa: PLR0913 (each is one flag)
     if as_json:
         print(json.dumps(confirmation_json(confirmation), indent=2))
     else:
-        print_confirmation(console, confirmation, options_of(session.journal))
+        looks = printing.known_looks(console, session.split.fingerprint)
+        print_confirmation(console, confirmation, options_of(session.journal), looks)
     if result.is_interrupted:
         raise typer.Exit(130)
     if confirmation.winner is None:
@@ -150,7 +151,12 @@ def sample(  # noqa: PLR0913 (each is one flag)
 
 
 def replay(
-    number: Annotated[int, typer.Argument(min=0, metavar="N", help="The trial's number.")],
+    number: Annotated[
+        int | None,
+        typer.Argument(
+            min=0, metavar="N", help="The trial's number.", show_default="the chosen model"
+        ),
+    ] = None,
     *,
     study: StudyOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,

@@ -68,7 +68,7 @@ def final_test(
     Raises:
         InputError: there is no such trial, or the reason is unfit.
         RefusedError: the split is spent on another model, the study is in use or has no
-            settled choice, the trial has not ended, or its weights are not the recorded ones.
+            settled choice, the trial is not complete, or its weights are not the recorded ones.
         MMSearchError: a ledger cannot be read or written.
     """
     again = _checked(again)
@@ -78,10 +78,10 @@ def final_test(
         choice = choose(session.journal, number)
         if choice.unsettled and number is None:
             raise RefusedError(f"the model is not chosen yet: {choice.unsettled}")
-        if choice.record.state not in {"COMPLETE", "PRUNED"}:
+        if choice.record.state != "COMPLETE":
             raise RefusedError(
-                f"{choice.record.name} is {choice.record.state}, and no look is spent on what may "
-                "change or has diverged; name a complete trial, see: mmsearch trials"
+                f"{choice.record.name} is {choice.record.state}, and no look is spent on what was "
+                "not trained to its end; name a complete trial, see: mmsearch trials"
             )
         weights = _weights(choice)
         with telling_errors(session.storage):

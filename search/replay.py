@@ -11,7 +11,7 @@ from mmsearch.model.spec import TrialSpec
 from mmsearch.model.training import DivergedError
 from mmsearch.search import provenance, worker
 from mmsearch.search.executors import WorkerPool
-from mmsearch.search.selection import find_trial
+from mmsearch.search.selection import choose, find_trial
 from mmsearch.tracking.files import JournalError
 
 if TYPE_CHECKING:
@@ -96,29 +96,38 @@ class Replay:
         return None
 
 
-def replay(session: Session, number: int) -> Replay:
+def replay(session: Session, number: int | None) -> Replay:
     """Train a trial again, as far as its record goes, in a worker like the one it had.
+
+    Args:
+        session: the study.
+        number: of the trial; None for the chosen model.
 
     Raises:
         InputError: there is no such trial, or nothing of it has been trained.
+        RefusedError: no trial is complete, so that none is chosen.
         JournalError: a file is damaged.
         MMSearchError: the worker process died.
     """
     journal = session.journal
-    record = find_trial(journal, number)
+    if number is None:
+        choice = choose(journal)
+        journal, record = choice.journal, choice.record
+    else:
+        record = find_trial(journal, number)
     if not record.curve and not record.divergence:
-        raise InputError(f"trial {number} has nothing to compare with yet; see: mmsearch trials")
+        raise InputError(f"{record.name} has nothing to compare with yet; see: mmsearch trials")
     spec = TrialSpec.from_json(record.spec)
     if record.state == "COMPLETE" and len(record.curve) < spec.n_segments:
         raise JournalError(
-            f"the record of trial {number} is damaged: {len(record.curve)} of its "
+            f"the record of {record.name} is damaged: {len(record.curve)} of its "
             f"{spec.n_segments} segments are there"
         )
     if record.curve:
         journal.read_weights(record)  # raises where the file is not what the record says
     then = record.facts.get("versions") or session.file.versions
     if not isinstance(then, dict):
-        raise JournalError(f"the record of trial {number} is damaged: its versions are no table")
+        raise JournalError(f"the record of {record.name} is damaged: its versions are no table")
     now = provenance.versions()
     results, end = _train(session, spec, record)
     return Replay(

@@ -40,8 +40,17 @@ def confirmation_json(confirmation: Confirmation) -> dict[str, Any]:
     }
 
 
-def print_confirmation(out: Console, confirmation: Confirmation, where: str) -> None:
-    """Lay the candidates side by side, and say which is chosen and what to type next."""
+def print_confirmation(
+    out: Console, confirmation: Confirmation, where: str, looks: Sequence[Look]
+) -> None:
+    """Lay the candidates side by side, and say which is chosen and what to type next.
+
+    Args:
+        out: where to.
+        confirmation: what is known.
+        where: the options that name the study.
+        looks: at its test split so far.
+    """
     plan = confirmation.plan
     table = Table(box=None, padding=(0, 1), header_style="bold", pad_edge=False)
     for heading in ("trial", "search", "mean ± sd", "best", "emb", "hidden", "block", "lr", "wd"):
@@ -72,12 +81,16 @@ def print_confirmation(out: Console, confirmation: Confirmation, where: str) -> 
     if winner is None:
         out.print("every candidate diverged from some seed; confirm more of them with --top")
         return
+    expected = f"; expect its mean, {winner.mean:.4f}" if plan.n_seeds > 1 else ""
     out.print(
-        f"chosen: {winner.best.name}, dev loss {winner.best.dev_loss:.4f}; expect its mean, "
-        f"{winner.mean:.4f}",
+        f"chosen: {winner.best.name}, dev loss {winner.best.dev_loss:.4f}{expected}",
         style="bold green",
     )
-    out.print(f"test once:  mmsearch final-test{where}")
+    if looks:
+        out.print("the test split of these words is spent:", style="yellow")
+        print_looks(out, looks)
+    else:
+        out.print(f"test once:  mmsearch final-test{where}")
 
 
 def _print_flattery(out: Console, confirmation: Confirmation) -> None:
@@ -170,6 +183,9 @@ def print_final_test(out: Console, test: FinalTest) -> None:
             f"{result['n_test_words_in_train']:,} of the test words also stand in train",
             style="yellow",
         )
+    tested = [each for each in test.looks if each.study_id == look.study_id and each.result]
+    if tested[-1:] == [look]:
+        out.print(f"in MLflow's registry: models:/mmsearch-{look.study}@champion")
     if test.is_recorded:
         out.print(
             f"recorded on {shown_date(result['tested_ms'])}; the test split was not opened again",
@@ -231,7 +247,9 @@ def final_note(look: Look) -> str:
 def replay_json(replay: Replay) -> dict[str, Any]:
     """Give a replay as JSON values."""
     return {
-        "trial": replay.record.number,
+        "model": replay.record.name,
+        "trial": replay.record.facts.get("trial", replay.record.number),
+        "dev_loss": replay.record.dev_loss,
         "is_reproduced": replay.is_reproduced,
         "is_identical": replay.is_identical,
         "compared": "within a tolerance" if replay.changed else "bit for bit",
@@ -247,14 +265,14 @@ def replay_json(replay: Replay) -> dict[str, Any]:
 
 def print_replay(out: Console, replay: Replay, tolerance: float) -> None:
     """Say whether a trial came out as it was recorded, and how that was compared."""
-    number, n = replay.record.number, len(replay.record.curve)
-    for name, (then, now) in replay.changed.items():
-        out.print(f"{name} was {then}, and is {now}", style="yellow")
+    name, n = replay.record.name, len(replay.record.curve)
+    for what, (then, now) in replay.changed.items():
+        out.print(f"{what} was {then}, and is {now}", style="yellow")
     if replay.is_identical:
-        out.print(f"trial {number} is the same, bit for bit: {n} of {n} segments")
+        out.print(f"{name} is the same, bit for bit: {n} of {n} segments")
     elif replay.is_reproduced:
         out.print(
-            f"trial {number} is the same within {tolerance:g} nats: {n} of {n} segments, dev "
+            f"{name} is the same within {tolerance:g} nats: {n} of {n} segments, dev "
             f"losses {replay.max_gap_nats:.1g} apart at most"
         )
     else:
@@ -265,7 +283,7 @@ def print_replay(out: Console, replay: Replay, tolerance: float) -> None:
 
 def _print_difference(out: Console, replay: Replay) -> None:
     """Say where a trial parts from its record."""
-    out.print(f"trial {replay.record.number} is not what was recorded:", style="red")
+    out.print(f"{replay.record.name} is not what was recorded:", style="red")
     n, n_equal = len(replay.record.curve), sum(segment.is_equal for segment in replay.segments)
     lines = [f"{n_equal} of {n} segments are equal"]
     if replay.parting_step is not None:

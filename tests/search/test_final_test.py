@@ -261,6 +261,10 @@ def test_confirmed_model_is_the_one_that_is_tested(copied: Path, warm_command: W
     assert done.returncode == 0, done.stderr
     assert "best seed of the best mean" in done.stdout
     assert "dev, mean of seeds" in done.stdout
+    assert "models:/mmsearch-few@champion" in done.stdout
+    more = warm_command("confirm", "--top", 2, "--seeds", 2, folder=copied)
+    assert "the test split of these words is spent" in more.stdout
+    assert "test once" not in more.stdout
     said = json.loads(warm_command("final-test", "--json", folder=copied).stdout)
     assert ", seed " in said["model"]
     assert said["dev_loss"] <= said["dev_loss_mean"]
@@ -636,12 +640,19 @@ def test_weights_that_are_not_the_recorded_ones_are_refused(
     assert optuna_looks(places(copied)[0]) == []
 
 
-def test_trial_that_has_not_ended_is_refused(copied: Path, warm_command: Warm, best: int) -> None:
-    """Weights that the next run would train on are no model yet."""
-    (Journal(copied / "runs/few").trial_folder(best) / "outcome.json").unlink()
+@pytest.mark.parametrize("state", ["RUNNING", "PRUNED", "FAIL"])
+def test_trial_that_is_not_complete_is_refused(
+    copied: Path, warm_command: Warm, best: int, state: str
+) -> None:
+    """What was not trained to its end is no model: a slip in its number must not spend a look."""
+    path = Journal(copied / "runs/few").trial_folder(best) / "outcome.json"
+    if state == "RUNNING":
+        path.unlink()
+    else:
+        path.write_text(json.dumps({"state": state, "reason": "", "ended_ms": 0}))
     done = warm_command("final-test", "--trial", best, folder=copied, patch=COUNT)
     assert done.returncode == 3
-    assert f"trial {best} is RUNNING" in done.stderr
+    assert f"trial {best} is {state}" in done.stderr
     assert n_looks(copied) == 0
 
 

@@ -133,7 +133,9 @@ def test_trial_comes_out_bit_for_bit(
     assert said(done) == sentence
     values = json.loads(warm_command("replay", number, "--json", folder=trained).stdout)
     assert values == {
+        "model": f"trial {number}",
         "trial": number,
+        "dev_loss": Journal(trained / "runs/few").read(number).dev_loss,
         "is_reproduced": True,
         "is_identical": True,
         "compared": "bit for bit",
@@ -233,6 +235,16 @@ def test_divergence_before_the_record_ends_is_no_match(copy: Path, warm_command:
     done = warm_command("replay", LATER, folder=copy)
     assert done.returncode == 1
     assert f"trial {LATER} is not what was recorded: 0 of 1 segments" in said(done)
+
+
+def test_confirmed_model_comes_out_bit_for_bit(copied: Path, warm_command: Warm) -> None:
+    """Without a number the chosen model is trained again: the one that is tested and shipped."""
+    assert warm_command("confirm", "--top", 1, "--seeds", 2, folder=copied).returncode == 0
+    chosen = json.loads(warm_command("sample", "-n", 1, "--json", folder=copied).stdout)
+    done = warm_command("replay", folder=copied)
+    assert done.returncode == 0, done.stderr
+    assert said(done).startswith(f"{chosen['model']} is the same, bit for bit: ")
+    assert ", seed " in chosen["model"]
 
 
 def test_dead_worker_is_one_clear_line(trained: Path, warm_command: Warm) -> None:
