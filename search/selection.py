@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -87,6 +88,11 @@ class Candidate:
         return statistics.stdev(_losses(self.repeats)) if len(self.repeats) > 1 else None
 
     @property
+    def standard_error(self) -> float | None:
+        """Standard error of the mean; None for a single seed."""
+        return None if self.sd is None else self.sd / math.sqrt(len(self.repeats))
+
+    @property
     def best(self) -> TrialRecord:
         """The seed with the lowest dev loss."""
         return ranked(self.repeats)[0]
@@ -137,6 +143,21 @@ class Confirmation:
         first = self.candidates[0]
         is_whole = not self.n_missing and len(first.repeats) == self.plan.n_seeds
         return first if is_whole else None
+
+    @property
+    def lead(self) -> tuple[float, float] | None:
+        """How far the winner's mean is below the next one's, and the standard error of that.
+
+        Over the differences from each seed, which both have trained from. None where there is no
+        winner, no next one, or one seed alone.
+        """
+        if self.winner is None or self.plan.n_seeds == 1 or len(self.candidates) == 1:
+            return None
+        first, second = (_losses(candidate.repeats) for candidate in self.candidates[:2])
+        if len(second) < len(first):
+            return None
+        gaps = [b - a for a, b in zip(first, second, strict=True)]
+        return statistics.fmean(gaps), statistics.stdev(gaps) / math.sqrt(len(gaps))
 
     @property
     def flattery(self) -> float | None:

@@ -30,6 +30,8 @@ def confirmation_json(confirmation: Confirmation) -> dict[str, Any]:
         "n_missing": confirmation.n_missing,
         "candidates": [_candidate_json(candidate) for candidate in confirmation.candidates],
         "flattery": confirmation.flattery,
+        "lead": lead[0] if (lead := confirmation.lead) else None,
+        "lead_standard_error": lead[1] if lead else None,
         "chosen": None
         if winner is None
         else {
@@ -81,6 +83,12 @@ def print_confirmation(
     if winner is None:
         out.print("every candidate diverged from some seed; confirm more of them with --top")
         return
+    if confirmation.lead is not None:
+        ahead, error = confirmation.lead
+        next_one = confirmation.candidates[1].trial.number
+        chance = "; that may be chance" if ahead < 2 * error else ""
+        lead = f"trial {winner.trial.number} leads trial {next_one} by {ahead:.4f} ± {error:.4f}"
+        out.print(f"{lead} (s.e.){chance}")
     expected = f"; expect its mean, {winner.mean:.4f}" if plan.n_seeds > 1 else ""
     out.print(
         f"chosen: {winner.best.name}, dev loss {winner.best.dev_loss:.4f}{expected}",
@@ -103,12 +111,10 @@ def _print_flattery(out: Console, confirmation: Confirmation) -> None:
             f"how much trial {first}, the search's winner, flattered itself is not told: {why}"
         )
         return
-    seeds = "seed" if confirmation.plan.n_seeds == 1 else "seeds"
     how = "flattered itself by" if gap >= 0 else "been unlucky by"
-    out.print(
-        f"trial {first}, the search's winner, had {how} {abs(gap):.4f} nats "
-        f"({confirmation.plan.n_seeds} {seeds})"
-    )
+    error = next(c for c in confirmation.candidates if c.trial.number == first).standard_error
+    spread = "" if error is None else f" ± {error:.4f}"
+    out.print(f"trial {first}, the search's winner, had {how} {abs(gap):.4f}{spread} nats")
 
 
 def _mean_words(candidate: Candidate, n_seeds: int) -> str:
@@ -186,7 +192,9 @@ def print_final_test(out: Console, test: FinalTest) -> None:
     tested = [each for each in test.looks if each.study_id == look.study_id and each.result]
     if tested[-1:] == [look]:
         out.print(f"in MLflow's registry: models:/mmsearch-{look.study}@champion")
-    if test.is_recorded:
+    if not test.is_recorded:
+        out.print(f"this was {look}: it is recorded, and the test split is spent now")
+    else:
         out.print(
             f"recorded on {shown_date(result['tested_ms'])}; the test split was not opened again",
             style="yellow",

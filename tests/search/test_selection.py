@@ -117,6 +117,8 @@ def test_best_mean_wins_and_its_best_seed_is_chosen(journal: Journal) -> None:
     assert found.winner.mean == pytest.approx(2.15)
     assert found.winner.sd == pytest.approx(statistics.stdev((2.11, 2.19)))
     assert found.flattery == pytest.approx(2.18 - 2.1)
+    # From seed 1 it is 0.09 ahead, from seed 2 it is 0.03 behind.
+    assert found.lead == pytest.approx((0.03, 0.06))
     choice = choose(journal)
     assert choice.record.name == "trial 3, seed 1"
     assert choice.record.dev_loss == 2.11
