@@ -1,0 +1,134 @@
+"""How soon `mmsearch` answers: `--help`, and the first segment running, against `import torch`.
+
+    python bench/start.py
+    python bench/start.py --repeats 9
+
+In each turn these run one after another, each in a process of its own:
+
+- `python -c "import torch"`, from start to exit: the yardstick;
+- `mmsearch --help`, from start to exit;
+- `mmsearch run` in a new workspace, so that the databases of Optuna and MLflow are created;
+- the same line again with two trials more: the study, its databases and its MLflow experiment
+  are there already.
+
+Of a `run`, two times are given: to its first segment, and, for comparison, to its end, with
+figures and MLflow's closing. The first is from the start of its process to the beginning of the
+first segment that a worker trains. The journal tells it: a curve's first line holds when the
+coordinator took the segment in and how long the worker trained and scored, and the one less the
+other is its beginning. It comes out a little late, by what a segment takes on its way back, and
+never early. What a worker does before it (torch, the examples of a block size) is waited for,
+and counts.
+
+Trials are short (the default number of segments, few steps), so that a turn takes seconds; the
+start is that of a default run. Each ratio is taken within one turn; printed are medians over the
+turns. The first turn warms the byte-code caches and is left out. Output goes to a pipe, the home
+folder is empty, and matplotlib's list of fonts is made in the first turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from report import report, spread
+
+from mmsearch.tracking.journal import Journal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+MMSEARCH = str(Path(sys.executable).with_name("mmsearch"))
+N_TRIALS = 2
+"""That a `run` begins: one for each worker."""
+YARDSTICK = "import torch"
+GOALS = {
+    "mmsearch --help": (0.25, 0.15),
+    "first segment, new": (4.0, 2.0),
+    "first segment, again": (4.0, 2.0),
+}
+"""Seconds or multiples of the yardstick; either one will do."""
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Give the environment of a person who has set nothing."""
+    dropped = ("MLFLOW_", "MMSEARCH_", "XDG_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+    return {**kept, "HOME": str(home), "COLUMNS": "80", "MPLCONFIGDIR": str(home / "matplotlib")}
+
+
+def timed(words: Sequence[str], env: Mapping[str, str]) -> tuple[float, float]:
+    """Run a command to its end; when it began, in Unix time, and how long it took."""
+    began, clock = time.time(), time.perf_counter()
+    subprocess.run(words, env=env, check=True, stdout=subprocess.PIPE)  # noqa: S603 (our words)
+    return began, time.perf_counter() - clock
+
+
+def first_segment(journal: Journal, began: float) -> float:
+    """Give the seconds from `began` to the beginning of the first segment after it."""
+    beginnings = [
+        line.ended_ms / 1000 - line.wall_s
+        for record in journal.records()
+        for line in record.curve
+        if line.ended_ms / 1000 > began
+    ]
+    return min(beginnings) - began
+
+
+def turn(folder: Path, env: Mapping[str, str], steps: int) -> dict[str, float]:
+    """Time each thing once."""
+    run = [MMSEARCH, "run", "--study", "names", "--steps", str(steps), "--workspace", str(folder)]
+    journal = Journal(folder / "names")
+    times = {
+        YARDSTICK: timed([sys.executable, "-c", "import torch"], env)[1],
+        "mmsearch --help": timed([MMSEARCH, "--help"], env)[1],
+    }
+    for name, n_trials in (("new", N_TRIALS), ("again", 2 * N_TRIALS)):
+        began, whole_s = timed([*run, "--trials", str(n_trials)], env)
+        times[f"first segment, {name}"] = first_segment(journal, began)
+        times[f"{N_TRIALS} trials, {name}"] = whole_s
+    return times
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--repeats", type=int, default=5, help="turns that count")
+    parser.add_argument("--steps", type=int, default=1000, help="SGD steps of each trial")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        home = Path(scratch)
+        env = environment(home)
+        turns = [
+            turn(home / f"runs-{n}", env, arguments.steps) for n in range(arguments.repeats + 1)
+        ][1:]
+    rows, figures = [], {}
+    for name in turns[0]:
+        seconds = spread([times[name] for times in turns])
+        ratio = spread([times[name] / times[YARDSTICK] for times in turns])
+        figures[name] = {"seconds": seconds, "ratio": ratio}
+        goal = GOALS.get(name)
+        row = {
+            "what": name,
+            "seconds": f"{seconds['median']:.2f}",
+            "low-high": f"{seconds['low']:.2f}-{seconds['high']:.2f}",
+            "ratio": f"{ratio['median']:.2f}x",
+            "goal": "",
+            "met": "",
+        }
+        if goal is not None:
+            row["goal"] = f"{goal[0]:g} s or {goal[1]:g}x"
+            is_met = seconds["median"] <= goal[0] or ratio["median"] <= goal[1]
+            row["met"] = "yes" if is_met else "no"
+        rows.append(row)
+    title = f"medians of {arguments.repeats} turns; ratios to `{YARDSTICK}`"
+    report("start", title, rows, {"repeats": arguments.repeats, "times": figures})
+
+
+if __name__ == "__main__":
+    main()
