@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
@@ -202,6 +205,69 @@ def test_worker_killed_from_outside_is_replaced_at_the_next_call(
     assert len({*pids, pool.submit(os.getpid).result(PATIENCE_S)}) == 4
 
 
+def _die_while_answering() -> bytes:
+    """Answer at a length that no pipe holds, and be killed once the answer has begun."""
+
+    def n_written() -> int:
+        counts = Path("/proc/self/io").read_text()
+        return int(counts.partition("wchar: ")[2].split()[0])
+
+    before = n_written()
+
+    def watch() -> None:
+        while n_written() == before:
+            pass
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+    return bytes(2**28)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_worker_killed_in_the_middle_of_its_answer_fails_its_call(
+    make_pool: Callable[..., WorkerPool],
+) -> None:
+    """Half an answer is none, and nobody waits for the other half."""
+    pool = make_pool(1)
+    for _ in range(3):
+        with pytest.raises(BrokenExecutor):
+            pool.submit(_die_while_answering).result(PATIENCE_S)
+    assert pool.submit(abs, -1).result(PATIENCE_S) == 1
+
+
+def test_worker_killed_before_it_has_read_its_call_fails_it(
+    make_pool: Callable[..., WorkerPool],
+) -> None:
+    """Nobody waits for a dead worker to read on."""
+    pool = make_pool(1)
+    pid = pool.submit(os.getpid).result(PATIENCE_S)
+    os.kill(pid, signal.SIGSTOP)
+    call = pool.submit(len, bytes(2**24))
+
+    os.kill(pid, signal.SIGKILL)
+
+    with pytest.raises(BrokenExecutor):
+        call.result(PATIENCE_S)
+    assert pool.submit(abs, -1).result(PATIENCE_S) == 1
+
+
+def test_error_keeps_where_it_was_raised(make_pool: Callable[..., WorkerPool]) -> None:
+    """A trial's error.txt names the line in the worker."""
+    with pytest.raises(json.JSONDecodeError) as caught:
+        make_pool(1).submit(json.loads, "[").result(PATIENCE_S)
+    assert "in raw_decode" in caught.value.__notes__[0]
+
+
+def test_what_cannot_be_sent_fails_its_call_alone(make_pool: Callable[..., WorkerPool]) -> None:
+    """A call or an answer that pickle refuses says so, and the next call works."""
+    pool = make_pool(1)
+    with pytest.raises((AttributeError, TypeError, pickle.PicklingError)):
+        pool.submit(lambda: None).result(PATIENCE_S)
+    with pytest.raises(RuntimeError, match="cannot be sent"):
+        pool.submit(threading.Lock).result(PATIENCE_S)
+    assert pool.submit(abs, -1).result(PATIENCE_S) == 1
+
+
 def test_started_workers_are_there_before_their_first_call(
     make_pool: Callable[..., WorkerPool], gates: list[Gate]
 ) -> None:
@@ -210,9 +276,9 @@ def test_started_workers_are_there_before_their_first_call(
     assert children() == set()
 
     pool.start()
+    wait_until(lambda: len(children()) == 2)
     started = children()
 
-    assert len(started) == 2
     assert_at_once(pool, gates[:2])
     assert children() == started
 
@@ -235,6 +301,7 @@ def test_ctrl_c_ends_no_worker() -> None:
     """Ctrl-C reaches the whole process group; segments in flight are to be finished."""
     with WorkerPool(1, worker.start, (WORDS,)) as pool:
         first = pool.submit(os.getpid)
+        wait_until(lambda: len(children()) == 1)
         [pid] = children()
         # In the middle of its start, and then again in the middle of its life.
         os.kill(pid, signal.SIGINT)
