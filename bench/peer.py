@@ -10,22 +10,26 @@ parameters from a plain `randn`, batches of 32 drawn at each step, autograd, `p.
 `p.data += -lr * p.grad`, a learning rate cut by ten half way. The whole dev split is evaluated 20
 times a trial under `no_grad`, reported, and may end it. The space is mmsearch's default.
 
-It has one torch thread. torch's own choice is all cores, and for tensors as small as these that is
-slower on two cores, several times so where they are not idle: each operation waits for the slower
-core. `--threads 0` leaves the choice to torch. `--keep-data` gives it a thing that tutorials leave
-out: the data set of a block size is built once, not anew for each trial.
+torch has its own choice of threads, which is all cores. On two idle cores that was the better for
+it: the loop of a trial took 0.7 to 1.0 of its time with one thread, large shapes gaining most. On
+two busy ones it took 2 to 30 times as long, as each operation waits for the slower core. There
+give it `--threads 1`, for a fair comparison.
+
+`--keep-data` gives it a thing that tutorials leave out: the data set of a block size is built
+once, not anew for each trial.
 
 Words are shuffled and cut as in the article, repeated ones dropped first unless
 `--keep-duplicates`: mmsearch then trains and scores on the same words. `log.jsonl` in the folder
-gets a line for each dev evaluation: `seconds`, `trial`, `step`, `dev_loss`. Seconds are wall time
-from `--began`, the Unix time at which the caller started this process; left out, they count from
-after the imports.
+gets one line that tells the words and then one for each dev evaluation: `seconds`, `trial`, `step`,
+`dev_loss`. Seconds are wall time from `--began`, the Unix time at which the caller started this
+process; left out, they count from after the imports.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import hashlib
 import json
 import random
 import time
@@ -171,6 +175,8 @@ def search(arguments: argparse.Namespace) -> None:
         torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
     words = read_words(arguments.corpus, keep_duplicates=arguments.keep_duplicates)
+    dev_sha256 = hashlib.sha256("\n".join(words[2]).encode()).hexdigest()
+    note(arguments, n_train=len(words[1]), dev_sha256=dev_sha256)
     mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
     artifacts = (folder / "artifacts").as_uri()
     mlflow.set_experiment(
@@ -199,7 +205,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--folder", type=Path, required=True, help="where everything is written")
     parser.add_argument("--trials", type=int, default=50)
-    parser.add_argument("--steps", type=int, default=20_000, help="of each trial")
+    parser.add_argument("--steps", type=int, default=20_000, help="of each trial, a multiple of 20")
     parser.add_argument("--corpus", type=Path, default=CORPUS, help="one word a line")
     parser.add_argument("--keep-duplicates", action="store_true", help="as the article does")
     parser.add_argument("--enqueue", type=Path, help="JSON list of configurations to try first")
@@ -207,9 +213,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--deadline", type=float, help="seconds after which it stops")
     parser.add_argument("--keep-data", action="store_true", help="build each block size once")
-    parser.add_argument("--threads", type=int, default=1, help="0: torch's own choice")
+    parser.add_argument("--threads", type=int, default=0, help="of torch; 0: its own choice")
     parser.add_argument("--began", type=float, default=time.time(), help="when seconds begin")
-    search(parser.parse_args())
+    arguments = parser.parse_args()
+    if arguments.steps < 1 or arguments.steps % N_EVALUATIONS:
+        parser.error(f"--steps must be a multiple of {N_EVALUATIONS}, got {arguments.steps}")
+    search(arguments)
 
 
 if __name__ == "__main__":
