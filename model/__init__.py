@@ -7,6 +7,7 @@ the same input gives the same bits in any process.
 - `mlp`: `Parameters`, `init_parameters`, `forward` and `loss`;
 - `schedule`: `learning_rates` over steps;
 - `kernel`: `SGDKernel`, the training step with hand-written gradients;
+- `averaging`: `State` between two segments, and the mean over steps that is the model;
 - `evaluation`: `mean_loss` over distinct (context, next) pairs;
 - `scoring`: `WordLosses` of a model and of two baselines, and `bootstrap_interval`;
 - `training`: `train_segment`, one segment of one trial;

@@ -19,6 +19,10 @@ Schedule = Literal["cosine", "step", "constant"]
 """`cosine` is flat, then falls to zero; `step` is the article's single cut; `constant` is flat."""
 
 
+Averaging = Literal["polynomial", "none"]
+"""`polynomial` scores a mean over the steps, the late ones most; `none` the last step's weights."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialSpec:
     """One trial: its hyperparameters, its seed and its budget.
@@ -49,6 +53,8 @@ class TrialSpec:
     """How the parameters start."""
     schedule: Schedule
     """How the learning rate changes over the steps."""
+    averaging: Averaging
+    """Which weights are the model: see `averaging`."""
 
     def __post_init__(self) -> None:
         for name in ("embedding_dim", "hidden_width", "block_size", "n_steps", "batch_size"):
@@ -64,10 +70,11 @@ class TrialSpec:
             raise InputError(f"weight_decay must be 0 or more, got {self.weight_decay}")
         if self.seed < 0:
             raise InputError(f"seed must be 0 or more, got {self.seed}")
-        if self.init not in get_args(Init):
-            raise InputError(f"init must be one of {get_args(Init)}, got {self.init!r}")
-        if self.schedule not in get_args(Schedule):
-            raise InputError(f"schedule must be one of {get_args(Schedule)}, got {self.schedule!r}")
+        for name, choice in (("init", Init), ("schedule", Schedule), ("averaging", Averaging)):
+            if getattr(self, name) not in get_args(choice):
+                raise InputError(
+                    f"{name} must be one of {get_args(choice)}, got {getattr(self, name)!r}"
+                )
 
     def n_parameters(self, vocab_size: int) -> int:
         """Count the numbers in C, W1, b1, W2 and b2."""

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from mmsearch.errors import MMSearchError
+from mmsearch.model.averaging import STRIDE, State, average_in
 from mmsearch.model.evaluation import mean_loss
 from mmsearch.model.kernel import SGDKernel
-from mmsearch.model.mlp import Parameters, init_parameters
+from mmsearch.model.mlp import init_parameters
 from mmsearch.model.schedule import learning_rates
 
 if TYPE_CHECKING:
@@ -53,17 +54,17 @@ class CurvePoint:
 class Segment:
     """What one segment gives."""
 
-    parameters: Parameters
-    """The weights after it, float32."""
+    state: State
+    """The weights after it, float32; without an iterate where the trial has ended."""
     curve: tuple[CurvePoint, ...]
     dev_loss: float
-    """Of those weights, in nats a character."""
+    """Of the model among them, in nats a character."""
 
 
 def train_segment(  # noqa: PLR0913 (the inputs of a pure function)
     spec: TrialSpec,
     segment: int,
-    parameters: Parameters | None,
+    before: State | None,
     train: Contexts,
     dev: DistinctContexts,
     *,
@@ -77,7 +78,7 @@ def train_segment(  # noqa: PLR0913 (the inputs of a pure function)
     Args:
         spec: the trial.
         segment: which one.
-        parameters: the weights after the segment before, None before the first; not changed.
+        before: the weights after the segment before, None before the first; not changed.
         train: examples to draw minibatches from, with replacement, at this spec's block size.
         dev: what the weights are scored on.
         vocab_size: V.
@@ -86,15 +87,20 @@ def train_segment(  # noqa: PLR0913 (the inputs of a pure function)
         DivergedError: a weight is not finite, or a loss is not at most `MAX_LOSS_NATS`; names the
             step.
     """
-    if parameters is None:
-        parameters = init_parameters(spec, vocab_size, _generator(spec.seed, 0))
+    if before is None:
+        before = State(init_parameters(spec, vocab_size, _generator(spec.seed, 0)))
     if spec.learning_rate * max(1.0, spec.weight_decay) > torch.finfo(torch.float32).max:
         raise DivergedError(
             f"learning_rate {spec.learning_rate} with weight_decay {spec.weight_decay} leaves no "
             f"finite weight at step 1 of {spec.n_steps}"
         )
     generator = _generator(spec.seed, segment)
-    kernel = SGDKernel(parameters, batch_size=spec.batch_size, weight_decay=spec.weight_decay)
+    kernel = SGDKernel(
+        before.iterate or before.parameters,
+        batch_size=spec.batch_size,
+        weight_decay=spec.weight_decay,
+    )
+    mean = None if spec.averaging == "none" else before.parameters.map(torch.clone)
     start, end = spec.segment_end(segment - 1), spec.segment_end(segment)
     n_ids = (end - start) * spec.batch_size * spec.block_size
     n_points = max(1, round(POINTS_A_TRIAL / spec.n_segments), n_ids // MAX_IDS_AT_ONCE)
@@ -105,8 +111,15 @@ def train_segment(  # noqa: PLR0913 (the inputs of a pure function)
         chosen = torch.randint(
             len(train.targets), (last - first, spec.batch_size), generator=generator
         )
-        losses = kernel.steps(train.inputs[chosen], train.targets[chosen], rates.tolist())
-        step_losses = losses.mean(1)
+        inputs, targets = train.inputs[chosen], train.targets[chosen]
+        losses = []
+        stride = last - first if mean is None else STRIDE
+        for done in range(0, last - first, stride):
+            part = slice(done, min(done + stride, last - first))
+            losses.append(kernel.steps(inputs[part], targets[part], rates[part].tolist()))
+            if mean is not None:
+                average_in(mean, kernel.parameters, first + part.start, first + part.stop)
+        step_losses = torch.cat(losses).mean(1)
         is_lost = ~(step_losses <= MAX_LOSS_NATS)  # NaN is not below anything
         if bool(is_lost.any()):
             index = int(is_lost.nonzero()[0])
@@ -115,11 +128,17 @@ def train_segment(  # noqa: PLR0913 (the inputs of a pure function)
                 f"the train loss is {_beyond(lost)} at step {step} of {spec.n_steps}"
             )
         curve.append(CurvePoint(last, float(step_losses.double().mean()), float(rates[-1])))
-    dev_loss = mean_loss(kernel.parameters, dev)
-    finite = all(bool(tensor.isfinite().all()) for tensor in kernel.parameters.named().values())
+    has_ended = segment == spec.n_segments
+    state = State(kernel.parameters) if mean is None else State(mean, kernel.parameters)
+    dev_loss = mean_loss(state.parameters, dev)
+    finite = all(
+        bool(tensor.isfinite().all())
+        for parameters in (kernel.parameters, state.parameters)
+        for tensor in parameters.named().values()
+    )
     if not (finite and dev_loss <= MAX_LOSS_NATS):
         raise DivergedError(f"the dev loss is {_beyond(dev_loss)} at step {end} of {spec.n_steps}")
-    return Segment(kernel.parameters, tuple(curve), dev_loss)
+    return Segment(State(state.parameters) if has_ended else state, tuple(curve), dev_loss)
 
 
 def _beyond(loss: float) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
 from mmsearch.errors import InputError
-from mmsearch.model.spec import Init, Schedule, TrialSpec
+from mmsearch.model.spec import Averaging, Init, Schedule, TrialSpec
 from mmsearch.search.space import Space
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ class Settings:
     batch_size: int = 32
     """Examples a step."""
     init: Init = "scaled"
-    schedule: Schedule = "cosine"
+    schedule: Schedule = "constant"
+    averaging: Averaging = "polynomial"
     sampler: Sampler = "tpe"
     pruner: Pruner = "median"
     seed: int = 0
@@ -95,6 +96,7 @@ class Settings:
             batch_size=self.batch_size,
             init=self.init,
             schedule=self.schedule,
+            averaging=self.averaging,
         )
 
 
@@ -110,7 +112,7 @@ class Config:
 
 TABLES: Mapping[str, tuple[str, ...]] = {
     "corpus": ("keep_duplicates", "split_seed"),
-    "training": ("steps", "segments", "batch_size", "init", "schedule"),
+    "training": ("steps", "segments", "batch_size", "init", "schedule", "averaging"),
     "search": ("sampler", "pruner", "seed"),
 }
 """The tables of a config file besides `[space]` and `[[enqueue]]`, and their keys."""

@@ -85,13 +85,13 @@ def run_segment(spec: TrialSpec, segment: int, weights: bytes | None) -> Segment
         raise RuntimeError("the worker has not been started with its words")
     train, dev = _contexts(spec.block_size)
     begun = time.perf_counter()
-    parameters = None if weights is None else checkpoint.from_bytes(weights)
-    result = train_segment(spec, segment, parameters, train, dev, vocab_size=_words.vocabulary.size)
+    state = None if weights is None else checkpoint.state_from_bytes(weights)
+    result = train_segment(spec, segment, state, train, dev, vocab_size=_words.vocabulary.size)
     wall_s = time.perf_counter() - begun
-    content = checkpoint.to_bytes(result.parameters)
+    content = checkpoint.to_bytes(result.state.parameters, result.state.iterate)
     samples: tuple[str, ...] = ()
     if segment == spec.n_segments:
-        drawn = sample_words(result.parameters, _words.vocabulary, N_SAMPLES)
+        drawn = sample_words(result.state.parameters, _words.vocabulary, N_SAMPLES)
         samples = tuple(sample.word for sample in drawn)
     return SegmentResult(
         train=tuple((p.step, p.loss_nats, p.learning_rate) for p in result.curve),

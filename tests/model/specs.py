@@ -23,6 +23,7 @@ _DEFAULTS: dict[str, Any] = {
     "batch_size": 8,
     "init": "scaled",
     "schedule": "cosine",
+    "averaging": "none",
 }
 
 

@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +18,8 @@ from hypothesis import strategies as st
 from mmsearch.data.contexts import Contexts, DistinctContexts, build_contexts, distinct
 from mmsearch.data.corpus import BUILTIN_CORPUS, Vocabulary
 from mmsearch.model import training
-from mmsearch.model.checkpoint import from_bytes, sha256, to_bytes
+from mmsearch.model.averaging import POWER, State, average_in
+from mmsearch.model.checkpoint import sha256, state_from_bytes, to_bytes
 from mmsearch.model.evaluation import mean_loss
 from mmsearch.model.mlp import Parameters, init_parameters, loss
 from mmsearch.model.schedule import learning_rates
@@ -51,34 +53,38 @@ for spec in specs:
     weights = None
     for segment in range(1, spec.n_segments + 1):
         done = train_segment(spec, segment, weights, train, dev, vocab_size=vocabulary.size)
-        weights = done.parameters
-        print(sha256(to_bytes(weights)), done.dev_loss.hex())
+        weights = done.state
+        print(sha256(to_bytes(weights.parameters, weights.iterate)), done.dev_loss.hex())
 """
 
 
-def train(spec: TrialSpec, segment: int = 1, parameters: Parameters | None = None) -> Segment:
+def train(spec: TrialSpec, segment: int = 1, before: State | Parameters | None = None) -> Segment:
     """Train one segment on the few words of these tests."""
-    return train_segment(spec, segment, parameters, TRAIN, DEV, vocab_size=VOCABULARY.size)
+    if isinstance(before, Parameters):
+        before = State(before)
+    return train_segment(spec, segment, before, TRAIN, DEV, vocab_size=VOCABULARY.size)
 
 
 def train_all(spec: TrialSpec) -> list[Segment]:
     """Train a whole trial, its weights handed on in memory."""
     segments: list[Segment] = []
     for number in range(1, spec.n_segments + 1):
-        segments.append(train(spec, number, segments[-1].parameters if segments else None))
+        segments.append(train(spec, number, segments[-1].state if segments else None))
     return segments
 
 
-def name_of(parameters: Parameters) -> str:
+def name_of(weights: State | Parameters) -> str:
     """Name weights as the search does."""
-    return sha256(to_bytes(parameters))
+    if isinstance(weights, Parameters):
+        weights = State(weights)
+    return sha256(to_bytes(weights.parameters, weights.iterate))
 
 
 def test_same_input_gives_the_same_bits() -> None:
     """A segment lost with its worker is trained again, and nobody can tell."""
     first, again = train(make_spec()), train(make_spec())
 
-    assert name_of(first.parameters) == name_of(again.parameters)
+    assert name_of(first.state) == name_of(again.state)
     assert (first.curve, first.dev_loss) == (again.curve, again.dev_loss)
 
 
@@ -86,10 +92,11 @@ def test_fresh_process_gives_the_same_bits() -> None:
     """A worker, a resumed search and a replay are other processes, with one torch thread each."""
     specs = [
         make_spec(weight_decay=0.01),
+        make_spec(averaging="polynomial", schedule="constant"),
         make_spec(embedding_dim=24, hidden_width=256, n_steps=20, batch_size=32, init="article"),
     ]
     here = [
-        f"{name_of(segment.parameters)} {segment.dev_loss.hex()}"
+        f"{name_of(segment.state)} {segment.dev_loss.hex()}"
         for spec in specs
         for segment in train_all(spec)
     ]
@@ -105,27 +112,58 @@ def test_fresh_process_gives_the_same_bits() -> None:
     assert done.stdout.splitlines() == here
 
 
-def test_chaining_through_bytes_is_chaining_in_memory() -> None:
+@pytest.mark.parametrize("averaging", ["none", "polynomial"])
+def test_chaining_through_bytes_is_chaining_in_memory(averaging: str) -> None:
     """Between two segments lies a checkpoint: a trial carried on from it is the trial itself."""
-    spec = make_spec(n_segments=4)
+    spec = make_spec(n_segments=4, averaging=averaging)
     in_memory = train_all(spec)
 
     content: bytes | None = None
     for number, expected in enumerate(in_memory, start=1):
-        got = train(spec, number, None if content is None else from_bytes(content))
-        content = to_bytes(got.parameters)
-        assert sha256(content) == name_of(expected.parameters)
+        got = train(spec, number, None if content is None else state_from_bytes(content))
+        content = to_bytes(got.state.parameters, got.state.iterate)
+        assert sha256(content) == name_of(expected.state)
         assert (got.curve, got.dev_loss) == (expected.curve, expected.dev_loss)
+
+
+@pytest.mark.parametrize("n_segments", [1, 3, 60])
+def test_model_is_the_mean_of_where_training_has_been(n_segments: int) -> None:
+    """The mean changes no step, and late steps weigh most in it, in whatever segments."""
+    averaged = train_all(make_spec(n_segments=n_segments, averaging="polynomial"))
+    plain = train_all(make_spec(n_segments=n_segments))
+
+    assert [s.curve for s in averaged] == [s.curve for s in plain]
+    for with_mean, without in zip(averaged[:-1], plain[:-1], strict=True):
+        assert with_mean.state.iterate is not None
+        assert name_of(with_mean.state.iterate) == name_of(without.state)
+        assert with_mean.dev_loss == mean_loss(with_mean.state.parameters, DEV)
+    assert averaged[-1].state.iterate is None
+    if n_segments == 60:  # each step is in the mean, by a weight that can be written down
+        weights = [t ** (POWER + 1) - (t - 1) ** (POWER + 1) for t in range(1, 61)]
+        steps = [segment.state.parameters.W1.double() for segment in plain]
+        mean = sum(w * step for w, step in zip(weights, steps, strict=True)) / sum(weights)
+        assert torch.allclose(averaged[-1].state.parameters.W1.double(), mean, atol=1e-6)
+
+
+@given(cuts=st.sets(st.integers(1, 999), max_size=20))
+def test_mean_of_equal_weights_is_those_weights(cuts: set[int]) -> None:
+    """However the steps are cut, the shares of all of them make one."""
+    weights = make_parameters(5, 2, 3, 2)
+    mean = make_parameters(5, 2, 3, 2, seed=1)
+    for start, end in pairwise([0, *sorted(cuts), 1000]):
+        average_in(mean, weights, start, end)
+    for name, tensor in mean.named().items():
+        assert torch.allclose(tensor, weights.named()[name], atol=1e-6)
 
 
 @pytest.mark.parametrize("seed", [8, 2**32, 2**64])
 def test_another_seed_gives_another_start_and_other_batches(seed: int) -> None:
     """Seeds are what tells repeated trials of one configuration apart."""
-    assert name_of(train(make_spec(seed=seed)).parameters) != name_of(train(make_spec()).parameters)
+    assert name_of(train(make_spec(seed=seed)).state) != name_of(train(make_spec()).state)
     # From the same weights: the minibatches differ too.
     start = make_parameters(VOCABULARY.size, 3, 8, BLOCK_SIZE)
     ours, theirs = (train(make_spec(seed=s), 1, start) for s in (seed, 7))
-    assert name_of(ours.parameters) != name_of(theirs.parameters)
+    assert name_of(ours.state.parameters) != name_of(theirs.state.parameters)
 
 
 def test_another_segment_draws_other_minibatches() -> None:
@@ -133,7 +171,7 @@ def test_another_segment_draws_other_minibatches() -> None:
     spec = make_spec(schedule="constant")
     start = make_parameters(VOCABULARY.size, 3, 8, BLOCK_SIZE)
 
-    names = {name_of(train(spec, number, start).parameters) for number in (1, 2, 3)}
+    names = {name_of(train(spec, number, start).state) for number in (1, 2, 3)}
 
     assert len(names) == 3
 
@@ -146,7 +184,7 @@ def test_given_weights_are_not_changed() -> None:
     after = train(make_spec(weight_decay=0.1), 1, start)
 
     assert name_of(start) == before
-    assert name_of(after.parameters) != before
+    assert name_of(after.state.parameters) != before
 
 
 def test_training_is_the_plain_loop_over_the_same_draws() -> None:
@@ -169,7 +207,7 @@ def test_training_is_the_plain_loop_over_the_same_draws() -> None:
     segment = train(spec)
 
     assert [point.loss_nats for point in segment.curve] == pytest.approx(losses, abs=1e-5)
-    for name, tensor in segment.parameters.named().items():
+    for name, tensor in segment.state.parameters.named().items():
         assert torch.allclose(tensor.double(), tensors.named()[name], rtol=0, atol=1e-5), name
 
 
@@ -177,8 +215,8 @@ def test_dev_loss_is_that_of_the_weights_given_back() -> None:
     """The score belongs to the checkpoint beside it, and to no weights before it."""
     segment = train(make_spec())
 
-    assert segment.dev_loss == mean_loss(segment.parameters, DEV)
-    assert all(t.dtype == torch.float32 for t in segment.parameters.named().values())
+    assert segment.dev_loss == mean_loss(segment.state.parameters, DEV)
+    assert all(t.dtype == torch.float32 for t in segment.state.parameters.named().values())
 
 
 def test_training_learns() -> None:
@@ -246,7 +284,7 @@ def test_large_batches_train_alike_in_pieces(monkeypatch: pytest.MonkeyPatch) ->
     pieces = train(spec)
 
     assert (len(whole.curve), len(pieces.curve)) == (1, 7)
-    assert name_of(whole.parameters) == name_of(pieces.parameters)
+    assert name_of(whole.state.parameters) == name_of(pieces.state.parameters)
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_defaults_are_the_designs() -> None:
     settings = Settings()
 
     assert (settings.steps, settings.segments, settings.batch_size) == (20_000, 20, 32)
-    assert (settings.init, settings.schedule) == ("scaled", "cosine")
+    assert (settings.init, settings.schedule) == ("scaled", "constant")
     assert (settings.sampler, settings.pruner) == ("tpe", "median")
     assert (settings.split_seed, settings.keep_duplicates) == (42, False)
 
@@ -195,6 +195,7 @@ def test_trial_gets_its_point_its_seed_and_the_budget() -> None:
         "batch_size": 16,
         "init": "article",
         "schedule": "step",
+        "averaging": "polynomial",
     }
 
 
