@@ -48,7 +48,11 @@ def pruners(n_steps: int) -> dict[str, Callable[[], optuna.pruners.BasePruner]]:
         "median from 25 %": median(0.25),
         "median from 50 %": median(0.5),
         "halving by 4 from 5 %": halving(0.05, 4),
+        "halving by 3 from 5 %": halving(0.05, 3),
+        "halving by 2 from 5 %": halving(0.05, 2),
+        "halving by 4 from 10 %": halving(0.1, 4),
         "halving by 3 from 10 %": halving(0.1, 3),
+        "halving by 2 from 10 %": halving(0.1, 2),
         "halving by 2 from 20 %": halving(0.2, 2),
         "hyperband": lambda: p.HyperbandPruner(n_steps // 20, n_steps, 3),
     }

@@ -293,7 +293,7 @@ def make_pruner(settings: Settings) -> optuna.pruners.BasePruner:
         return optuna.pruners.MedianPruner(n_startup_trials=5)
     if settings.pruner == "halving":
         return optuna.pruners.SuccessiveHalvingPruner(
-            min_resource=max(1, settings.steps // 10), reduction_factor=3
+            min_resource=max(1, settings.steps // 10), reduction_factor=2
         )
     if settings.pruner == "hyperband":
         return optuna.pruners.HyperbandPruner(min_resource=segment, max_resource=settings.steps)
