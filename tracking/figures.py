@@ -40,6 +40,7 @@ def loss_curve(
     learning_rate: Sequence[tuple[int, float]],
     *,
     title: str,
+    is_averaged: bool = False,
 ) -> Figure:
     """Draw train and dev loss over the steps, with the learning rate below.
 
@@ -48,6 +49,7 @@ def loss_curve(
         dev: (step, nats per character) of the dev split; the last one is written out.
         learning_rate: (step, learning rate); without any, the lower panel is left out.
         title: what was trained.
+        is_averaged: whether dev is scored on a mean of the weights that the minibatches meet.
 
     Points that are not finite are left out. Very high losses at the start are cut off, and the
     figure says how many.
@@ -62,7 +64,8 @@ def loss_curve(
     if len(dev_points):
         marked = np.unique(np.linspace(0, len(dev_points) - 1, 25).round().astype(int))
         losses.plot(
-            *dev_points.T, color=style.VERMILLION, marker="o", markersize=3.5, label="dev",
+            *dev_points.T, color=style.VERMILLION, marker="o", markersize=3.5,
+            label="dev, averaged weights" if is_averaged else "dev",
             markevery=marked.tolist(),
         )  # fmt: skip
         style.at_right(losses, dev_points[-1, 1], f"{dev_points[-1, 1]:.3f}", style.VERMILLION)

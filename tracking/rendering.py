@@ -89,6 +89,7 @@ def trial_figures(
         [(segment.step, segment.dev_loss) for segment in record.curve],
         [(step, rate) for step, _, rate in train],
         title=f"{title}: dev loss {record.dev_loss:.4f}",
+        is_averaged=record.spec.get("averaging", "none") != "none",
     )
     embedding = load(weights)["C"]
     scatter = embedding_scatter(embedding, characters, title=f"{title}: embedding")

@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mmsearch.errors import InputError
-from mmsearch.model.checkpoint import from_bytes, sha256, to_bytes
+from mmsearch.model.checkpoint import from_bytes, sha256, state_from_bytes, to_bytes
 from mmsearch.model.mlp import Parameters, forward
 from tests.model.specs import make_parameters
 
@@ -55,6 +55,40 @@ def test_round_trip_keeps_every_bit(dtype: torch.dtype) -> None:
     parameters.b1[:4] = torch.tensor([torch.nan, torch.inf, -0.0, 1e-40], dtype=dtype)
 
     assert bits(from_bytes(to_bytes(parameters))) == bits(parameters)
+
+
+def test_model_and_iterate_survive_together() -> None:
+    """A trial under way has two sets of weights; who wants the model gets the model."""
+    iterate = make_parameters(*SHAPE, seed=1)
+    content = to_bytes(WEIGHTS, iterate)
+
+    state = state_from_bytes(content)
+
+    assert state.iterate is not None
+    assert (bits(state.parameters), bits(state.iterate)) == (bits(WEIGHTS), bits(iterate))
+    assert bits(from_bytes(content)) == bits(WEIGHTS)
+    assert state_from_bytes(CONTENT).iterate is None
+
+
+@pytest.mark.parametrize(
+    ("iterate", "message"),
+    [
+        ({"iterate.C": WEIGHTS.C}, "hold"),
+        (
+            {f"iterate.{name}": t for name, t in WEIGHTS.named().items()}
+            | {"iterate.x": WEIGHTS.C},
+            "hold",
+        ),
+        ({f"iterate.{name}": t for name, t in make_parameters(5, 2, 6, 3).named().items()}, "fit"),
+        ({f"iterate.{name}": t.double() for name, t in WEIGHTS.named().items()}, "fit together"),
+    ],
+)
+def test_iterate_of_another_network_is_refused(
+    iterate: dict[str, torch.Tensor], message: str
+) -> None:
+    """Half an iterate, or one of other sizes, is no place to go on from."""
+    with pytest.raises(InputError, match=message):
+        state_from_bytes(safetensors.torch.save({**WEIGHTS.named(), **iterate}))
 
 
 def test_equal_tensors_give_equal_bytes() -> None:
