@@ -18,21 +18,22 @@ Each study is filled with as many ended trials as its size says before anything 
 Optuna through `add_trial`, in the journal through its own calls, in MLflow by copying the rows of
 a few trials that were shown as they should be. Their proposals are better than chance, as a
 sampler's are. `--workers` trials more, of all ages, are left running for the coordinator to carry
-on, and after `WARM_UP` segments a window of `--segments` is measured; each repeat starts from the
-same filled study again, in a process of its own.
+on, and after `WARM_UP` segments a window of `--segments` is measured. The sizes take turns; each
+turn starts from the same filled study again, in a process of its own.
 
 Counted as the coordinator's is the window's wall time without the executor's own: Optuna (ask,
 report, should_prune, tell), the journal with its flushes to the disk, the display, and the rest of
 the loop. Asking and telling are once a trial, and are divided by all the window's segments; the
-number of asks a segment stands beside it.
+number of asks a segment stands beside it. The processor time of the loop's thread is what a busy
+machine or a slow disk changes least.
 
 MLflow is flushed separately, after it, by the calls of the mirror's thread on the local store:
 the run that begins, one segment at a time, and the end with its figures, weighted as in the
 window. `open` is what the mirror does once: to find all runs. With `--mirror` the thread itself
 works beside the coordinator, which then shares the interpreter with it.
 
-Medians over repeats; `growth` is the largest size's against the smallest's. `--profile` runs the
-window of each size once more and prints the functions that take most, cumulative.
+Medians over turns; `growth` is the last size against the first one, within a turn. `--profile`
+runs the window of each size once more and prints the functions that take most, cumulative.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ import pstats
 import random
 import shutil
 import sqlite3
+import statistics
 import tempfile
 import time
 import uuid
@@ -67,6 +69,7 @@ from safetensors.numpy import save
 from mmsearch.search.coordinator import Coordinator, Limits
 from mmsearch.search.progress import Progress
 from mmsearch.search.session import Request, Search, Session
+from mmsearch.search.settings import Settings
 from mmsearch.search.shown import make_tracker, summarise
 from mmsearch.search.study import StudyHandle, open_storage, trial_seed
 from mmsearch.search.worker import SegmentResult
@@ -78,7 +81,6 @@ if TYPE_CHECKING:
 
     from mmsearch.model.spec import TrialSpec
     from mmsearch.search.coordinator import Observer, Proposal
-    from mmsearch.search.settings import Settings
     from mmsearch.tracking.journal import TrialRecord
     from mmsearch.tracking.mlflow import StudyTracker
 
@@ -274,20 +276,23 @@ class Instant(Executor):
     on_end: Callable[[], None]
     own_s: float = 0.0
     """Seconds of the window that were ours."""
+    own_processor_s: float = 0.0
+    """Likewise of processor time."""
     _n_calls: int = 0
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Call `fn` now."""
         if self._n_calls == self.n_before:
-            self.own_s = 0.0
+            self.own_s = self.own_processor_s = 0.0
             self.on_begin()
-        begun = time.perf_counter()
+        begun, processor_s = time.perf_counter(), time.thread_time()
         if self._n_calls == self.n_before + self.n_segments:
             self.on_end()
         self._n_calls += 1
         future: Future[T] = Future()
         future.set_result(fn(*args, **kwargs))
         self.own_s += time.perf_counter() - begun
+        self.own_processor_s += time.thread_time() - processor_s
         return future
 
 
@@ -426,7 +431,7 @@ def run(  # noqa: PLR0913 (what a window can differ in)
         Milliseconds a segment by part, and what else the window says.
     """
     clocks = Clocks()
-    marks: list[float] = []
+    marks: list[tuple[float, float]] = []
     vocab_size, settings = session.corpus.vocabulary.size, session.file.settings
     seeds = {trial_seed(settings.seed, number) for number in handle.running()}
     with Path("/dev/null").open("w", encoding="utf-8") as nowhere:
@@ -436,14 +441,15 @@ def run(  # noqa: PLR0913 (what a window can differ in)
         def begin() -> None:
             clocks.clear()
             display.states.clear()
-            marks.append(time.perf_counter())
+            marks.append((time.perf_counter(), time.thread_time()))
             if profile is not None:
                 profile.enable()
 
         def end() -> None:
             if profile is not None:
                 profile.disable()
-            marks.append(time.perf_counter() - executor.own_s)
+            wall_s, processor_s = time.perf_counter(), time.thread_time()
+            marks.append((wall_s - executor.own_s, processor_s - executor.own_processor_s))
             # The segments in flight are not the window's.
             clocks.is_stopped = True
             coordinator.stop()
@@ -469,7 +475,11 @@ def run(  # noqa: PLR0913 (what a window can differ in)
         coordinator.run(limits)
     if n_segments is None:
         return {}
-    return measured(clocks, display, marks[1] - marks[0], n_segments)
+    wall_s, processor_s = (after - before for before, after in zip(*marks, strict=True))
+    return {
+        **measured(clocks, display, wall_s, n_segments),
+        "processor time": processor_s / n_segments * 1e3,
+    }
 
 
 def measured(
@@ -584,30 +594,39 @@ def apart(call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         return pool.submit(call, *args, **kwargs).result()
 
 
-def show(sizes: Sequence[int], found: Mapping[int, Sequence[Mapping[str, float]]]) -> None:
+def show(arguments: argparse.Namespace, found: Mapping[int, Sequence[Mapping[str, float]]]) -> None:
     """Print the table, a row a part, a column a size."""
+    sizes = arguments.sizes
     figures = {
         n: {name: spread([one[name] for one in runs]) for name in runs[0]}
         for n, runs in found.items()
     }
-    goals = {"coordinator": f"{GOAL_GROWTH:g}x", "segments/s": f"{GOAL_RATE:g}"}
+    goals = {"coordinator": f"up to {GOAL_GROWTH:g}x", "segments/s": f"{GOAL_RATE:g}"}
     rows = []
-    names = [*PARTS, "loop", "coordinator", "segments/s", "asks a segment"]
+    names = [*PARTS, "loop", "coordinator", "processor time", "segments/s", "asks a segment"]
     names += [f"{part} ms a call" for part in PARTS[:4]]
     names += [name for name in figures[sizes[0]] if name.startswith(("MLflow", "Optuna"))]
     for name in names:
         medians = [figures[n][name]["median"] for n in sizes]
-        label = {"coordinator": "= coordinator"}.get(name, name)
+        label = {"coordinator": "= coordinator", "processor time": "  of it processor time"}
+        ends = zip(found[sizes[0]], found[sizes[-1]], strict=True)
+        growth = [last[name] / first[name] for first, last in ends if first[name]]
         rows.append(
             {
-                "ms a segment": label,
+                "ms a segment": label.get(name, name),
                 **{f"{n:,}": f"{ms:.2f}" for n, ms in zip(sizes, medians, strict=True)},
-                "growth": f"{medians[-1] / medians[0]:.1f}x" if medians[0] else "",
+                "growth": f"{statistics.median(growth):.1f}x" if growth else "",
                 "goal": goals.get(name, ""),
             }
         )
-    title = "ms a segment where nothing else is said; MLflow and Optuna: ms a call"
-    report("growth", title, rows, {"sizes": {str(n): each for n, each in figures.items()}})
+    title = (
+        f"{arguments.sampler}, {arguments.pruner}, {arguments.workers} trials at once; "
+        f"medians of {arguments.repeats} turns\n"
+        "ms a segment where nothing else is said; MLflow and Optuna: ms a call"
+    )
+    settings = {name: value for name, value in vars(arguments).items() if name != "sizes"}
+    sized = {str(n): each for n, each in figures.items()}
+    report("growth", title, rows, {"settings": settings, "sizes": sized})
 
 
 def main() -> None:
@@ -617,28 +636,27 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--workers", type=int, default=64, help="trials that run at once")
     parser.add_argument("--segments", type=int, default=200, help="of a window")
-    parser.add_argument("--sampler", default="tpe")
-    parser.add_argument("--pruner", default="median")
+    parser.add_argument("--sampler", default=Settings().sampler)
+    parser.add_argument("--pruner", default=Settings().pruner)
     parser.add_argument("--mirror", action="store_true", help="let MLflow's thread work beside")
     parser.add_argument("--profile", action="store_true", help="say where the time goes")
     arguments = parser.parse_args()
-    found: dict[int, list[dict[str, float]]] = {}
+    found: dict[int, list[dict[str, float]]] = {n: [] for n in arguments.sizes}
     with tempfile.TemporaryDirectory() as scratch:
-        root, saved = Path(scratch) / "runs", Path(scratch) / "filled"
+        # Always at the same path, which MLflow has written down for its artifacts.
+        root = Path(scratch) / "runs"
         for n_trials in arguments.sizes:
             apart(fill, root, arguments, n_trials)
-            root.rename(saved)
-            found[n_trials] = []
-            for n in range(arguments.repeats + arguments.profile):
-                # Always at the same path, which MLflow has written down for its artifacts.
-                shutil.copytree(saved, root)
+            root.rename(Path(scratch) / f"filled-{n_trials}")
+        for n in range(arguments.repeats + arguments.profile):
+            for n_trials in arguments.sizes:
+                shutil.copytree(Path(scratch) / f"filled-{n_trials}", root)
                 is_profiled = n == arguments.repeats
                 result = apart(once, root, arguments, n_trials, is_profiled=is_profiled)
                 shutil.rmtree(root)
                 if not is_profiled:
                     found[n_trials].append(result)
-            shutil.rmtree(saved)
-    show(arguments.sizes, found)
+    show(arguments, found)
 
 
 if __name__ == "__main__":
