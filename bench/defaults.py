@@ -46,7 +46,7 @@ def search(
     flags: Sequence[str], corpus: Path, trials: int, seed: int, folder: Path
 ) -> dict[str, Any]:
     """Run one search; what came of it."""
-    command = [
+    command: list[str | Path] = [
         Path(sys.executable).with_name("mmsearch"), "run", "--corpus", corpus, "--keep-duplicates",
         "--trials", f"{trials}", "--workers", "2", "--seed", f"{seed}", "--workspace", folder,
         "--study", "study", *flags,

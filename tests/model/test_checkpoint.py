@@ -88,7 +88,8 @@ def test_iterate_of_another_network_is_refused(
 ) -> None:
     """Half an iterate, or one of other sizes, is no place to go on from."""
     with pytest.raises(InputError, match=message):
-        state_from_bytes(safetensors.torch.save({**WEIGHTS.named(), **iterate}))
+        tensors = {name: tensor.clone() for name, tensor in iterate.items()}
+        state_from_bytes(safetensors.torch.save({**WEIGHTS.named(), **tensors}))
 
 
 def test_equal_tensors_give_equal_bytes() -> None:
