@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -50,14 +51,18 @@ class Progress:
     is_quiet: bool = False
     what: str = "trials"
     """What is counted."""
-    _trials: dict[int, TrialRecord] = field(init=False)
+    # Noted by the main thread and drawn by Live's, four times a second: no pass over all trials.
+    _running: dict[int, TrialRecord] = field(init=False, default_factory=dict)
+    _n_ended: Counter[str] = field(init=False, default_factory=Counter)
+    _best: TrialRecord | None = field(init=False, default=None)
     _n_before: int = field(init=False)
     _began_s: float = field(init=False, default_factory=time.monotonic)
     _live: Live | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self._trials = {record.number: record for record in self.earlier}
-        self._n_before = self._count("COMPLETE", "PRUNED")
+        for record in self.earlier:
+            self._note(record)
+        self._n_before = self._n_finished
 
     def __enter__(self) -> Self:
         if self.console.is_terminal and not self.is_quiet:
@@ -75,24 +80,32 @@ class Progress:
             self._live.stop()
 
     def show(self, record: TrialRecord) -> None:
-        """Take note of a trial's news."""
-        best = best_trial(self._trials.values())
-        self._trials[record.number] = record
+        """Take note of a trial's news; its end comes once, and last."""
+        self._note(record)
         if record.outcome is not None and not self.is_quiet:
-            is_best = best_trial(self._trials.values()) is record and record is not best
-            line = _line(record, is_best=is_best and not record.is_repeat)
+            line = _line(record, is_best=record is self._best and not record.is_repeat)
             self.console.print(line, soft_wrap=True)
 
     def say(self, message: str) -> None:
         """Show a line of news that is not a trial's."""
         self.console.print(message, style="yellow", highlight=False, soft_wrap=True)
 
-    def _count(self, *states: str) -> int:
-        return sum(record.state in states for record in list(self._trials.values()))
+    def _note(self, record: TrialRecord) -> None:
+        if record.outcome is None:
+            self._running[record.number] = record
+            return
+        self._n_ended[record.state] += 1
+        self._best = best_trial((record,) if self._best is None else (self._best, record))
+        self._running.pop(record.number, None)
+
+    @property
+    def _n_finished(self) -> int:
+        return self._n_ended["COMPLETE"] + self._n_ended["PRUNED"]
 
     def _draw(self) -> Group:
         """Draw the state of the search, in 80 columns: a head, the best, a line a worker."""
-        n_finished = self._count("COMPLETE", "PRUNED")
+        n_finished, best = self._n_finished, self._best
+        running = list(self._running.values())  # the main thread changes them meanwhile
         head = Table.grid(padding=(0, 2))
         elapsed = time.monotonic() - self._began_s
         head.add_row(
@@ -101,18 +114,15 @@ class Progress:
             f"{duration(elapsed)} so far" + self._time_left(elapsed, n_finished),
         )
         counts = (
-            f"{self._count('COMPLETE')} complete, {self._count('PRUNED')} pruned, "
-            f"{self._count('FAIL')} failed, {self._count('RUNNING')} running"
+            f"{self._n_ended['COMPLETE']} complete, {self._n_ended['PRUNED']} pruned, "
+            f"{self._n_ended['FAIL']} failed, {len(running)} running"
         )
         lines: list[Table | Text] = [head, Text(counts)]
-        trials = list(self._trials.values())  # the main thread adds to them meanwhile
-        best = best_trial(trials)
         if best is not None and not best.is_repeat:
             lines.append(
                 Text(f"best: trial {best.number}, dev loss {best.dev_loss:.4f}", style="bold green")
             )
             lines.append(Text(f"      {spec_words(best.spec)}"))
-        running = (record for record in trials if record.state == "RUNNING")
         lines += [self._draw_running(record) for record in running]
         return Group(*lines)
 
@@ -129,10 +139,10 @@ class Progress:
         return row
 
     def _time_left(self, elapsed_s: float, n_finished: int) -> str:
-        if n_finished >= self.n_trials and not self._count("RUNNING"):
+        if n_finished >= self.n_trials and not self._running:
             return ", MLflow is catching up"
         n_new = n_finished - self._n_before
-        if n_new < 1 and not self._count("RUNNING"):
+        if n_new < 1 and not self._running:
             return ", starting"
         if n_new < 1:
             return ""

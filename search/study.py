@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 from mmsearch.errors import InputError, MMSearchError, RefusedError
 from mmsearch.search.coordinator import Proposal
 from mmsearch.search.places import without_password, without_secrets
+from mmsearch.search.sole_writer import SoleWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -154,7 +155,7 @@ class StudyHandle:
             )
         study = optuna.create_study(
             study_name=name,
-            storage=storage,
+            storage=SoleWriter(storage),
             direction=_DIRECTION,
             load_if_exists=True,
             pruner=make_pruner(settings),

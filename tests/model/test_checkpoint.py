@@ -87,9 +87,10 @@ def test_iterate_of_another_network_is_refused(
     iterate: dict[str, torch.Tensor], message: str
 ) -> None:
     """Half an iterate, or one of other sizes, is no place to go on from."""
+    tensors = {**WEIGHTS.named(), **{name: tensor.clone() for name, tensor in iterate.items()}}
+
     with pytest.raises(InputError, match=message):
-        tensors = {name: tensor.clone() for name, tensor in iterate.items()}
-        state_from_bytes(safetensors.torch.save({**WEIGHTS.named(), **tensors}))
+        state_from_bytes(safetensors.torch.save(tensors))
 
 
 def test_equal_tensors_give_equal_bytes() -> None:
