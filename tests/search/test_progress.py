@@ -60,14 +60,12 @@ def said_by_a_scan(
     """Say, from all trials, what the head of the display must."""
     trials = list(trials)
     states = [trial.state for trial in trials]
-    counts = {state: states.count(state) for state in ("COMPLETE", "PRUNED", "FAIL", "RUNNING")}
+    order = ("COMPLETE", "PRUNED", "FAIL", "RUNNING")
+    complete, pruned, failed, running = map(states.count, order)
     best = best_trial(trials)
     lines = [
-        f"{counts['COMPLETE'] + counts['PRUNED']} of {n_trials} {what}",
-        (
-            f"{counts['COMPLETE']} complete, {counts['PRUNED']} pruned, {counts['FAIL']} failed, "
-            f"{counts['RUNNING']} running"
-        ),
+        f"{complete + pruned} of {n_trials} {what}",
+        f"{complete} complete, {pruned} pruned, {failed} failed, {running} running",
     ]
     if best is not None and not best.is_repeat:
         lines.append(f"best: trial {best.number}, dev loss {best.dev_loss:.4f}")
@@ -76,18 +74,18 @@ def said_by_a_scan(
 
 @settings(deadline=None)
 @given(
-    st.lists(
+    rows=st.lists(
         st.tuples(
             st.sampled_from(["COMPLETE", "PRUNED", "FAIL", "RUNNING"]),
             st.lists(st.sampled_from([0.0, 0.5, 2.0, 2.5]), max_size=2),
         ).filter(lambda pair: pair[0] not in ("COMPLETE", "PRUNED") or pair[1]),
         max_size=8,
     ),
-    st.randoms(use_true_random=False),
-    st.booleans(),
+    chance=st.randoms(use_true_random=False),
+    is_repeat=st.booleans(),
 )
 def test_display_says_what_a_fresh_scan_would(
-    rows: list[tuple[str, list[float]]], chance: random.Random, is_repeat: bool
+    rows: list[tuple[str, list[float]]], chance: random.Random, *, is_repeat: bool
 ) -> None:
     """What is kept of thousands of trials must not drift from them, in whatever order they end."""
     queues = [
