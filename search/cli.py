@@ -79,7 +79,7 @@ def run(  # noqa: PLR0913 (each is one flag)
         Pruner | None,
         typer.Option(
             help="Ends hopeless trials.",
-            show_default="median",
+            show_default="halving",
             rich_help_panel=_SEARCH,
         ),
     ] = None,
@@ -119,7 +119,7 @@ def run(  # noqa: PLR0913 (each is one flag)
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option(help="SGD steps.", show_default="20000", rich_help_panel=_TRAINING),
+        typer.Option(help="SGD steps.", show_default="30000", rich_help_panel=_TRAINING),
     ] = None,
     batch_size: Annotated[
         int | None,
@@ -264,10 +264,10 @@ def ui(
         return
     console.print("starting the MLflow server ...")
     with serve(tracker.uri, tracker.artifacts, log_folder=place.root / "logs", port=port) as server:
-        show(server.base)
-        console.print("Ctrl-C ends it")
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: sys.exit(0))
+        show(server.base)
+        console.print("Ctrl-C ends it")
         code = server.process.wait()
         raise MMSearchError(f"the MLflow server ended with code {code}; see {server.log}")
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MAX_STEPS = 10**9
 """SGD steps of a trial: days on a core."""
 Sampler = Literal["tpe", "gp", "cmaes", "random"]
-Pruner = Literal["median", "halving", "hyperband", "none"]
+Pruner = Literal["halving", "median", "hyperband", "none"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +33,7 @@ class Settings:
     """Keep repeated words, as the article does."""
     split_seed: int = 42
     """Of the 80/10/10 shuffle."""
-    steps: int = 20_000
+    steps: int = 30_000
     """SGD steps a trial."""
     segments: int = 20
     """Dev evaluations a trial."""
@@ -43,7 +43,7 @@ class Settings:
     schedule: Schedule = "constant"
     averaging: Averaging = "polynomial"
     sampler: Sampler = "tpe"
-    pruner: Pruner = "median"
+    pruner: Pruner = "halving"
     seed: int = 0
     """Of the proposals and of every trial's training."""
     space: Space = field(default_factory=Space)

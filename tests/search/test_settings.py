@@ -45,12 +45,12 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_defaults_are_the_designs() -> None:
-    """20,000 steps in 20 segments of 32 examples, scaled start, smooth decay, split by seed 42."""
+    """30,000 steps in 20 segments of 32 examples, scaled start, constant rate, split by seed 42."""
     settings = Settings()
 
-    assert (settings.steps, settings.segments, settings.batch_size) == (20_000, 20, 32)
+    assert (settings.steps, settings.segments, settings.batch_size) == (30_000, 20, 32)
     assert (settings.init, settings.schedule) == ("scaled", "constant")
-    assert (settings.sampler, settings.pruner) == ("tpe", "median")
+    assert (settings.sampler, settings.pruner) == ("tpe", "halving")
     assert (settings.split_seed, settings.keep_duplicates) == (42, False)
 
 
@@ -61,8 +61,8 @@ def test_defaults_are_the_designs() -> None:
         ("steps", 100.0, "steps must be a whole number, got 100.0"),
         ("steps", True, "steps must be a whole number, got True"),
         ("batch_size", -1, "batch_size must be at least 1, got -1"),
-        ("segments", 0, "segments must be between 1 and steps (20000), got 0"),
-        ("segments", 20_001, "segments must be between 1 and steps (20000), got 20001"),
+        ("segments", 0, "segments must be between 1 and steps (30000), got 0"),
+        ("segments", 30_001, "segments must be between 1 and steps (30000), got 30001"),
         ("seed", -1, "seed must be 0 or more, got -1"),
         ("seed", "1", "seed must be a whole number, got '1'"),
         ("split_seed", -42, "split_seed must be 0 or more, got -42"),
@@ -70,7 +70,7 @@ def test_defaults_are_the_designs() -> None:
         ("init", "kaiming", "init must be one of scaled, article, got 'kaiming'"),
         ("schedule", ["step"], "schedule must be one of cosine, step, constant, got ['step']"),
         ("sampler", "grid", "sampler must be one of tpe, gp, cmaes, random, got 'grid'"),
-        ("pruner", None, "pruner must be one of median, halving, hyperband, none, got None"),
+        ("pruner", None, "pruner must be one of halving, median, hyperband, none, got None"),
     ],
 )
 def test_setting_out_of_range_is_refused(name: str, value: Any, message: str) -> None:
@@ -85,7 +85,7 @@ def test_setting_out_of_range_is_refused(name: str, value: Any, message: str) ->
     steps=st.integers(1, 10**9),
     seed=st.integers(0, 2**64),
     sampler=st.sampled_from(["tpe", "gp", "cmaes", "random"]),
-    pruner=st.sampled_from(["median", "halving", "hyperband", "none"]),
+    pruner=st.sampled_from(["halving", "median", "hyperband", "none"]),
     learning_rate=st.floats(1e-9, 10.0),
 )
 def test_json_gives_the_settings_back(
@@ -142,7 +142,7 @@ def test_every_difference_is_said_with_both_values() -> None:
         "learning_rate is 0.01 to 1.0, log, not 0.01 to 0.5",
         "sampler is tpe, not random",
         "seed is 3, not 4",
-        "steps is 20000, not 100",
+        "steps is 30000, not 100",
     ]
 
 
