@@ -530,7 +530,7 @@ def flush(session: Session, first: int, window: Mapping[str, float]) -> dict[str
     complete, pruned = ms.get("COMPLETE", 0.0), ms.get("PRUNED", 0.0)
     end_ms = window["complete"] * complete + (1 - window["complete"]) * pruned
     with clocks.of("close"):
-        tracker.show_study(summarise(session.journal, session.file, {}, looks=()))
+        tracker.show_study(summarise(session.journal, session.file, looks=()))
     return {
         "MLflow begin": ms["begin"],
         "MLflow segment": ms["segment"],
@@ -566,7 +566,7 @@ def once(
         profile=profile,
     )
     if mirror is not None:
-        mirror.close(summarise(session.journal, session.file, {}, looks=()))
+        mirror.close(summarise(session.journal, session.file, looks=()))
     elif profile is None:
         window |= flush(session, n_trials, window)
     if profile is not None:

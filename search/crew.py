@@ -105,7 +105,7 @@ def train(
             with job.guard():
                 result = coordinator.run(limits)
         finally:
-            summary = summarise(session.journal, session.file, proposer.importances())
+            summary = summarise(session.journal, session.file, proposer.importances)
             interrupts.phase(mirror.abandon, "leaving MLflow as it is")
             if not mirror.close(summary):
                 say("MLflow lacks a part of this study; fill it in with: mmsearch sync")

@@ -240,7 +240,7 @@ class _Examination:
         try:
             with mlflow_at(tracker.uri):
                 show_looks(tracker, session.journal, session.file, looks, is_fresh=is_fresh)
-                tracker.show_study(summarise(session.journal, session.file, {}, looks))
+                tracker.show_study(summarise(session.journal, session.file, looks=looks))
         except MMSearchError as error:
             self.say(f"the result is recorded; the same line again shows it in MLflow, as {error}")
 

@@ -29,7 +29,7 @@ from mmsearch.tracking.mlflow import StudyFacts, StudyTracker, first_line
 from mmsearch.tracking.rendering import StudySummary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from mmsearch.search.workspace import Workspace
     from mmsearch.tracking.journal import Journal
@@ -55,7 +55,7 @@ def make_tracker(workspace: Workspace, journal: Journal, file: StudyFile, uri: s
 def summarise(
     journal: Journal,
     file: StudyFile,
-    importances: Mapping[str, float],
+    importances: Callable[[], Mapping[str, float]] | None = None,
     looks: Iterable[Look] | None = None,
 ) -> StudySummary:
     """Gather where a study stands.
@@ -63,7 +63,7 @@ def summarise(
     Args:
         journal: of its trials.
         file: the study's.
-        importances: of its hyperparameters.
+        importances: gives those of its hyperparameters; asked only where the trials can tell.
         looks: at its test split; None for those of the user's own ledger.
 
     What is wrong with the confirmation or the ledger stands in the summary: a search does not end
@@ -71,10 +71,10 @@ def summarise(
     """
     dimensions = file.settings.space.dimensions
     trials = journal.records()
-    shares = {name: share for name, share in importances.items() if not dimensions[name].is_fixed}
     states = [trial.state for trial in trials]
     n_finished = states.count("COMPLETE") + states.count("PRUNED")
     can_tell = states.count("COMPLETE") >= MIN_TRIALS_FOR_IMPORTANCE
+    shares = importances() if importances and can_tell else {}
     sections: list[str] = []
     winner = None
     try:
@@ -89,7 +89,7 @@ def summarise(
         sections.append(f"**Damaged:** {error}")
     return StudySummary(
         trials=trials,
-        importances=shares if can_tell else {},
+        importances={name: s for name, s in shares.items() if not dimensions[name].is_fixed},
         log_axes=frozenset(name for name, dimension in dimensions.items() if dimension.log),
         is_done=n_finished >= file.n_trials and "RUNNING" not in states,
         sections=sections,
@@ -228,7 +228,7 @@ def sync_study(workspace: Workspace, journal: Journal, storage: str | None, uri:
         with mlflow_at(tracker.uri):
             looks = merge([*stores, FinalRuns(tracker).read(split)])
             show_looks(tracker, journal, file, looks, is_fresh=False)
-            tracker.show_study(summarise(journal, file, handle.importances(), looks))
+            tracker.show_study(summarise(journal, file, handle.importances, looks))
         return sent
 
 
