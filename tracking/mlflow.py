@@ -101,6 +101,7 @@ class StudyTracker:
     parent_id: str = field(init=False, default="")
     client: MlflowClient = field(init=False, repr=False)
     _shown: dict[int, _Shown] = field(init=False, repr=False, default_factory=dict)
+    _may_have_doubles: bool = field(init=False, repr=False, default=True)
 
     def open(self) -> None:
         """Connect, and find or make the experiment and the parent run."""
@@ -144,6 +145,9 @@ class StudyTracker:
                     is_closed=run.info.status != "RUNNING",
                 ),
             )
+        # SQLite has carried a call out or not by the time it ends: what is there, we have seen.
+        is_local = self.uri.startswith("sqlite:")
+        self._may_have_doubles = not is_local or len(children) > len(self._shown)
 
     def missing(self, journal: Journal) -> list[int]:
         """Trials that have ended but are not whole in MLflow yet."""
@@ -244,12 +248,14 @@ class StudyTracker:
 
         MLflow's client repeats a call that timed out, and we open again and look: a server that
         was only slow makes a run of each of the calls, the last of them after we have looked.
+        Of the study even a local store may hold two, where two processes open it at once.
         """
         in_use = {self.parent_id, *(shown.run_id for shown in self._shown.values())}
         known = {str(number) for number in self._shown}
+        children = self._search(self.kind) if self._may_have_doubles else []  # dear: all trials
         doubles = [
             *self._search("study"),
-            *(run for run in self._search(self.kind) if run.data.tags[self._number_tag] in known),
+            *(run for run in children if run.data.tags[self._number_tag] in known),
         ]
         for run in doubles:
             if run.info.run_id not in in_use:

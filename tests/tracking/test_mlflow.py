@@ -435,6 +435,23 @@ def test_run_that_was_made_twice_is_shown_once(
     assert curves(client, child).keys() > expected_curves(study.live[0]).keys()
 
 
+def test_study_opened_by_two_processes_at_once_is_there_once(
+    client: MlflowClient, open_tracker: Callable[[], StudyTracker], study: Study
+) -> None:
+    """`mmsearch ui` may find no parent run just as a search makes it, and make another."""
+    tracker = open_tracker()
+    study.complete(0)
+    tracker.show_trial(study.journal.read(0), study.journal)
+    (parent,) = runs(client, study, "study")
+    tags = {key: value for key, value in parent.data.tags.items() if "mmsearch" in key}
+    client.create_run(parent.info.experiment_id, tags=tags)
+
+    tracker.show_study(study.summary())
+
+    (left,) = runs(client, study, "study")
+    assert left.info.run_id == parent.info.run_id
+
+
 def test_long_curve_arrives_whole(
     client: MlflowClient, open_tracker: Callable[[], StudyTracker], study: Study
 ) -> None:
