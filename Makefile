@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TRIALS ?= 50
 
-.PHONY: run test check lint types layers security wheel clean
+.PHONY: run test check lint types layers security wheel bench clean
 
 run: $(VENV)/.installed
 	$(BIN)/mmsearch run --trials $(TRIALS)
@@ -33,6 +33,16 @@ security: $(VENV)/.installed-dev
 # The built wheel, tried from outside the checkout.
 wheel: $(VENV)/.installed-dev
 	$(BIN)/python .ci/try_wheel.py
+
+# Not a check: it takes an hour, and its figures are worth what the machine is idle.
+CORPUS ?=
+bench: $(VENV)/.installed
+	$(BIN)/python bench/step.py
+	$(BIN)/python bench/start.py
+	$(BIN)/python bench/overhead.py
+	$(BIN)/python bench/growth.py
+	$(BIN)/python bench/search.py --same $(if $(CORPUS),--corpus $(CORPUS) --keep-duplicates)
+	$(BIN)/python bench/search.py --free $(if $(CORPUS),--corpus $(CORPUS) --keep-duplicates)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
