@@ -93,35 +93,44 @@ def row(name: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def draw(results: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
-    """Draw the best dev loss so far against time: a line a search, the median of its seeds."""
+    """Draw the best dev loss so far against time: a panel a group, the median of the seeds."""
     import numpy as np  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.ticker import NullFormatter, ScalarFormatter  # noqa: PLC0415
 
     from mmsearch.tracking import style  # noqa: PLC0415
 
-    @style.styled
-    def figure() -> Any:
-        from matplotlib.figure import Figure  # noqa: PLC0415
+    groups = [
+        present
+        for names in GROUPS.values()
+        if (present := [name for name in names if name in results])
+    ]
+    end = max(run["wall_s"] for runs in results.values() for run in runs)
+    low = min(run["best"] for runs in results.values() for run in runs)
+    seconds = np.geomspace(3, end, 400)
 
-        drawn = Figure(figsize=(6, 4), layout="constrained")
-        axes = drawn.subplots()
-        end = max(run["wall_s"] for runs in results.values() for run in runs)
-        seconds = np.geomspace(2, end, 400)
-        for name, runs in results.items():
-            lines = []
-            for run in runs:
-                times, losses = map(np.array, zip(*run["curve"], strict=True))
-                place = np.searchsorted(times, seconds, side="right") - 1
-                lines.append(np.where(place < 0, np.nan, losses[np.maximum(place, 0)]))
-            middle = np.median(np.array(lines), axis=0)
-            stop = statistics.median(run["wall_s"] for run in runs)
-            middle[seconds > stop] = np.nan
-            axes.plot(seconds, middle, label=name)
-        axes.set_xscale("log")
-        axes.set_xlabel("seconds since the command was typed")
-        axes.set_ylabel("lowest dev loss so far (nats per character)")
-        low = min(run["best"] for runs in results.values() for run in runs)
-        axes.set_ylim(low - 0.005, low + 0.16)
-        axes.legend()
+    @style.styled
+    def figure() -> Figure:
+        drawn = Figure(figsize=(3.6 * len(groups), 3.4), layout="constrained")
+        panels = drawn.subplots(1, len(groups), sharey=True, squeeze=False)[0]
+        for axes, names in zip(panels, groups, strict=True):
+            for name in names:
+                lines = []
+                for run in results[name]:
+                    times, losses = map(np.array, zip(*run["curve"], strict=True))
+                    place = np.searchsorted(times, seconds, side="right") - 1
+                    lines.append(np.where(place < 0, np.nan, losses[np.maximum(place, 0)]))
+                middle = np.median(np.array(lines), axis=0)
+                middle[seconds > statistics.median(run["wall_s"] for run in results[name])] = np.nan
+                axes.plot(seconds, middle, label=name)
+            axes.set_xscale("log")
+            axes.set_xticks([3, 10, 30, 100])
+            axes.xaxis.set_major_formatter(ScalarFormatter())
+            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.set_xlabel("seconds since the command was typed")
+            axes.set_ylim(low - 0.005, low + 0.14)
+            axes.legend()
+        panels[0].set_ylabel("lowest dev loss so far, nats per character")
         return drawn
 
     figure().savefig(path, dpi=150)
@@ -137,7 +146,11 @@ def main() -> None:
     parser.add_argument("--flags", default="", help="flags for every search")
     parser.add_argument("--name", default="defaults", help="of the JSON file")
     parser.add_argument("--figure", type=Path)
+    parser.add_argument("--redraw", type=Path, help="a JSON file to draw, and nothing to search")
     arguments = parser.parse_args()
+    if arguments.redraw:
+        draw(json.loads(arguments.redraw.read_text("utf-8"))["searches"], arguments.figure)
+        return
     searches = {
         name: [*arguments.flags.split(), *flags]
         for group in arguments.group or GROUPS
