@@ -59,7 +59,9 @@ def searched(
     """Search four trials; the folder that holds `runs`, to be copied by who changes it."""
     folder = tmp_path_factory.mktemp("searched")
     config = folder / "config.toml"
-    config.write_text("[training]\nsegments = 4\n[space]\nhidden_width = 32\n")
+    config.write_text(
+        '[training]\nsegments = 4\n[space]\nhidden_width = 32\n[search]\npruner = "none"\n'
+    )
     words = ("run", "--corpus", small_corpus, "--config", config, "-n", 4, "--steps", 400)
     done = warm_command(*words, "--workers", 2, folder=folder)
     assert done.returncode == 0, done.stderr
