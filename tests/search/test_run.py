@@ -382,7 +382,7 @@ def test_two_workspaces_share_one_mlflow(
 ) -> None:
     """Studies of one name on one server neither show nor delete each other's runs."""
     uri = f"sqlite:///{tmp_path}/shared.db"
-    given = ("--corpus", small_corpus, "--tracking-uri", uri, "--workers", 1, *QUICK)
+    given = ("--corpus", small_corpus, "--tracking-uri", uri, "--pruner", "none", *QUICK)
     for workspace, n_trials in (("a", 1), ("b", 2), ("a", 2)):
         done = mmsearch("run", *given, "-n", n_trials, "--workspace", workspace)
         assert done.returncode == 0, done.stderr
