@@ -381,12 +381,27 @@ def test_every_pruner_runs(places: Places, pruner: Pruner) -> None:
 
 def test_first_trials_are_not_pruned_by_the_median(places: Places) -> None:
     """A median of fewer than five trials says too little; after them every report counts."""
-    handle = places.open(Settings(sampler="random", steps=100, segments=10))
+    handle = places.open(Settings(sampler="random", pruner="median", steps=100, segments=10))
     for badness in range(7):
         number = handle.ask().number
         handle.report(number, 10, 2.0 + badness)
         assert handle.should_prune(number) == (badness >= 5)
         handle.tell(number, "COMPLETE", 2.0 + badness)
+
+
+def test_halving_looks_at_a_tenth_and_doubles(places: Places) -> None:
+    """At 10, 20, 40 and 80 % of the steps the better half goes on, and nobody ends between."""
+    handle = places.open(Settings(sampler="random", pruner="halving", steps=100, segments=20))
+    for badness in range(2):
+        number = handle.ask().number
+        for step in range(5, 101, 5):
+            handle.report(number, step, 2.0 + badness)
+            pruned = handle.should_prune(number)
+            assert pruned == (badness == 1 and step >= 10)
+            if pruned:
+                break
+        assert step == (10 if badness else 100)
+        handle.tell(number, "PRUNED" if pruned else "COMPLETE", 2.0 + badness)
 
 
 def test_importances_name_what_mattered(places: Places) -> None:
