@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 60.0
 """How long a test waits for what must come; it never decides how soon that is."""
+STILL_S = 3
+"""Seconds without news after which a slow server has done what it was asked to."""
 
 
 @dataclass(slots=True)
@@ -99,6 +101,17 @@ def wait_for(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it never came about"
         time.sleep(0.02)
+
+
+def wait_until_still(value: Callable[[], object]) -> None:
+    """Wait until something has not changed for a while."""
+    deadline = time.monotonic() + PATIENCE_S
+    seen, since = value(), time.monotonic()
+    while time.monotonic() - since < STILL_S:
+        assert time.monotonic() < deadline, "it never came to rest"
+        time.sleep(0.1)
+        if (now := value()) != seen:
+            seen, since = now, time.monotonic()
 
 
 def mirror_of(study: Study, uri: str) -> tuple[Mirror, list[str]]:
@@ -254,6 +267,7 @@ def test_server_that_answers_too_late_doubles_nothing(
         other.execute("ROLLBACK")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     wait_for(lambda: mirror.error is None)
+    wait_until_still(lambda: len(runs(study, service.uri)))  # what was given up has arrived
     mirror.show(study.train(0))
     mirror.show(study.end(0, "PRUNED"))
 
