@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from typing import TYPE_CHECKING, Protocol
 
 from mmsearch.search.interrupts import Interrupts
@@ -17,13 +16,6 @@ if TYPE_CHECKING:
     from mmsearch.search.session import Session
     from mmsearch.search.settings import Settings
     from mmsearch.tracking.journal import Journal
-
-
-SWITCH_S = 5e-4
-"""Seconds for which MLflow's thread may hold the interpreter while a worker's answer waits.
-
-Python's own 5 ms, at each of the journal's and Optuna's waits for the disk, are what a worker idles
-for between two segments."""
 
 
 class Job(Protocol):
@@ -75,8 +67,6 @@ def train(
     session.workspace.create()
     journal.create()
     with own(journal), contextlib.ExitStack() as stack:
-        stack.callback(sys.setswitchinterval, sys.getswitchinterval())
-        sys.setswitchinterval(SWITCH_S)
         # Imported once the workers are on their way: each of these takes a good part of a second.
         from mmsearch.search import worker  # noqa: PLC0415
         from mmsearch.search.executors import WorkerPool  # noqa: PLC0415
