@@ -152,9 +152,10 @@ class _Worker:
         if self._pipe is None:
             context = multiprocessing.get_context("spawn")
             self._pipe, theirs = context.Pipe()
-            self._process = context.Process(target=_work, args=(theirs,), daemon=True)
+            process = context.Process(target=_work, args=(theirs,), daemon=True)
             with theirs:
-                self._process.start()
+                process.start()
+            self._process = process
             # Not as an argument of the process: starting it would wait until it has read it all.
             self._pipe.send(self._first)
         self._pipe.send(call)
