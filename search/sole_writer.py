@@ -128,12 +128,10 @@ class SoleWriter(BaseStorage):
         return self._storage.create_new_study(directions, study_name)
 
     def delete_study(self, study_id: int) -> None:
-        """Delete a study, which none of our processes does.
-
-        Raises:
-            NotImplementedError: always.
-        """
-        raise NotImplementedError
+        """Delete a study."""
+        self._storage.delete_study(study_id)
+        for trial in self._trials.pop(study_id, []):
+            del self._places[trial._trial_id]  # noqa: SLF001 (no public way)
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
         """Set an attribute of the user's."""

@@ -136,3 +136,17 @@ def test_write_that_fails_is_not_remembered(url: str) -> None:
         study._storage.set_trial_user_attr(trial._trial_id, "key", 1)
 
     assert study.get_trials() == before == stored(url)
+
+
+def test_deleted_study_is_forgotten(url: str) -> None:
+    """What is gone from the storage is gone from memory."""
+    storage = SoleWriter(open_storage(url))
+    study = optuna.create_study(study_name="s", storage=storage)
+    study.tell(study.ask(), 1.0)
+
+    optuna.delete_study(study_name="s", storage=storage)
+
+    again = optuna.create_study(study_name="s", storage=storage)
+    assert again.get_trials() == []
+    again.tell(again.ask(), 2.0)
+    assert again.get_trials() == stored(url)
