@@ -35,11 +35,13 @@ GROUPS: Mapping[str, Mapping[str, Sequence[str]]] = {
         for pruner in ("none", "median", "halving", "hyperband")
     },
     "samplers": {
-        f"{sampler} sampler": ("--sampler", sampler) for sampler in ("tpe", "gp", "cmaes", "random")
+        f"{sampler} sampler": ("--sampler", sampler, "--pruner", "median")
+        for sampler in ("tpe", "gp", "cmaes", "random")
     },
     "steps": {f"{steps:,} steps": ("--steps", f"{steps}") for steps in (20_000, 30_000, 40_000)},
 }
 """What is compared: names and the flags that differ from the default."""
+HYPERPARAMETERS = ("embedding_dim", "hidden_width", "block_size", "learning_rate", "weight_decay")
 
 
 def search(
@@ -74,9 +76,6 @@ def search(
         "trained_s": sum(line.wall_s for record in records for line in record.curve),
         "curve": curve,
     }
-
-
-HYPERPARAMETERS = ("embedding_dim", "hidden_width", "block_size", "learning_rate", "weight_decay")
 
 
 def row(name: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, str]:

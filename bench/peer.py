@@ -1,6 +1,6 @@
 """The plain peer: the same search as people write it from Optuna's and MLflow's tutorials.
 
-    python bench/peer.py --trials 50 --steps 20000 --folder /tmp/peer
+    python bench/peer.py --trials 50 --steps 20000 --folder peer
 
 It is what `mmsearch run` is held against (`bench/search.py`), and meant to be as good as a script
 of its kind is: one process, SQLite for Optuna and for MLflow, TPE, the median pruner, a parent

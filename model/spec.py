@@ -18,7 +18,6 @@ Init = Literal["scaled", "article"]
 Schedule = Literal["cosine", "step", "constant"]
 """`cosine` is flat, then falls to zero; `step` is the article's single cut; `constant` is flat."""
 
-
 Averaging = Literal["polynomial", "none"]
 """`polynomial` scores a mean over the steps, the late ones most; `none` the last step's weights."""
 
