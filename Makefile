@@ -34,7 +34,7 @@ security: $(VENV)/.installed-dev
 wheel: $(VENV)/.installed-dev
 	$(BIN)/python .ci/try_wheel.py
 
-# Not a check: it takes an hour, and its figures are worth what the machine is idle.
+# Not a check: it takes long, and its figures are worth what the machine is idle.
 CORPUS ?=
 bench: $(VENV)/.installed
 	$(BIN)/python bench/step.py
