@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import optuna
 import sqlalchemy
+from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from mmsearch.errors import InputError, MMSearchError, RefusedError
@@ -21,7 +22,11 @@ from mmsearch.search.sole_writer import SoleWriter
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
+
     from mmsearch.search.settings import Settings
+    from mmsearch.search.space import Dimension, Space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -273,12 +278,41 @@ def trial_seed(study_seed: int, number: int) -> int:
     return int(np.random.SeedSequence([study_seed, number]).generate_state(1)[0])
 
 
+class _TPESampler(optuna.samplers.TPESampler):
+    """TPE told its space, which it would otherwise infer anew from all trials for each proposal."""
+
+    def __init__(self, space: Space, seed: int) -> None:
+        super().__init__(seed=seed)
+        # By name, as inferred: it draws in this order.
+        self._distributions = {
+            name: _distribution(dimension)
+            for name, dimension in sorted(space.dimensions.items())
+            if not dimension.is_fixed
+        }
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Give what is searched."""
+        del study, trial
+        return self._distributions
+
+
+def _distribution(dimension: Dimension) -> BaseDistribution:
+    low, high, log = dimension.low, dimension.high, dimension.log
+    return (
+        IntDistribution(int(low), int(high), log=log)
+        if dimension.is_int
+        else FloatDistribution(low, high, log=log)
+    )
+
+
 def make_sampler(settings: Settings, number: int) -> optuna.samplers.BaseSampler:
     """Make the sampler that proposes trial `number`."""
     # One stream beside the trial's own.
     seed = int(np.random.SeedSequence([settings.seed, number, 1]).generate_state(1)[0])
     if settings.sampler == "tpe":
-        return optuna.samplers.TPESampler(seed=seed)
+        return _TPESampler(settings.space, seed)
     if settings.sampler == "gp":
         return optuna.samplers.GPSampler(seed=seed)
     if settings.sampler == "cmaes":

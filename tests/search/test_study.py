@@ -129,6 +129,30 @@ def test_resumed_study_proposes_what_one_run_would_have(places: Places, sampler:
     assert one.study.best_value == min(objective(point) for point in in_one_go)
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        {},
+        {"hidden_width": 64, "weight_decay": {"low": 1e-6, "high": 1e-3, "log": True}},
+        {"block_size": {"low": 2, "high": 3}, "learning_rate": {"low": 0.1, "high": 0.2}},
+    ],
+)
+def test_tpe_is_told_the_space_that_it_would_infer(
+    places: Places, table: Mapping[str, Any]
+) -> None:
+    """The same distributions in the same order, so the same proposals."""
+    settings = Settings(space=Space.parse(table))
+    handle = places.open(settings)
+    search(handle, 2)
+    study, trial = handle.study, handle.study.trials[-1]
+
+    told = make_sampler(settings, 2).infer_relative_search_space(study, trial)
+
+    inferred = optuna.samplers.TPESampler().infer_relative_search_space(study, trial)
+    assert list(told.items()) == list(inferred.items())
+    assert told
+
+
 def test_another_seed_is_another_study(places: Places) -> None:
     """Two studies of one space can be compared only if their seeds make them differ."""
     first, other = (
