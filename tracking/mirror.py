@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from mmsearch.tracking.mlflow import StudyTracker
     from mmsearch.tracking.rendering import StudySummary
 
-FLUSH_S = 1.0
+FLUSH_S = 2.0
 """Seconds for which points are gathered before they are sent."""
 POLL_S = 0.2
 """Seconds after which a waiting `close` looks whether it has been abandoned."""
@@ -96,6 +97,8 @@ class Mirror:
                     self._tracker.show_running()
                     self._add_missing()
                     is_open = True
+                    if not gc.get_freeze_count():
+                        gc.freeze()  # what is imported by now stays, and is 0.15 s a look
                 is_last = self._closing.is_set()
                 self._flush()
                 if is_last and self._summary is not None:
