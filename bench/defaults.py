@@ -38,7 +38,7 @@ GROUPS: Mapping[str, Mapping[str, Sequence[str]]] = {
         f"{sampler} sampler": ("--sampler", sampler, "--pruner", "median")
         for sampler in ("tpe", "gp", "cmaes", "random")
     },
-    "steps": {f"{steps:,} steps": ("--steps", f"{steps}") for steps in (20_000, 30_000, 40_000)},
+    "steps": {f"{steps:,} steps": ("--steps", f"{steps}") for steps in (30_000, 60_000)},
 }
 """What is compared: names and the flags that differ from the default."""
 HYPERPARAMETERS = ("embedding_dim", "hidden_width", "block_size", "learning_rate", "weight_decay")

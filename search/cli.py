@@ -119,7 +119,7 @@ def run(  # noqa: PLR0913 (each is one flag)
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option(help="SGD steps.", show_default="30000", rich_help_panel=_TRAINING),
+        typer.Option(help="SGD steps.", show_default="60000", rich_help_panel=_TRAINING),
     ] = None,
     batch_size: Annotated[
         int | None,

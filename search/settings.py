@@ -33,7 +33,7 @@ class Settings:
     """Keep repeated words, as the article does."""
     split_seed: int = 42
     """Of the 80/10/10 shuffle."""
-    steps: int = 30_000
+    steps: int = 60_000
     """SGD steps a trial."""
     segments: int = 20
     """Dev evaluations a trial."""

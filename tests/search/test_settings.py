@@ -45,10 +45,10 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_defaults_are_the_designs() -> None:
-    """30,000 steps in 20 segments of 32 examples, scaled start, constant rate, split by seed 42."""
+    """60,000 steps in 20 segments of 32 examples, scaled start, constant rate, split by seed 42."""
     settings = Settings()
 
-    assert (settings.steps, settings.segments, settings.batch_size) == (30_000, 20, 32)
+    assert (settings.steps, settings.segments, settings.batch_size) == (60_000, 20, 32)
     assert (settings.init, settings.schedule) == ("scaled", "constant")
     assert (settings.sampler, settings.pruner) == ("tpe", "halving")
     assert (settings.split_seed, settings.keep_duplicates) == (42, False)
@@ -61,8 +61,8 @@ def test_defaults_are_the_designs() -> None:
         ("steps", 100.0, "steps must be a whole number, got 100.0"),
         ("steps", True, "steps must be a whole number, got True"),
         ("batch_size", -1, "batch_size must be at least 1, got -1"),
-        ("segments", 0, "segments must be between 1 and steps (30000), got 0"),
-        ("segments", 30_001, "segments must be between 1 and steps (30000), got 30001"),
+        ("segments", 0, "segments must be between 1 and steps (60000), got 0"),
+        ("segments", 60_001, "segments must be between 1 and steps (60000), got 60001"),
         ("seed", -1, "seed must be 0 or more, got -1"),
         ("seed", "1", "seed must be a whole number, got '1'"),
         ("split_seed", -42, "split_seed must be 0 or more, got -42"),
@@ -142,7 +142,7 @@ def test_every_difference_is_said_with_both_values() -> None:
         "learning_rate is 0.01 to 1.0, log, not 0.01 to 0.5",
         "sampler is tpe, not random",
         "seed is 3, not 4",
-        "steps is 30000, not 100",
+        "steps is 60000, not 100",
     ]
 
 
