@@ -23,6 +23,22 @@ _Call: TypeAlias = "tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]"
 
 _Answer: TypeAlias = "tuple[Any, str | None]"
 """What a call returned and None; or the error that it raised, and where."""
+MAX_STARTS = 3
+"""Times that workers are started where each of them is killed before it is there."""
+
+
+class WorkerDiedError(BrokenExecutor):
+    """A worker process died in the middle of a call."""
+
+    def __init__(self, exitcode: int | None) -> None:
+        """Say how.
+
+        Args:
+            exitcode: as of `multiprocessing`; None where it could not be started.
+        """
+        super().__init__("a worker process died in the middle of a call")
+        self.signal = -exitcode if exitcode is not None and exitcode < 0 else None
+        """That killed it; None where it ended by itself."""
 
 
 class WorkerPool(Executor):
@@ -47,17 +63,40 @@ class WorkerPool(Executor):
     def check(self) -> None:
         """Wait until a worker has started, if any was asked to.
 
+        Those that are killed in their start are started again.
+
         Raises:
-            MMSearchError: it died of it; what it died of stands in the terminal.
+            MMSearchError: none of them can start; where they were not killed, what they died of
+                stands in the terminal.
         """
+        died = self._first_start()
+        for _ in range(MAX_STARTS - 1):
+            if died is None or died.signal is None:
+                break
+            self.start()
+            died = self._first_start()
+        if died is not None:
+            how = (
+                "cannot start; what they said of it stands above"
+                if died.signal is None
+                else f"were killed in their start, {MAX_STARTS} times, by signal {died.signal}; is "
+                "there enough memory?"
+            )
+            raise MMSearchError(f"the worker processes {how}") from died
+
+    def _first_start(self) -> WorkerDiedError | None:
+        """Wait for a worker that has started: None; else give what one of them died of."""
+        died: list[WorkerDiedError] = []
         for future in concurrent.futures.as_completed(self._started):
             try:
                 future.result()
-            except BrokenExecutor as error:
-                raise MMSearchError(
-                    "the worker processes cannot start; what they said of it stands above"
-                ) from error
-            return
+            except WorkerDiedError as error:
+                if error.signal is None:
+                    return error
+                died.append(error)
+            else:
+                return None
+        return died[0] if died else None
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Call `fn` in the worker that has the fewest calls before it."""
@@ -132,10 +171,9 @@ class _Worker:
             try:
                 value, raised_at = self._ask(call)
             except (EOFError, OSError) as error:
-                self._bury()
-                broken = BrokenExecutor("a worker process died in the middle of a call")
-                broken.__cause__ = error
-                future.set_exception(broken)
+                died = WorkerDiedError(self._bury())
+                died.__cause__ = error
+                future.set_exception(died)
             except Exception as error:  # noqa: BLE001 (the caller's: what it sent, or got, cannot be pickled)
                 self._bury()
                 future.set_exception(error)
@@ -162,13 +200,20 @@ class _Worker:
         answer: _Answer = self._pipe.recv()
         return answer
 
-    def _bury(self) -> None:
-        """Let go of the process: it ends when its pipe does, if it has not ended yet."""
+    def _bury(self) -> int | None:
+        """Let go of the process: it ends when its pipe does, if it has not ended yet.
+
+        Returns:
+            Its exit code; None where there was no process.
+        """
         if self._pipe is not None:
             self._pipe.close()
+        exitcode = None
         if self._process is not None:
             self._process.join()
+            exitcode = self._process.exitcode
         self._pipe = self._process = None
+        return exitcode
 
 
 def _work(pipe: Connection) -> None:

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mmsearch.data.corpus import Vocabulary
+from mmsearch.errors import MMSearchError
 from mmsearch.search import worker
-from mmsearch.search.executors import WorkerPool
+from mmsearch.search.executors import MAX_STARTS, WorkerPool
 from mmsearch.search.worker import Words
 
 if TYPE_CHECKING:
@@ -32,8 +33,9 @@ WORDS = Words(("emma",), ("olivia",), Vocabulary.of("emmaolivia"))
 PARENT = """
 import multiprocessing, time
 from mmsearch.data.corpus import Vocabulary
+from mmsearch.errors import MMSearchError
 from mmsearch.search import worker
-from mmsearch.search.executors import WorkerPool
+from mmsearch.search.executors import MAX_STARTS, WorkerPool
 
 if __name__ == "__main__":
     words = worker.Words(("emma",), ("olivia",), Vocabulary.of("emmaolivia"))
@@ -281,6 +283,39 @@ def test_started_workers_are_there_before_their_first_call(
 
     assert_at_once(pool, gates[:2])
     assert children() == started
+
+
+def _die(marks: Path, n_times: int) -> None:
+    """Be killed in one's start, the first `n_times` that anybody starts."""
+    n_before = len(list(marks.iterdir()))
+    (marks / str(n_before)).touch()
+    if n_before < n_times:
+        signal.raise_signal(signal.SIGKILL)
+
+
+def test_worker_killed_in_its_start_is_started_again(tmp_path: Path) -> None:
+    """Whoever kills one too early to have done anything costs a search a second, and no more."""
+    with WorkerPool(1, _die, (tmp_path, MAX_STARTS - 1)) as pool:
+        pool.start()
+        pool.check()
+        assert pool.submit(abs, -1).result(PATIENCE_S) == 1
+
+
+def test_workers_that_are_always_killed_in_their_start_end_the_search(tmp_path: Path) -> None:
+    """Where no worker lives, a person is told why, and not to wait."""
+    with WorkerPool(1, _die, (tmp_path, 100)) as pool:
+        pool.start()
+        with pytest.raises(MMSearchError, match="killed in their start, 3 times, by signal 9"):
+            pool.check()
+    assert len(list(tmp_path.iterdir())) == MAX_STARTS
+
+
+def test_workers_that_cannot_start_are_not_started_again(tmp_path: Path) -> None:
+    """What a worker says of its own end is said once."""
+    with WorkerPool(1, os.mkdir, (tmp_path,)) as pool:  # there already
+        pool.start()
+        with pytest.raises(MMSearchError, match="cannot start; what they said"):
+            pool.check()
 
 
 def test_shutdown_ends_the_workers(make_pool: Callable[..., WorkerPool], gates: list[Gate]) -> None:
