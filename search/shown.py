@@ -25,8 +25,9 @@ from mmsearch.search.workspace import own
 from mmsearch.tracking.files import JournalError
 from mmsearch.tracking.final_runs import FinalRuns
 from mmsearch.tracking.looks import LocalLooks, Look
-from mmsearch.tracking.mlflow import StudyFacts, StudyTracker, first_line
+from mmsearch.tracking.mlflow import StudyFacts, StudyTracker
 from mmsearch.tracking.rendering import StudySummary
+from mmsearch.tracking.store import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -147,7 +148,7 @@ def show_looks(
         looks: all at its test split.
         is_fresh: whether the last of them has just been taken.
     """
-    from mmsearch.tracking.champion import publish  # noqa: PLC0415 (slow; see mlflow.connect)
+    from mmsearch.tracking.champion import publish  # noqa: PLC0415 (slow; see store.connect)
 
     own = _own(looks, file)
     for look in own:

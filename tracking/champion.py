@@ -52,7 +52,7 @@ def publish(  # noqa: PLR0913 (each is one fact of the model)
     asked for again leaves it with another study's model.
 
     Args:
-        client: of `mlflow.connect`; no other store is touched, the global one included.
+        client: of `store.connect`; no other store is touched, the global one included.
         experiment_id: where the run is.
         run_id: of the trial that trained the model.
         folder: holds `MODEL_FILES`.
@@ -85,7 +85,7 @@ def import_served() -> ModuleType:
     """Import `served` and with it `mlflow.pyfunc`, which warns of MLflow's own type hints."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*Any type hint is inferred as AnyType", UserWarning)
-        from mmsearch.tracking import served  # noqa: PLC0415 (slow; see mlflow.connect)
+        from mmsearch.tracking import served  # noqa: PLC0415 (slow; see store.connect)
     return served
 
 
@@ -130,7 +130,7 @@ def _ready_model(  # noqa: PLR0913, PLR0917 (as above)
 def _save(model: LoggedModel, folder: Path, scratch: Path) -> Path:
     """Write the model as MLflow loads it: code, files and requirements, nothing pickled."""
     served = import_served()
-    import mlflow.pyfunc  # noqa: PLC0415 (slow; see mlflow.connect)
+    import mlflow.pyfunc  # noqa: PLC0415 (slow; see store.connect)
     from mlflow.models import Model  # noqa: PLC0415 (likewise)
 
     files, saved = scratch / "model", scratch / "saved"
@@ -167,7 +167,7 @@ def _registered_version(  # noqa: PLR0913, PLR0917 (as above)
     description: str,
 ) -> str:
     """Find the version that holds this model, or register it."""
-    from mlflow.exceptions import MlflowException  # noqa: PLC0415 (slow; see mlflow.connect)
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415 (slow; see store.connect)
 
     try:
         client.create_registered_model(registered_name)
@@ -195,7 +195,7 @@ def _link(
     client: MlflowClient, model: LoggedModel, run_id: str, registered_name: str, version: str
 ) -> None:
     """Let the UI lead from the run to the model and on to its version, as MLflow's own calls do."""
-    from mlflow.entities import LoggedModelOutput  # noqa: PLC0415 (slow; see mlflow.connect)
+    from mlflow.entities import LoggedModelOutput  # noqa: PLC0415 (slow; see store.connect)
 
     outputs = client.get_run(run_id).outputs
     linked = outputs.model_outputs if outputs else []

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from mmsearch.errors import MMSearchError
 from mmsearch.tracking.looks import NUMBERS, Look
-from mmsearch.tracking.mlflow import search_runs
 from mmsearch.tracking.rendering import metric
+from mmsearch.tracking.store import search_runs
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -42,7 +42,7 @@ class FinalRuns:
             n_words: words in the test split.
             note: Markdown.
         """
-        from mlflow.entities import Param, RunTag  # noqa: PLC0415 (slow; see mlflow.connect)
+        from mlflow.entities import Param, RunTag  # noqa: PLC0415 (slow; see store.connect)
 
         client = self._tracker.client
         found = self._search(f"tags.mmsearch.look_id = '{look.id}'")

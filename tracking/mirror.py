@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mmsearch.errors import MMSearchError
 from mmsearch.tracking.files import JournalError
-from mmsearch.tracking.mlflow import first_line
+from mmsearch.tracking.store import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,20 +7,16 @@ whole one.
 
 from __future__ import annotations
 
-import logging
 import math
-import os
-import re
 import tempfile
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote
 
-from mmsearch.errors import MMSearchError
 from mmsearch.tracking import rendering
 from mmsearch.tracking.journal import best_trial
+from mmsearch.tracking.store import PREFIX, create, open_experiment, search_runs
 from mmsearch.tracking.views import view_tag
 
 if TYPE_CHECKING:
@@ -38,15 +34,6 @@ STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED", "RUNNING
 
 _BATCH = 1000
 """Metrics that MLflow takes in one call."""
-
-_PAGE = 1000
-"""Runs that MLflow is asked for in one call."""
-
-_SECRET = re.compile(
-    r"(://[^\s/:@]*:)\S+(?=@)|([?&][^\s=&]*(?:password|passwd|pwd|token|secret)=)[^\s&'\"]+",
-    re.IGNORECASE,
-)
-"""A password in a URL, after what stays of it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +55,7 @@ class StudyFacts:
     @property
     def experiment(self) -> str:
         """The experiment's name."""
-        return f"mmsearch/{self.name}"
+        return PREFIX + self.name
 
 
 @dataclass(slots=True)
@@ -106,30 +93,11 @@ class StudyTracker:
     def open(self) -> None:
         """Connect, and find or make the experiment and the parent run."""
         with self.creating():
-            _create_database(self.uri)
-            self.client = connect(self.uri)
-            found = self.client.get_experiment_by_name(self.facts.experiment)
-            if found is not None and found.lifecycle_stage != "active":
-                raise MMSearchError(
-                    f"MLflow's experiment {self.facts.experiment!r} has been deleted; with "
-                    "MLFLOW_TRACKING_URI set to its store, restore it with: "
-                    f"mlflow experiments restore --experiment-id {found.experiment_id}"
-                )
-            self.experiment_id = (
-                found.experiment_id
-                if found is not None
-                else self.client.create_experiment(
-                    self.facts.experiment,
-                    artifact_location=self.artifacts.as_uri() if self.artifacts else None,
-                    tags={
-                        "mmsearch.study": self.facts.name,
-                        # Else the UI opens runs on its pages for language-model applications.
-                        "mlflow.experimentKind": "custom_model_development",
-                    },
-                )
-            )
+            self.client = create(self.uri)
+            experiment = open_experiment(self.client, self.facts.experiment, self.artifacts)
+            self.experiment_id = experiment.experiment_id
         key, view = view_tag(self.facts.id)
-        if found is None or found.tags.get(key) != view:
+        if experiment.tags.get(key) != view:
             self.client.set_experiment_tag(self.experiment_id, key, view)
         children = self._search(self.kind)
         self._open_parent({run.data.tags.get("mlflow.parentRunId") for run in children})
@@ -303,7 +271,7 @@ class StudyTracker:
         return {point.step for point in self.client.get_metric_history(run_id, "loss/dev")}
 
     def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
-        from mlflow.entities import Param  # noqa: PLC0415 (slow; see connect)
+        from mlflow.entities import Param  # noqa: PLC0415 (slow; see store.connect)
 
         self.client.log_batch(run_id, params=[Param(k, str(v)) for k, v in params.items()])
 
@@ -312,7 +280,7 @@ class StudyTracker:
             self.client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
 
     def _set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
-        from mlflow.entities import RunTag  # noqa: PLC0415 (slow; see connect)
+        from mlflow.entities import RunTag  # noqa: PLC0415 (slow; see store.connect)
 
         self.client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
 
@@ -328,71 +296,3 @@ class StudyTracker:
                 record, weights, self.facts.characters, Path(scratch)
             ):
                 self.client.log_artifact(run_id, str(path), "figures")
-
-
-def _create_database(uri: str) -> None:
-    """Create a local database whole or not at all.
-
-    A process that is killed within MLflow's migrations leaves one that never opens again.
-    """
-    if not uri.startswith("sqlite:///"):
-        return
-    path = Path(unquote(uri.removeprefix("sqlite:///").partition("?")[0]))
-    if path.exists():
-        return
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    connect(f"sqlite:///{quote(str(fresh), safe='/ ')}")
-    fresh.replace(path)
-
-
-def connect(uri: str) -> MlflowClient:
-    """Open an MLflow store; a local one is created where it is missing.
-
-    MLflow is imported here, since it takes over a second; its telemetry is off, and a dead server
-    holds a call for seconds and not for minutes, unless the environment says otherwise.
-    """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    # Each run that ends would print its address, with the password of a URI that has one.
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    from mlflow import MlflowClient  # noqa: PLC0415
-
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # Warns of each try on a dead server; we tell it once.
-    logging.getLogger("urllib3").setLevel(logging.ERROR)
-    client = MlflowClient(tracking_uri=uri)
-    client.search_experiments(max_results=1)
-    return client
-
-
-def search_runs(
-    client: MlflowClient, experiment_ids: list[str], condition: str, *, has_deleted: bool = False
-) -> list[Run]:
-    """Find all runs that meet a condition, oldest first; deleted ones only if asked for."""
-    from mlflow.entities import ViewType  # noqa: PLC0415 (slow; see connect)
-
-    found: list[Run] = []
-    token: str | None = None
-    while True:
-        page = client.search_runs(
-            experiment_ids,
-            condition,
-            run_view_type=ViewType.ALL if has_deleted else ViewType.ACTIVE_ONLY,
-            max_results=_PAGE,
-            order_by=["attributes.start_time ASC"],
-            page_token=token,
-        )
-        found += page
-        token = page.token
-        if not token:
-            return found
-
-
-def first_line(error: Exception) -> str:
-    """Say an error of MLflow's in one line: what it is, without its log and without passwords."""
-    line = (str(error).strip().splitlines() or [""])[0]
-    shown = _SECRET.sub(lambda found: f"{found[1] or found[2]}***", line)
-    return f"{type(error).__name__}: {shown[:300]}"

@@ -37,7 +37,7 @@ class StudySummary:
 
 def metric(key: str, value: float, timestamp_ms: int, step: int) -> Metric:
     """Make one point of MLflow's."""
-    from mlflow.entities import Metric  # noqa: PLC0415 (slow; see mlflow.connect)
+    from mlflow.entities import Metric  # noqa: PLC0415 (slow; see store.connect)
 
     return Metric(key, float(value), timestamp_ms, step)
 

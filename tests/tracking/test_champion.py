@@ -22,7 +22,7 @@ import pytest
 
 from mmsearch.model.checkpoint import from_bytes
 from mmsearch.tracking.champion import publish
-from mmsearch.tracking.mlflow import connect
+from mmsearch.tracking.store import connect
 from tests.commands import environment
 from tests.model.specs import make_parameters
 from tests.tracking.test_served import LETTERS, torch_nats, write_model
@@ -59,7 +59,7 @@ import json, os, signal, sys
 from importlib import import_module
 from pathlib import Path
 from mmsearch.tracking.champion import import_served, publish
-from mmsearch.tracking.mlflow import connect
+from mmsearch.tracking.store import connect
 
 import_served()
 for slow in ("tracking", "model_registry"):
@@ -263,7 +263,7 @@ def test_publishing_is_silent_and_leaves_no_trace_of_its_own(
     code = (
         "import json, os, sys; from pathlib import Path\n"
         "from mmsearch.tracking.champion import publish\n"
-        "from mmsearch.tracking.mlflow import connect\n"
+        "from mmsearch.tracking.store import connect\n"
         "facts = json.load(sys.stdin)\n"
         "publish(connect(sys.argv[1]), **facts | {'folder': Path(facts['folder'])})\n"
         "import mlflow\n"

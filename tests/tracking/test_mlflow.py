@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from mmsearch.errors import MMSearchError
 from mmsearch.tracking.files import JournalError
-from mmsearch.tracking.mlflow import connect, first_line
+from mmsearch.tracking.store import connect, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -478,7 +478,7 @@ def test_every_child_is_found_beyond_one_page(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """MLflow gives runs by the page; a trial on a later one must not be made again."""
-    monkeypatch.setattr("mmsearch.tracking.mlflow._PAGE", 2)
+    monkeypatch.setattr("mmsearch.tracking.store._PAGE", 2)
     for number in range(5):
         study.begin(number, started_ms=1_700_000_000_000)
         study.end(number, "FAIL", reason="x")

@@ -1,0 +1,132 @@
+"""An MLflow store: made, opened, and asked for runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
+
+from mmsearch.errors import MMSearchError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment, Run
+
+PREFIX = "mmsearch/"
+"""Of the experiments' names."""
+
+_PAGE = 1000
+"""Runs that MLflow is asked for in one call."""
+
+_SECRET = re.compile(
+    r"(://[^\s/:@]*:)\S+(?=@)|([?&][^\s=&]*(?:password|passwd|pwd|token|secret)=)[^\s&'\"]+",
+    re.IGNORECASE,
+)
+"""A password in a URL, after what stays of it."""
+
+
+def create(uri: str) -> MlflowClient:
+    """Open an MLflow store; a local one is made first where it is missing, not by two at once."""
+    _create_database(uri)
+    return connect(uri)
+
+
+def open_experiment(client: MlflowClient, name: str, artifacts: Path | None) -> Experiment:
+    """Find a study's experiment, or make it; not for two processes at once in a local store.
+
+    Args:
+        client: of `connect`.
+        name: `mmsearch/` and the study's.
+        artifacts: where those of a local store lie; None to leave it to the server.
+
+    Raises:
+        MMSearchError: it has been deleted.
+    """
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        tags = {
+            "mmsearch.study": name.removeprefix(PREFIX),
+            # Else the UI opens runs on its pages for language-model applications.
+            "mlflow.experimentKind": "custom_model_development",
+        }
+        location = artifacts.as_uri() if artifacts else None
+        made = client.create_experiment(name, artifact_location=location, tags=tags)
+        return client.get_experiment(made)
+    if found.lifecycle_stage != "active":
+        raise MMSearchError(
+            f"MLflow's experiment {name!r} has been deleted; with MLFLOW_TRACKING_URI set to its "
+            "store, restore it with: "
+            f"mlflow experiments restore --experiment-id {found.experiment_id}"
+        )
+    return found
+
+
+def _create_database(uri: str) -> None:
+    """Create a local database whole or not at all.
+
+    A process that is killed within MLflow's migrations leaves one that never opens again.
+    """
+    if not uri.startswith("sqlite:///"):
+        return
+    path = Path(unquote(uri.removeprefix("sqlite:///").partition("?")[0]))
+    if path.exists():
+        return
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    connect(f"sqlite:///{quote(str(fresh), safe='/ ')}")
+    fresh.replace(path)
+
+
+def connect(uri: str) -> MlflowClient:
+    """Open an MLflow store; a local one is created where it is missing.
+
+    MLflow is imported here, since it takes over a second; its telemetry is off, and a dead server
+    holds a call for seconds and not for minutes, unless the environment says otherwise.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    # Each run that ends would print its address, with the password of a URI that has one.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    from mlflow import MlflowClient  # noqa: PLC0415
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # Warns of each try on a dead server; we tell it once.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    client = MlflowClient(tracking_uri=uri)
+    client.search_experiments(max_results=1)
+    return client
+
+
+def search_runs(
+    client: MlflowClient, experiment_ids: list[str], condition: str, *, has_deleted: bool = False
+) -> list[Run]:
+    """Find all runs that meet a condition, oldest first; deleted ones only if asked for."""
+    from mlflow.entities import ViewType  # noqa: PLC0415 (slow; see connect)
+
+    found: list[Run] = []
+    token: str | None = None
+    while True:
+        page = client.search_runs(
+            experiment_ids,
+            condition,
+            run_view_type=ViewType.ALL if has_deleted else ViewType.ACTIVE_ONLY,
+            max_results=_PAGE,
+            order_by=["attributes.start_time ASC"],
+            page_token=token,
+        )
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def first_line(error: Exception) -> str:
+    """Say an error of MLflow's in one line: what it is, without its log and without passwords."""
+    line = (str(error).strip().splitlines() or [""])[0]
+    shown = _SECRET.sub(lambda found: f"{found[1] or found[2]}***", line)
+    return f"{type(error).__name__}: {shown[:300]}"
