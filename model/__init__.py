@@ -10,6 +10,7 @@ the same input gives the same bits in any process.
 - `averaging`: `State` between two segments, and the mean over steps that is the model;
 - `evaluation`: `mean_loss` over distinct (context, next) pairs;
 - `scoring`: `WordLosses` of a model and of two baselines, and `bootstrap_interval`;
+- `lr_range`: the learning-rate range test, and the range that it suggests;
 - `training`: `train_segment`, one segment of one trial;
 - `sampling`: `sample_words`, new words from a model;
 - `checkpoint`: weights as safetensors bytes.

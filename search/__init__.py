@@ -11,7 +11,9 @@
 - `ledger`: looks at a test split; `final_test`: the one look; `replay`: a trial trained again;
 - `export`: a model as files; `verdicts`: what is said of a chosen model;
 - `interrupts`: Ctrl-C, once and twice;
+- `range_test`: the learning-rate range test on a corpus;
 - `shown`: what of a study goes into MLflow; `provenance`: versions and the git commit;
 - `sampling`: new words from a model;
-- `cli`, `cli_models` and their `options`: parse and call; `progress`, `printing`: what is seen.
+- `cli`, `cli_models`, `cli_setup` and their `options`: parse and call;
+- `progress`, `printing`: what is seen.
 """

@@ -18,7 +18,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mmsearch.errors import InputError, MMSearchError
-from mmsearch.search import cli_models, printing
+from mmsearch.search import cli_models, cli_setup, printing
 from mmsearch.search.options import (
     DEFAULT_WORKSPACE,
     JsonOption,
@@ -272,6 +272,7 @@ def ui(
         raise MMSearchError(f"the MLflow server ended with code {code}; see {server.log}")
 
 
+app.command()(cli_setup.lr_range)
 app.command()(cli_models.confirm)
 app.command()(cli_models.final_test)
 app.command()(cli_models.sample)

@@ -6,11 +6,12 @@ This room takes plain parameters, metrics and paths. It imports neither `data` n
 - `journal`: one study's folder, the truth about its trials; `files`: how it is written;
 - `looks`: looks at a test split, in the user's own ledger; `final_runs`: the same in MLflow;
 - `champion`: the chosen model in MLflow's registry; `served`: what answers for it there;
-- `mlflow`: the journal shown in MLflow;
+- `mlflow`: the journal shown in MLflow; `store`: an MLflow store, made and opened;
 - `rendering`: a record's points, figures and note, as MLflow shows them;
 - `mirror`: the thread that keeps MLflow up with the journal;
 - `figures`: loss curve and study figures;
 - `embedding`: the figure of an embedding;
+- `lr_range`: the figure of a learning-rate range test; `range_runs`: its run in MLflow;
 - `style`: what the figures share, and how they are written;
 - `views`: the saved view that the UI opens a study on;
 - `ui`: starts and deep-links the MLflow UI.

@@ -1,0 +1,130 @@
+"""The learning-rate range test: one short training whose rate grows, and the loss at each rate.
+
+Smith (2017), "Cyclical learning rates for training neural networks"; the article's form of it:
+rates spaced evenly on a log scale, one SGD step each.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from mmsearch.model.kernel import SGDKernel
+from mmsearch.model.mlp import init_parameters
+from mmsearch.model.training import MAX_LOSS_NATS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from mmsearch.data.contexts import Contexts
+    from mmsearch.model.spec import TrialSpec
+
+SMOOTHED = 0.05
+"""Share of the steps that a moving mean of the losses takes in."""
+FLOOR = 0.1
+"""Share of the loss's fall by which a suggested rate may lie above the lowest loss."""
+
+
+def rates(low: float, high: float, n_steps: int) -> NDArray[np.float64]:
+    """Space learning rates evenly on a log scale, both ends included; shape (n_steps,)."""
+    return np.logspace(np.log10(low), np.log10(high), n_steps)
+
+
+def range_losses(
+    spec: TrialSpec, learning_rates: NDArray[np.float64], train: Contexts, *, vocab_size: int
+) -> NDArray[np.float64]:
+    """Take one SGD step at each learning rate in turn.
+
+    Args:
+        spec: sizes, start, batch size, weight decay and seed; its steps and rate do not count.
+        learning_rates: of the steps, shape (S,).
+        train: examples to draw minibatches from, at this spec's block size.
+        vocab_size: V.
+
+    Returns:
+        The loss of each step's minibatch before its update, in nats a character, shape (S,);
+        infinite once it has been above `MAX_LOSS_NATS`, or no number.
+    """
+    generator = torch.Generator().manual_seed(spec.seed)
+    parameters = init_parameters(spec, vocab_size, generator)
+    kernel = SGDKernel(parameters, batch_size=spec.batch_size, weight_decay=spec.weight_decay)
+    shape = (len(learning_rates), spec.batch_size)
+    chosen = torch.randint(len(train.targets), shape, generator=generator)
+    losses = kernel.steps(train.inputs[chosen], train.targets[chosen], learning_rates.tolist())
+    means = losses.double().mean(1).numpy()
+    is_lost = np.maximum.accumulate(~(means <= MAX_LOSS_NATS))  # NaN is not below anything
+    return np.where(is_lost, np.inf, means)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Valley:
+    """Where a range test says that learning is fast and still steady."""
+
+    low: float
+    """The lowest learning rate that it suggests, of two significant digits."""
+    high: float
+    """The highest one, likewise."""
+    best: float
+    """Where the loss is lowest."""
+    best_loss: float
+    """There, in nats a character."""
+
+
+def smoothed(losses: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give each seed's moving mean over `SMOOTHED` of the steps; shape (n_seeds, S), as taken.
+
+    At both ends the mean is over the part of the window that there is.
+    """
+    n_steps = losses.shape[1]
+    half = max(1, round(SMOOTHED * n_steps)) // 2
+    index = np.arange(n_steps)
+    first, after = np.maximum(index - half, 0), np.minimum(index + half + 1, n_steps)
+    lost = np.isinf(losses).cumsum(1) > 0
+    total = np.concatenate(
+        [np.zeros((len(losses), 1)), np.where(lost, 0, losses).cumsum(1)], axis=1
+    )
+    means = (total[:, after] - total[:, first]) / (after - first)
+    return np.where(lost[:, after - 1], np.inf, means)
+
+
+def valley(learning_rates: NDArray[np.float64], losses: NDArray[np.float64]) -> Valley | None:
+    """Suggest a range to search: where the loss is within `FLOOR` of its fall from its lowest.
+
+    The loss is the median over the seeds of their moving means, its fall the distance from the
+    first to the lowest. Only the rates around the lowest count, up to the first that is higher.
+
+    Args:
+        learning_rates: of the steps, shape (S,).
+        losses: shape (n_seeds, S).
+
+    Returns:
+        The range; None where no rate brought the loss down.
+    """
+    typical = np.median(smoothed(losses), axis=0)
+    best = int(typical.argmin())
+    fall = float(typical[0] - typical[best])
+    if not fall > 0:
+        return None
+    is_above = typical > typical[best] + FLOOR * fall
+    before, after = np.flatnonzero(is_above[:best]), np.flatnonzero(is_above[best:])
+    first = int(before[-1]) + 1 if len(before) else 0
+    last = best + int(after[0]) - 1 if len(after) else len(typical) - 1
+    return Valley(
+        low=_rounded(learning_rates[first], math.floor),
+        high=_rounded(learning_rates[last], math.ceil),
+        best=float(learning_rates[best]),
+        best_loss=float(typical[best]),
+    )
+
+
+def _rounded(value: float, to_whole: Callable[[float], int]) -> float:
+    """Keep two significant digits."""
+    exponent = math.floor(math.log10(value)) - 1
+    # Not 0.30000000000000004: the rounding before is of 2.9999999999999996 tenths.
+    return float(f"{to_whole(round(value / 10.0**exponent, 6))}e{exponent}")

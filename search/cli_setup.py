@@ -1,0 +1,108 @@
+"""The commands before a search: what learning rates to search."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path  # noqa: TC003 (typer reads it)
+from typing import Annotated
+
+import typer
+
+from mmsearch.errors import InputError, MMSearchError
+from mmsearch.search import printing
+from mmsearch.search.options import (
+    DEFAULT_WORKSPACE,
+    JsonOption,
+    TrackingOption,
+    WorkspaceOption,
+)
+
+_MODEL, _TEST = "The model", "The test"
+
+
+def lr_range(  # noqa: PLR0913 (each is one flag)
+    *,
+    embedding_dim: Annotated[
+        int, typer.Option(min=1, help="Embedding dim.", rich_help_panel=_MODEL)
+    ] = 10,
+    hidden_width: Annotated[
+        int, typer.Option(min=1, help="Hidden width.", rich_help_panel=_MODEL)
+    ] = 200,
+    block_size: Annotated[
+        int, typer.Option(min=1, help="Context length.", rich_help_panel=_MODEL)
+    ] = 3,
+    weight_decay: Annotated[
+        float, typer.Option(min=0, help="Weight decay.", rich_help_panel=_MODEL)
+    ] = 0.0,
+    low: Annotated[float, typer.Option(help="First rate.", rich_help_panel=_TEST)] = 0.001,
+    high: Annotated[float, typer.Option(help="Last rate.", rich_help_panel=_TEST)] = 1.0,
+    steps: Annotated[
+        int, typer.Option(min=20, max=100_000, help="SGD steps.", rich_help_panel=_TEST)
+    ] = 1000,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=100, help="Trainings.", rich_help_panel=_TEST)
+    ] = 5,
+    study: Annotated[
+        str | None,
+        typer.Option("--study", "-s", help="Its name.", show_default="the corpus's name"),
+    ] = None,
+    corpus: Annotated[
+        Path | None,
+        typer.Option(help="Text file, one word a line.", show_default="built-in names"),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Write the range into the config file.")
+    ] = False,
+    figure: Annotated[Path | None, typer.Option(help="PNG file to draw into.")] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    tracking_uri: TrackingOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the learning rates worth searching: a short training at rates that grow.
+
+    The article's test: rates evenly spaced on a log scale, one SGD step each.
+    """
+    from mmsearch.search.range_test import (  # noqa: PLC0415 (imports torch)
+        apply_range,
+        draw,
+        log,
+        print_range_test,
+        range_test,
+    )
+    from mmsearch.search.session import Request, Session  # noqa: PLC0415 (imports wait)
+
+    if apply and config is None:
+        raise InputError("--apply writes into a config file; name it with --config")
+    session = Session.open(
+        Request(
+            workspace=workspace,
+            n_trials=1,
+            study=study,
+            corpus=corpus,
+            config=config,
+            given={},
+            tracking_uri=tracking_uri,
+        )
+    )
+    point = {
+        "embedding_dim": embedding_dim,
+        "hidden_width": hidden_width,
+        "block_size": block_size,
+        "weight_decay": weight_decay,
+    }
+    test = range_test(session, point, low=low, high=high, n_steps=steps, n_seeds=seeds)
+    if figure is not None:
+        draw(test, figure)
+    if apply and config is not None and test.valley is not None:
+        apply_range(config, test.valley)
+    if as_json:
+        print(json.dumps(test.to_json(), indent=2))
+    else:
+        print_range_test(printing.console(), test, config if apply else None)
+    try:
+        log(session, test)
+    except MMSearchError as error:
+        printing.console(stderr=True).print(f"not in MLflow: {error}", style="yellow")
+    if test.valley is None:
+        raise typer.Exit(1)

@@ -1,0 +1,130 @@
+"""The learning-rate range test: its steps are SGD's, and its suggestion is the valley."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmsearch.data.contexts import Contexts
+from mmsearch.model import mlp
+from mmsearch.model.lr_range import Valley, range_losses, rates, smoothed, valley
+from tests.model.specs import make_spec
+
+V = 5
+
+
+@pytest.fixture
+def train() -> Contexts:
+    """Draw examples without a pattern."""
+    generator = torch.Generator().manual_seed(1)
+    return Contexts(
+        inputs=torch.randint(V, (50, 3), generator=generator),
+        targets=torch.randint(V, (50,), generator=generator),
+    )
+
+
+def test_rates_are_evenly_spaced_on_a_log_scale() -> None:
+    """The article's: a thousand from 0.001 to 1, both included."""
+    found = rates(1e-3, 1.0, 1000)
+    assert found[0] == pytest.approx(1e-3)
+    assert found[-1] == pytest.approx(1.0)
+    assert np.diff(np.log(found)) == pytest.approx(np.full(999, np.log(1000) / 999))
+
+
+def test_steps_are_those_of_plain_sgd(train: Contexts) -> None:
+    """Autograd, with one rate a step, gives the same losses."""
+    spec = make_spec(weight_decay=0.01)
+    learning_rates = rates(0.01, 0.5, 30)
+    found = range_losses(spec, learning_rates, train, vocab_size=V)
+
+    generator = torch.Generator().manual_seed(spec.seed)
+    parameters = mlp.init_parameters(spec, V, generator).map(lambda p: p.requires_grad_())
+    chosen = torch.randint(len(train.targets), (30, spec.batch_size), generator=generator)
+    expected = []
+    for rows, rate in zip(chosen, learning_rates.tolist(), strict=True):
+        loss = mlp.loss(parameters, train.inputs[rows], train.targets[rows])
+        expected.append(loss.item())
+        named = parameters.named()
+        gradients = torch.autograd.grad(loss, list(named.values()))
+        with torch.no_grad():
+            for (name, tensor), gradient in zip(named.items(), gradients, strict=True):
+                decay = spec.weight_decay if name in {"C", "W1", "W2"} else 0.0
+                tensor.sub_(rate * (gradient + decay * tensor))
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_loss_stays_infinite_once_it_has_diverged(train: Contexts) -> None:
+    """Rates far beyond all reason end in infinity, and nothing after it is a number."""
+    found = range_losses(make_spec(), rates(0.1, 1e6, 40), train, vocab_size=V)
+    is_lost = np.isinf(found)
+    assert is_lost.any()
+    assert not is_lost[0]
+    assert (np.diff(is_lost.astype(int)) >= 0).all()
+    assert not np.isnan(found).any()
+
+
+@given(st.integers(1, 3), st.integers(20, 60), st.integers(0, 59), st.integers(0, 2**32 - 1))
+def test_moving_mean_is_the_mean_of_its_window(
+    n_seeds: int, n_steps: int, n_lost: int, seed: int
+) -> None:
+    """As by hand, also where a seed has diverged: infinite as soon as the window meets it."""
+    losses = np.random.default_rng(seed).uniform(1, 5, (n_seeds, n_steps))
+    losses[0, max(1, n_steps - n_lost) :] = np.inf
+    half = max(1, round(0.05 * n_steps)) // 2
+    expected = [
+        [row[max(0, i - half) : i + half + 1].mean() for i in range(n_steps)] for row in losses
+    ]
+    assert smoothed(losses) == pytest.approx(np.array(expected))
+
+
+def test_valley_is_found_where_it_was_put() -> None:
+    """A loss that falls from 3 to 2 at 0.1 and rises again: within a tenth of the fall."""
+    learning_rates = rates(1e-3, 1.0, 3001)
+    typical = 2 + np.minimum(1, np.abs(np.log10(learning_rates) + 1))
+    found = valley(learning_rates, np.stack([typical - 0.1, typical, typical + 0.3]))
+    assert found is not None
+    assert found.best == pytest.approx(0.1, rel=0.01)
+    assert found.best_loss == pytest.approx(2, abs=0.05)
+    # Rounded outward to two digits; the moving mean has blunted the tip.
+    assert 0.065 <= found.low <= 0.080
+    assert 0.12 <= found.high <= 0.16
+
+
+def test_one_seed_that_diverges_does_not_decide() -> None:
+    """The median of three is finite where one of them is not."""
+    learning_rates = rates(1e-3, 1.0, 1000)
+    typical = 2 + np.abs(np.log10(learning_rates) + 1)
+    lost = np.where(np.arange(1000) < 100, typical, np.inf)
+    assert valley(learning_rates, np.stack([typical, lost, typical])) == valley(
+        learning_rates, np.stack([typical, typical, typical])
+    )
+
+
+def test_dip_beyond_a_ridge_is_not_of_the_valley() -> None:
+    """Only the rates around the lowest loss, up to the first that is higher."""
+    learning_rates = rates(1e-3, 1.0, 1000)
+    typical = np.full(1000, 3.0)
+    typical[200:400], typical[700:900] = 2.05, 2.0
+    found = valley(learning_rates, typical[None])
+    assert found is not None
+    assert found.low > learning_rates[650]
+
+
+def test_nothing_is_suggested_where_no_rate_brings_the_loss_down() -> None:
+    """The lowest loss is the first."""
+    learning_rates = rates(1e-3, 1.0, 100)
+    assert valley(learning_rates, np.linspace(3, 4, 100)[None]) is None
+
+
+@given(st.floats(1e-8, 1e3), st.floats(1.5, 100), st.integers(20, 200))
+def test_suggestion_holds_the_lowest_and_rises(low: float, factor: float, n_steps: int) -> None:
+    """Its ends lie around the rate of the lowest loss, whatever the scale."""
+    learning_rates = rates(low, low * factor, n_steps)
+    losses = 2 + np.linspace(-1, 1, n_steps) ** 2
+    found = valley(learning_rates, losses[None])
+    assert isinstance(found, Valley)
+    assert found.low <= found.best <= found.high
+    assert found.low < found.high
