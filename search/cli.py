@@ -272,6 +272,7 @@ def ui(
         raise MMSearchError(f"the MLflow server ended with code {code}; see {server.log}")
 
 
+app.command()(cli_setup.init)
 app.command()(cli_setup.lr_range)
 app.command()(cli_models.confirm)
 app.command()(cli_models.final_test)

@@ -1,9 +1,10 @@
-"""The commands before a search: what learning rates to search."""
+"""The commands before a search: a config file, and what learning rates to search."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path  # noqa: TC003 (typer reads it)
+from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -18,6 +19,24 @@ from mmsearch.search.options import (
 )
 
 _MODEL, _TEST = "The model", "The test"
+
+
+def init(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="A new file.")] = Path(
+        "mmsearch.toml"
+    ),
+) -> None:
+    """Write a config file that says every default, with a comment each, to be edited."""
+    from mmsearch.search.config_text import template  # noqa: PLC0415 (imports wait)
+
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(template())
+    except FileExistsError as error:
+        raise InputError(f"{str(path)!r} is there already; name a new file") from error
+    except OSError as error:
+        raise MMSearchError(f"{str(path)!r} cannot be written: {error.strerror}") from error
+    printing.console().print(f"edit {str(path)!r}, then: mmsearch run --config {quote(str(path))}")
 
 
 def lr_range(  # noqa: PLR0913 (each is one flag)

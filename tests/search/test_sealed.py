@@ -40,6 +40,7 @@ WALK = {
     "sample": ("sample",),
     "replay": ("replay", 0),
     "corpus": ("corpus",),
+    "init": ("init",),
     "lr-range": ("lr-range", "--study", "few", "--steps", 100),
     "ui": ("ui", "--no-browser"),
     "sync": ("sync",),

@@ -1,0 +1,55 @@
+"""`mmsearch init` and the config reference: they say what the code does."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmsearch.search.config_text import MEANINGS, reference, template
+from mmsearch.search.settings import TABLES, Settings, read_config
+from mmsearch.search.space import DEFAULTS
+
+if TYPE_CHECKING:
+    from tests.warm import Warm
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_file_says_every_default(tmp_path: Path) -> None:
+    """Read back it is the defaults, and no key is missing."""
+    path = tmp_path / "all.toml"
+    path.write_text(template())
+    assert Settings(**read_config(path).settings) == Settings()
+    tables = tomllib.loads(template())
+    said = [key for table in tables.values() for key in table]
+    assert sorted(said) == sorted([*(k for keys in TABLES.values() for k in keys), *DEFAULTS])
+    assert sorted(said) == sorted(MEANINGS)
+
+
+def test_commented_example_is_a_configuration(tmp_path: Path) -> None:
+    """Without its comment signs the example of [[enqueue]] is one."""
+    head, _, example = template().partition("# [[enqueue]]")
+    path = tmp_path / "all.toml"
+    path.write_text(head + "[[enqueue]]" + re.sub("^# ", "", example, flags=re.MULTILINE))
+    assert len(read_config(path).enqueue) == 1
+
+
+def test_reference_is_the_one_that_the_code_writes() -> None:
+    """After a change: python -m mmsearch.search.config_text > docs/config.md."""
+    assert (ROOT / "docs" / "config.md").read_text() == reference()
+
+
+def test_command_writes_a_new_file_alone(warm_command: Warm, tmp_path: Path) -> None:
+    """And tells what to type next; a file that is there stays."""
+    done = warm_command("init", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "mmsearch run --config mmsearch.toml" in done.stdout
+    assert (tmp_path / "mmsearch.toml").read_text() == template()
+    (tmp_path / "mmsearch.toml").write_text("# mine\n")
+    again = warm_command("init", folder=tmp_path)
+    assert again.returncode == 2
+    assert "name a new file" in again.stderr
+    assert (tmp_path / "mmsearch.toml").read_text() == "# mine\n"
+    assert warm_command("init", "no/folder.toml", folder=tmp_path).returncode == 1
