@@ -5,6 +5,7 @@
 - `workspace`: the folder of studies, their names and locks; `study_file`: `study.json`;
 - `places`: the URLs of Optuna's and MLflow's databases, and what of them may be shown;
 - `study`: Optuna's side: ask, report, prune, tell; `sole_writer`: its storage, read once;
+  `cma_es`: a sampler that stores no pickle;
 - `worker`: what runs in a worker process; `executors`: where segments run;
 - `coordinator`: the loop; `session`: a study opened and checked; `crew`: a job's parts started,
   joined and ended;

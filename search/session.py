@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmsearch.data.corpus import BUILTIN_CORPUS, read_corpus
 from mmsearch.data.split import split_corpus
-from mmsearch.errors import InputError, RefusedError
+from mmsearch.errors import RefusedError
 from mmsearch.search import provenance
 from mmsearch.search.places import absolute, storage_url, tracking_uri, without_password
 from mmsearch.search.settings import Config, Settings, differences, read_config
@@ -91,11 +91,6 @@ class Session:
         storage, tracking = (without_password(url) if url else None for url in places)
         if stored is not None:
             storage, tracking = storage or stored.storage, tracking or stored.tracking_uri
-        if settings.sampler == "cmaes" and storage is not None:
-            raise InputError(
-                "--sampler cmaes keeps pickles in its storage, so it is for the workspace's own "
-                "alone; leave out --storage, or take another sampler"
-            )
         file = StudyFile(
             id=stored.id if stored else uuid.uuid4().hex,
             corpus=str(path.absolute()) if path else None,

@@ -15,6 +15,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from mmsearch.errors import InputError, MMSearchError, RefusedError
+from mmsearch.search.cma_es import ReplayedCmaEs
 from mmsearch.search.coordinator import Proposal
 from mmsearch.search.places import without_password, without_secrets
 from mmsearch.search.sole_writer import SoleWriter
@@ -316,7 +317,7 @@ def make_sampler(settings: Settings, number: int) -> optuna.samplers.BaseSampler
     if settings.sampler == "gp":
         return optuna.samplers.GPSampler(seed=seed)
     if settings.sampler == "cmaes":
-        return optuna.samplers.CmaEsSampler(seed=seed)
+        return ReplayedCmaEs(seed=seed)
     return optuna.samplers.RandomSampler(seed=seed)
 
 

@@ -113,7 +113,7 @@ def unfinished(places: Places, parameters: Sequence[str]) -> int:
     return trial.number
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("sampler", ["tpe", "cmaes", "random"])
 def test_resumed_study_proposes_what_one_run_would_have(places: Places, sampler: Sampler) -> None:
     """24 trials in one go, or 8 + 8 + 8 in three processes: the same proposals, none twice."""
     settings = Settings(sampler=sampler, seed=5)
