@@ -229,7 +229,7 @@ def list_trials(
 
 
 @app.command()
-def ui(
+def ui(  # noqa: PLR0913 (each is one flag)
     *,
     study: StudyOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
@@ -238,6 +238,18 @@ def ui(
         int | None,
         typer.Option(min=1, max=65535, help="Port.", show_default="5000, or a free one"),
     ] = None,
+    host: Annotated[
+        str,
+        typer.Option(help="Address to listen on; any but this machine's own is open to others."),
+    ] = "127.0.0.1",
+    allowed_hosts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST,...",
+            help="Names by which browsers on other machines reach it; there is no password.",
+            show_default="none",
+        ),
+    ] = None,
     browser: Annotated[bool, typer.Option(help="Open the link in a browser.")] = True,
 ) -> None:
     """Open the MLflow UI on a study's comparison; Ctrl-C ends it."""
@@ -245,15 +257,20 @@ def ui(
 
     from mmsearch.search.places import without_userinfo  # noqa: PLC0415
     from mmsearch.search.shown import open_tracker  # noqa: PLC0415
-    from mmsearch.tracking.ui import leaderboard_url, serve  # noqa: PLC0415
+    from mmsearch.tracking.ui import check_hosts, leaderboard_url, serve  # noqa: PLC0415
 
+    allowed = [name.strip() for name in (allowed_hosts or "").split(",") if name.strip()]
+    check_hosts(host, allowed)
     place = Workspace.at(workspace)
     journal = place.existing(study)
     tracker = open_tracker(place, journal, tracking_uri)
     console = printing.console()
 
+    def link(base: str) -> str:
+        return leaderboard_url(base, tracker.experiment_id, tracker.facts.id)
+
     def show(base: str) -> None:
-        url = leaderboard_url(base, tracker.experiment_id, tracker.facts.id)
+        url = link(base)
         console.print(f"study {journal.name!r} in MLflow:")
         console.print(url, style="bold")
         if browser:
@@ -263,10 +280,19 @@ def ui(
         show(without_userinfo(tracker.uri).rstrip("/"))
         return
     console.print("starting the MLflow server ...")
-    with serve(tracker.uri, tracker.artifacts, log_folder=place.root / "logs", port=port) as server:
+    with serve(
+        tracker.uri,
+        tracker.artifacts,
+        log_folder=place.root / "logs",
+        host=host,
+        port=port,
+        allowed_hosts=allowed,
+    ) as server:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: sys.exit(0))
         show(server.base)
+        for base in server.elsewhere:
+            console.print(f"on other machines: {link(base)}")
         console.print("Ctrl-C ends it")
         code = server.process.wait()
         raise MMSearchError(f"the MLflow server ended with code {code}; see {server.log}")

@@ -5,8 +5,11 @@ page, and its run list folds the trials under their study.
 """
 
 import http.client
+import ipaddress
 import json
 import os
+import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -24,20 +27,30 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 from mmsearch.errors import InputError, MMSearchError
 from mmsearch.tracking.views import view_key
 
-__all__ = ["Server", "compare_url", "leaderboard_url", "run_url", "serve"]
+__all__ = ["Server", "check_hosts", "compare_url", "leaderboard_url", "run_url", "serve"]
 
 _DEFAULT_PORT = 5000
 _POLL_S = 0.1
 _STOP_S = 5.0
 _TAIL_LINES = 15
 
-# Would point the server at another store, or move its pages away from "/".
+# Would point the server at another store, move its pages away from "/", or let any page in.
 _DROPPED_VARIABLES = (
     "MLFLOW_ARTIFACTS_ONLY",
     "MLFLOW_READ_REPLICA_BACKEND_STORE_URI",
     "MLFLOW_REGISTRY_STORE_URI",
+    "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE",
     "MLFLOW_STATIC_PREFIX",
 )
+
+_NAME_HEADER = "X-Mmsearch-Server"
+_OWN_HOSTS = ("localhost", "localhost:*", "127.0.0.1", "127.0.0.1:*", "[::1]", "[[]::1]:*")
+"""What this machine's own browsers call it, at any port: a tunnel may end at another. In the last
+one `[[]` is how a pattern spells `[`."""
+_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # a key
+"""Addresses that stand for all of a machine's, and one of those."""
+_ALLOWED_HOST = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
+_PORT = re.compile(r":\d+$")
 
 # `python -m mlflow ARGS` that ends when its standard input does, which is when we are gone,
 # however that came about: a closed terminal or kill -9 leaves no server behind on the port.
@@ -83,6 +96,8 @@ class Server:
 
     base: str
     """Its URL, without a slash at the end."""
+    elsewhere: tuple[str, ...]
+    """Likewise, by the hosts that were allowed."""
     process: subprocess.Popen[bytes]
     """The server; the leader of its own process group."""
     log: Path
@@ -97,6 +112,7 @@ def serve(  # noqa: PLR0913  # an address, a store, and where to write
     log_folder: Path,
     host: str = "127.0.0.1",
     port: int | None = None,
+    allowed_hosts: Sequence[str] = (),
     timeout_s: float = 120.0,
 ) -> Iterator[Server]:
     """Run an MLflow server over a database, for as long as the context lasts.
@@ -114,20 +130,26 @@ def serve(  # noqa: PLR0913  # an address, a store, and where to write
         log_folder: gets the server's output as `mlflow-server-PORT.log`, readable by its owner.
         host: the address to listen on.
         port: the port to listen on; None for 5000, or another where that is taken.
+        allowed_hosts: names by which browsers reach it, besides this machine's own for itself; a
+            name without a port stands for the server's port and for none. The server has no
+            password: a page of another name, whoever's address it leads to, is not answered.
         timeout_s: how long to wait for the first answer.
 
     Raises:
-        InputError: `tracking_uri` is a server already, or `port` is taken.
+        InputError: `tracking_uri` is a server already, `port` is taken, or others may connect
+            and no host is allowed.
         MMSearchError: the server ended, or did not answer in time; with the end of its log.
     """
     if tracking_uri.startswith(("http://", "https://")):
-        msg = f"{_masked(tracking_uri, _secrets(tracking_uri))} is a server already; open it"
+        msg = f"{_masked(tracking_uri, _passwords(tracking_uri))} is a server already; open it"
         raise InputError(msg)
+    check_hosts(host, allowed_hosts)
     port = _choose_port(host, port)
     log_folder.mkdir(parents=True, exist_ok=True)
     log = log_folder / f"mlflow-server-{port}.log"
+    name = secrets.token_hex(8)
     process = subprocess.Popen(  # noqa: S603  # our own interpreter and arguments
-        _command(host, port, artifacts),
+        _command(host, port, artifacts, allowed_hosts, name),
         env=_environment(tracking_uri),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -137,31 +159,85 @@ def serve(  # noqa: PLR0913  # an address, a store, and where to write
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
     assert process.stdout is not None  # noqa: S101  # asked for above
     copier = threading.Thread(
-        target=_copy_log, args=(process.stdout, log, tail, _secrets(tracking_uri)), daemon=True
+        target=_copy_log, args=(process.stdout, log, tail, _passwords(tracking_uri)), daemon=True
     )
     copier.start()
     try:
-        reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # a key
-        problem = _wait_for_answer(process, reachable, port, timeout_s)
+        reachable = _ANY_ADDRESS.get(host, host)
+        problem = _wait_for_answer(process, reachable, port, timeout_s, name)
         if problem:
             _stop(process)
             copier.join(_STOP_S)
             lines = "\n".join(f"    {line}" for line in tail)
             msg = f"the MLflow server {problem}; the end of {log}:\n{lines}"
             raise MMSearchError(msg)
-        name = f"[{reachable}]" if ":" in reachable else reachable
-        yield Server(base=f"http://{name}:{port}", process=process, log=log)
+        shown = f"[{reachable}]" if ":" in reachable else reachable
+        yield Server(
+            base=f"http://{shown}:{port}",
+            elsewhere=tuple(f"http://{_with_ports([each], port)[-1]}" for each in allowed_hosts),
+            process=process,
+            log=log,
+        )
     finally:
         _stop(process)
         copier.join(_STOP_S)
 
 
-def _command(host: str, port: int, artifacts: Path | None) -> list[str]:
+def check_hosts(host: str, allowed: Sequence[str]) -> None:
+    """Check that nobody else can connect, or that it was said by which names.
+
+    Raises:
+        InputError: no host is allowed, or a name is none.
+    """
+    if not _is_loopback(host) and not allowed:
+        raise InputError(
+            f"--host {host} lets other machines read and change everything in this store, without "
+            "a password; name the hosts that browsers reach it by, such as --allowed-hosts "
+            "box.example.org, or leave out --host"
+        )
+    for name in allowed:
+        if not _ALLOWED_HOST.fullmatch(name):
+            raise InputError(
+                "--allowed-hosts takes names as a browser shows them, with a port or without, such "
+                f"as box.example.org,10.0.0.7:5000; got {name!r}"
+            )
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether nobody but this machine's own users can connect to an address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _command(
+    host: str, port: int, artifacts: Path | None, allowed: Sequence[str], name: str
+) -> list[str]:
+    names = list(allowed)
+    if host not in _ANY_ADDRESS:
+        names.append(f"[{host}]" if ":" in host else host)
+    names = _with_ports(names, port)
+    # MLflow takes a page of its own, opened by a name that is not localhost, for another's.
+    origins = [f"{scheme}://{name}" for scheme in ("http", "https") for name in names]
     command = [sys.executable, "-c", _CHILD, "server"]
     command += ["--host", host, "--port", str(port), "--workers", "1"]
+    command += ["--uvicorn-opts", f"--header {_NAME_HEADER}:{name}"]
+    # MLflow's own list has `10.*`, and 10.evil.example is one of them.
+    command += ["--allowed-hosts", ",".join((*_OWN_HOSTS, *names))]
+    command += ["--cors-allowed-origins", ",".join(origins)]
     if artifacts is None:
         return [*command, "--no-serve-artifacts"]
     return [*command, "--artifacts-destination", artifacts.resolve().as_uri()]
+
+
+def _with_ports(allowed: Sequence[str], port: int) -> list[str]:
+    """Name each host as a browser may: with the server's port, or as it is behind a proxy."""
+    return [
+        spelt
+        for name in allowed
+        for spelt in ([name] if _PORT.search(name) else [name, f"{name}:{port}"])
+    ]
 
 
 def _environment(tracking_uri: str) -> dict[str, str]:
@@ -193,9 +269,12 @@ def _choose_port(host: str, port: int | None) -> int:
 
 
 def _wait_for_answer(
-    process: subprocess.Popen[bytes], host: str, port: int, timeout_s: float
+    process: subprocess.Popen[bytes], host: str, port: int, timeout_s: float, name: str
 ) -> str | None:
-    """Wait until the server is up; otherwise say what went wrong."""
+    """Wait until the server of this name is up; otherwise say what went wrong.
+
+    Another one may have taken the port since it was found free: its pages show another store.
+    """
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -206,7 +285,8 @@ def _wait_for_answer(
             closing(http.client.HTTPConnection(host, port, timeout=2)) as connection,
         ):
             connection.request("GET", "/health")
-            if connection.getresponse().status == http.client.OK:
+            answer = connection.getresponse()
+            if answer.status == http.client.OK and answer.headers.get(_NAME_HEADER) == name:
                 return None
         time.sleep(_POLL_S)
     return f"did not answer within {timeout_s:g} s"
@@ -227,18 +307,18 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.stdin.close()
 
 
-def _copy_log(source: IO[bytes], log: Path, tail: deque[str], secrets: Sequence[str]) -> None:
+def _copy_log(source: IO[bytes], log: Path, tail: deque[str], passwords: Sequence[str]) -> None:
     log.unlink(missing_ok=True)
     log.touch(mode=0o600)
     with source, log.open("w", encoding="utf-8") as target:
         for raw in source:
-            line = _masked(raw.decode(errors="replace").rstrip("\n"), secrets)
+            line = _masked(raw.decode(errors="replace").rstrip("\n"), passwords)
             tail.append(line)
             target.write(f"{line}\n")
             target.flush()
 
 
-def _secrets(uri: str) -> list[str]:
+def _passwords(uri: str) -> list[str]:
     """Find the passwords in a URI, as written and decoded; the longest first."""
     parts = urlsplit(uri)
     found = {parts.password or ""}
@@ -247,7 +327,7 @@ def _secrets(uri: str) -> list[str]:
     return sorted(filter(None, found), key=len, reverse=True)
 
 
-def _masked(line: str, secrets: Sequence[str]) -> str:
-    for secret in secrets:
-        line = line.replace(secret, "***")
+def _masked(line: str, passwords: Sequence[str]) -> str:
+    for password in passwords:
+        line = line.replace(password, "***")
     return line

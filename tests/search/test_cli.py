@@ -142,6 +142,9 @@ def test_bad_config_is_one_clear_line(
         ("replay", "0"),
         ("replay",),
         ("export", "somewhere"),
+        ("ui",),
+        ("ui", "--host", "0.0.0.0"),  # noqa: S104 (what is refused)
+        ("ui", "--host", "0.0.0.0", "--allowed-hosts", "*"),  # noqa: S104 (likewise)
         ("nonsense",),
     ],
 )

@@ -17,7 +17,14 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 
 from mmsearch.errors import InputError, MMSearchError
-from mmsearch.tracking.ui import Server, compare_url, leaderboard_url, run_url, serve
+from mmsearch.tracking.ui import (
+    Server,
+    _wait_for_answer,
+    compare_url,
+    leaderboard_url,
+    run_url,
+    serve,
+)
 from mmsearch.tracking.views import view_key
 
 # MLflow 3.17 uses a loader that SQLAlchemy 2.1 deprecates.
@@ -198,6 +205,14 @@ def test_silent_server_is_given_up(store: tuple[str, str, list[str], Path], tmp_
         serve(store[0], None, log_folder=tmp_path, timeout_s=0.05),
     ):
         pass
+
+
+def test_another_server_on_the_port_is_not_taken_for_ours(server: Server) -> None:
+    """Two that start at once find the same port free: a link must not open the other's store."""
+    parts = urlsplit(server.base)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as ours:
+        problem = _wait_for_answer(ours, str(parts.hostname), int(parts.port or 0), 2, "ours")
+        assert problem == "did not answer within 2 s"
 
 
 def test_taken_port_is_refused_when_asked_for(tmp_path: Path) -> None:
