@@ -6,21 +6,27 @@ import json
 import os
 import re
 import signal
-import subprocess
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import optuna
 import pytest
 from mlflow import MlflowClient
 
-from mmsearch.search.study import open_storage
 from mmsearch.tracking.journal import Journal
-from tests.commands import COMMAND, Mmsearch, environment
+from tests.search.whole import (
+    assert_gone,
+    assert_same_everywhere,
+    children_of,
+    curves,
+    mlflow_runs,
+    optuna_trials,
+    start,
+    wait_for,
+    workers_of,
+)
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from tests.commands import Mmsearch
 
 QUICK = ("--steps", 200)
 ENQUEUED = {"embedding_dim": 4, "hidden_width": 32, "block_size": 3, "learning_rate": 0.1}
@@ -36,109 +42,6 @@ hidden_width = 32
 block_size = 3
 learning_rate = 0.1
 """
-STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
-
-
-def optuna_trials(workspace: Path, study: str) -> list[optuna.trial.FrozenTrial]:
-    """Read a study as a person with plain Optuna would."""
-    storage = open_storage(f"sqlite:///{workspace}/optuna.db")
-    return optuna.load_study(study_name=study, storage=storage).trials
-
-
-def mlflow_runs(workspace: Path, study: str) -> tuple[MlflowClient, list[Run], list[Run]]:
-    """Read a study as a person with plain MLflow would: its client, parents and children."""
-    client = MlflowClient(f"sqlite:///{workspace}/mlflow.db")
-    experiment = client.get_experiment_by_name(f"mmsearch/{study}")
-    assert experiment is not None
-    runs = list(client.search_runs([experiment.experiment_id], max_results=1000))
-    parents = [run for run in runs if run.data.tags["mmsearch.kind"] == "study"]
-    children = [run for run in runs if run.data.tags["mmsearch.kind"] == "trial"]
-    return client, parents, sorted(children, key=lambda r: int(r.data.tags["mmsearch.trial"]))
-
-
-def curves(workspace: Path, study: str) -> dict[int, Any]:
-    """Give what must be equal between two runs of one study: all but times."""
-    return {
-        record.number: (
-            record.spec,
-            record.state,
-            [(line.step, line.train, line.dev_loss, line.weights_sha256) for line in record.curve],
-        )
-        for record in Journal(workspace / study).records()
-    }
-
-
-def assert_same_everywhere(workspace: Path, study: str, n_trials: int) -> None:
-    """Hold Optuna, MLflow and the workspace against each other: N trials, each once."""
-    records = Journal(workspace / study).records()
-    trials = optuna_trials(workspace, study)
-    client, parents, children = mlflow_runs(workspace, study)
-    assert len(parents) == 1
-    assert sum(record.state in {"COMPLETE", "PRUNED"} for record in records) == n_trials
-    assert [t.number for t in trials] == [r.number for r in records]
-    assert [int(run.data.tags["mmsearch.trial"]) for run in children] == [t.number for t in trials]
-    for trial, record, run in zip(trials, records, children, strict=True):
-        assert trial.state.name == record.state == run.data.tags["mmsearch.state"]
-        assert run.info.status == STATUS[record.state]
-        assert run.data.tags["mlflow.parentRunId"] == parents[0].info.run_id
-        losses = {line.step: line.dev_loss for line in record.curve}
-        assert trial.intermediate_values == losses
-        history = client.get_metric_history(run.info.run_id, "loss/dev")
-        assert sorted((m.step, m.value) for m in history) == sorted(losses.items())
-        history = client.get_metric_history(run.info.run_id, "loss/train")
-        points = [(step, loss) for line in record.curve for step, loss, _ in line.train]
-        assert sorted((m.step, m.value) for m in history) == points
-        for name, value in trial.params.items():
-            assert float(run.data.params[name]) == value
-
-
-def start(folder: Path, *words: object) -> subprocess.Popen[str]:
-    """Start a run in a process group of its own, as a shell does."""
-    return subprocess.Popen(
-        [COMMAND, "run", *map(str, words)],
-        cwd=folder,
-        env=environment(folder),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def wait_for(journal: Journal, n_segments: int, process: subprocess.Popen[str]) -> None:
-    """Wait until a study has so many segments in its journal."""
-    for _ in range(1200):
-        folders = journal.folder.glob("trials/*/curve.jsonl")
-        if sum(path.read_bytes().count(b"\n") for path in folders) >= n_segments:
-            return
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.05)
-    pytest.fail("the search has not begun within a minute")
-
-
-def children_of(pid: int) -> list[int]:
-    """Processes that a process has started."""
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for task in tasks for child in task.read_text().split()]
-
-
-def workers_of(pid: int) -> list[int]:
-    """Those of them that train."""
-    found = []
-    for child in children_of(pid):
-        command = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ")
-        if b"spawn_main" in command:
-            found.append(child)
-    return found
-
-
-def assert_gone(pids: list[int]) -> None:
-    """Hold that processes end, soon."""
-    for _ in range(200):
-        if not any(Path(f"/proc/{pid}/stat").exists() for pid in pids):
-            return
-        time.sleep(0.05)
-    pytest.fail(f"processes are left: {pids}")
 
 
 @pytest.fixture(scope="module")
