@@ -150,6 +150,9 @@ class Repeats:
         """Give none."""
         return {}
 
+    def close(self) -> None:
+        """Do nothing: it holds nothing."""
+
     def _found(self) -> Mapping[tuple[int, int], TrialRecord]:
         return repeats(self._journal, self._plan)
 

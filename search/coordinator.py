@@ -74,6 +74,9 @@ class Proposer(Protocol):
     def importances(self) -> Mapping[str, float]:
         """Share of each hyperparameter in the score, as far as that can be told."""
 
+    def close(self) -> None:
+        """Let go of what it holds; the last that is asked of it."""
+
 
 class Observer(Protocol):
     """Who is told of a search as it goes: the display, and MLflow's mirror."""

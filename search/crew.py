@@ -87,7 +87,7 @@ def train(
         )
         from mmsearch.search.coordinator import Coordinator  # noqa: PLC0415
 
-        proposer = job.open()
+        proposer = stack.enter_context(contextlib.closing(job.open()))
         mirror.start()
         pool.check()
         coordinator = Coordinator(

@@ -126,8 +126,11 @@ def telling_errors(url: str) -> Iterator[None]:
 class StudyHandle:
     """One study in Optuna, as the coordinator uses it. One process at a time."""
 
-    def __init__(self, study: optuna.Study, settings: Settings) -> None:
+    def __init__(
+        self, study: optuna.Study, settings: Settings, storage: optuna.storages.BaseStorage
+    ) -> None:
         self.study = study
+        self._storage = storage
         self._settings = settings
         self._trials: dict[int, tuple[optuna.Trial, set[int]]] = {}
 
@@ -178,7 +181,13 @@ class StudyHandle:
                     "or the workspace that it belongs to with --workspace"
                 )
             study.set_user_attr(_ID, study_id)
-        return cls(study, settings)
+        return cls(study, settings, storage)
+
+    def close(self) -> None:
+        """Close the database; a local one is whole in its one file then, without its log."""
+        self._storage.remove_session()
+        if isinstance(self._storage, optuna.storages.RDBStorage):
+            self._storage.engine.dispose()
 
     def enqueue(self, points: Sequence[Mapping[str, float]]) -> None:
         """Queue configurations that have not been queued before."""
