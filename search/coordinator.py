@@ -180,7 +180,10 @@ class Coordinator:
         """Tell Optuna the outcomes that an earlier process wrote down but did not tell."""
         for number in self.proposer.running():
             if self.journal.has_ended(number):
-                self._tell(self.journal.read(number))
+                record = self.journal.read(number)
+                self.proposer.attach(number)
+                self._report(record)
+                self._tell(record)
         counts = self.proposer.counts()
         self._n_finished = counts["COMPLETE"] + counts["PRUNED"]
 
@@ -209,8 +212,7 @@ class Coordinator:
         curve, weights = self.journal.resume(number)
         record = replace(self.journal.read(number), curve=tuple(curve))
         self._running[number] = _Running(record, self._spec(proposal), weights)
-        for segment in curve:
-            self.proposer.report(number, segment.step, segment.dev_loss)
+        self._report(record)
         self._show(record)
         self._go_on(number)
 
@@ -317,6 +319,11 @@ class Coordinator:
                 f"{self._n_failures} trials in a row failed, the last one, trial {number}, since "
                 f"{outcome.reason}; change [space] or the training settings in a new --study"
             )
+
+    def _report(self, record: TrialRecord) -> None:
+        """Give Optuna all dev losses of a trial; those that it has change nothing."""
+        for segment in record.curve:
+            self.proposer.report(record.number, segment.step, segment.dev_loss)
 
     def _tell(self, record: TrialRecord) -> None:
         reason = record.outcome.reason if record.outcome else ""
