@@ -87,7 +87,8 @@ def train(
         )
         from mmsearch.search.coordinator import Coordinator  # noqa: PLC0415
 
-        proposer = stack.enter_context(contextlib.closing(job.open()))
+        with job.guard():
+            proposer = stack.enter_context(contextlib.closing(job.open()))
         mirror.start()
         pool.check()
         coordinator = Coordinator(

@@ -82,8 +82,10 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
     while True:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
+        except sqlite3.OperationalError as error:
+            # Not where the disk is full, say: waiting makes no room.
+            is_busy = error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+            if not is_busy or time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
         else:
@@ -116,11 +118,19 @@ def telling_errors(url: str) -> Iterator[None]:
     try:
         yield
     except (optuna.exceptions.OptunaError, sqlalchemy.exc.SQLAlchemyError) as error:
-        parsed = sqlalchemy.make_url(url).render_as_string(hide_password=True)
         raise MMSearchError(
-            f"the Optuna storage {parsed} stopped answering ({type(error).__name__}); nothing is "
-            "lost, and the same line goes on once it is back"
+            f"the Optuna storage {without_password(url)} stopped answering "
+            f"({without_secrets(_cause(error), url)}); nothing is lost, and the same line goes on "
+            "once it answers again"
         ) from error
+
+
+def _cause(error: BaseException) -> str:
+    """Say in a line what a database said, which Optuna tells as an error of the commit."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 class StudyHandle:

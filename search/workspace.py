@@ -138,8 +138,9 @@ def own(journal: Journal) -> Iterator[None]:
                 "another study with --study"
             )
         file.truncate(0)
-        file.write(f"pid {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
+        # A full disk takes no name, and is a lock all the same; the journal will tell of it.
+        with contextlib.suppress(OSError):
+            os.write(file.fileno(), f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
         yield
 
 
