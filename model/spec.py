@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
 from mmsearch.errors import InputError
@@ -103,8 +104,14 @@ class TrialSpec:
         if set(values) != fields:
             odd = ", ".join(sorted(set(values) ^ fields))
             raise InputError(f"a trial's spec does not have the fields this version expects: {odd}")
-        for name, kind in get_type_hints(cls).items():
+        for name, kind in _kinds().items():
             wanted = (int, float) if kind is float else (int,) if kind is int else (str,)
             if isinstance(values[name], bool) or not isinstance(values[name], wanted):
                 raise InputError(f"a trial's spec has a wrong {name}: {values[name]!r}")
         return cls(**values)
+
+
+@lru_cache
+def _kinds() -> Mapping[str, Any]:
+    """Give the type of each field; to find them anew takes longer than to read a record."""
+    return get_type_hints(TrialSpec)

@@ -3,6 +3,7 @@
 - `space`: what is searched; `settings`: what a study is fixed to, from flags and a TOML file;
   `config_text`: that file written out;
 - `workspace`: the folder of studies, their names and locks; `study_file`: `study.json`;
+- `records`: what a trial's record has to be;
 - `places`: the URLs of Optuna's and MLflow's databases, and what of them may be shown;
 - `study`: Optuna's side: ask, report, prune, tell; `sole_writer`: its storage, read once;
   `cma_es`: a sampler that stores no pickle;

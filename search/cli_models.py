@@ -125,7 +125,9 @@ def sample(  # noqa: PLR0913 (each is one flag)
     study: StudyOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     trial: TrialOption = None,
-    count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many words.")] = 20,
+    count: Annotated[
+        int, typer.Option("-n", "--count", min=1, max=10**6, help="How many words.")
+    ] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Of the draws; the article's.")] = 2147483657,
     prefix: Annotated[str, typer.Option(help="What each word begins with.")] = "",
     temperature: Annotated[float, typer.Option(help="Below 1: likelier characters.")] = 1.0,

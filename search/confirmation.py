@@ -30,8 +30,9 @@ def make_plan(journal: Journal, top: int, n_seeds: int, steps: int) -> Plan:
 
     Raises:
         RefusedError: no trial is complete.
-        JournalError: a file is damaged.
+        JournalError: a file is damaged, the last plan's among them: it will be replaced.
     """
+    Plan.read(journal)
     best = leading(journal.records(), top)
     if not best:
         raise RefusedError(

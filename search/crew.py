@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Protocol
 
+from mmsearch.errors import InputError
 from mmsearch.search.interrupts import Interrupts
 from mmsearch.search.workspace import own
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from mmsearch.search.session import Session
     from mmsearch.search.settings import Settings
     from mmsearch.tracking.journal import Journal
+
+MAX_WORKERS = 1024
+"""Processes: more is a slip of the fingers, and would take the machine down."""
 
 
 class Job(Protocol):
@@ -61,8 +65,11 @@ def train(
         say: told, in a line, what a person should know.
 
     Raises:
+        InputError: more workers are asked for than a machine can have.
         MMSearchError: it cannot begin or go on; says why.
     """
+    if n_workers > MAX_WORKERS:
+        raise InputError(f"--workers must be at most {MAX_WORKERS:,}, got {n_workers}")
     session, journal = job.session, job.journal
     session.workspace.create()
     journal.create()

@@ -12,7 +12,6 @@ from mmsearch.model.training import DivergedError
 from mmsearch.search import provenance, worker
 from mmsearch.search.executors import WorkerPool
 from mmsearch.search.selection import choose, find_trial
-from mmsearch.tracking.files import JournalError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -118,16 +117,9 @@ def replay(session: Session, number: int | None) -> Replay:
     if not record.curve and not record.divergence:
         raise InputError(f"{record.name} has nothing to compare with yet; see: mmsearch trials")
     spec = TrialSpec.from_json(record.spec)
-    if record.state == "COMPLETE" and len(record.curve) < spec.n_segments:
-        raise JournalError(
-            f"the record of {record.name} is damaged: {len(record.curve)} of its "
-            f"{spec.n_segments} segments are there"
-        )
     if record.curve:
         journal.read_weights(record)  # raises where the file is not what the record says
     then = record.facts.get("versions") or session.file.versions
-    if not isinstance(then, dict):
-        raise JournalError(f"the record of {record.name} is damaged: its versions are no table")
     now = provenance.versions()
     results, end = _train(session, spec, record)
     return Replay(

@@ -14,6 +14,7 @@ from mmsearch.model import checkpoint
 from mmsearch.model.sampling import sample_words
 from mmsearch.search.selection import choose
 from mmsearch.search.study_file import StudyFile
+from mmsearch.tracking.files import damaged
 
 if TYPE_CHECKING:
     from mmsearch.tracking.journal import Journal
@@ -53,6 +54,11 @@ def sample_trial(  # noqa: PLR0913 (each is one flag)
     file = StudyFile.require(journal)
     vocabulary = Vocabulary(characters=tuple(file.vocabulary))
     parameters = checkpoint.from_bytes(choice.journal.read_weights(record))
+    if len(parameters.b2) != vocabulary.size:
+        raise damaged(
+            journal.folder / "study.json",
+            f"it has {vocabulary.size} characters, and the model {len(parameters.b2)}",
+        )
     drawn = sample_words(
         parameters, vocabulary, count, seed=seed, prefix=prefix, temperature=temperature
     )

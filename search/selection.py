@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from mmsearch.errors import InputError, RefusedError
 from mmsearch.search.space import DEFAULTS
 from mmsearch.search.workspace import options_of
-from mmsearch.tracking.files import JournalError
-from mmsearch.tracking.journal import Journal, TrialRecord, ranked
+from mmsearch.tracking.files import damaged
+from mmsearch.tracking.journal import CONFIRM_AGAIN, Journal, TrialRecord, ranked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,11 +46,8 @@ class Plan:
             numbers = [values["top"], values["n_seeds"], values["steps"]]
             if all(type(n) is int for n in (*numbers, *trials)) and min(numbers) >= 1:
                 return cls(**{**values, "trials": tuple(trials)})
-        where = str(journal.folder / "confirm.json")
-        raise JournalError(
-            f"{where!r} is damaged: it holds no plan; move it away, and confirm again with: "
-            f"mmsearch confirm{options_of(journal)}"
-        )
+        path = journal.folder / "confirm.json"
+        raise damaged(path, "it holds no plan", f"{CONFIRM_AGAIN}{options_of(journal)}")
 
     def to_json(self) -> dict[str, Any]:
         """Give what `read` reads."""
@@ -188,7 +185,7 @@ class Choice:
 
 def confirmations(journal: Journal) -> Journal:
     """Give the journal of a study's trainings from fresh seeds."""
-    return Journal(journal.folder, "confirm")
+    return Journal(journal.folder, "confirm", journal.check)
 
 
 def repeats(journal: Journal, plan: Plan) -> Mapping[tuple[int, int], TrialRecord]:
@@ -201,8 +198,8 @@ def repeats(journal: Journal, plan: Plan) -> Mapping[tuple[int, int], TrialRecor
     for record in confirmations(journal).records():
         trial, nth = record.facts.get("trial"), record.facts.get("nth_seed")
         if not (isinstance(trial, int) and isinstance(nth, int)):
-            where = str(confirmations(journal).trial_folder(record.number) / "spec.json")
-            raise JournalError(f"{where!r} is damaged: it does not say which trial it repeats")
+            path = confirmations(journal).trial_folder(record.number) / "spec.json"
+            raise damaged(path, "it does not say which trial it repeats")
         is_asked = trial in plan.trials and nth <= plan.n_seeds
         # PRUNED is one that was given up, when no plan asked for it any more; and what its machine
         # failed is made up for.

@@ -105,7 +105,7 @@ class Session:
             versions=stored.versions if stored else provenance.versions(),
         )
         if stored is not None:
-            _check_same(name, stored, file, given)
+            _check_same(name, stored, file, given, corpus)
         return cls(
             workspace=workspace,
             journal=journal,
@@ -193,7 +193,7 @@ class Search:
         from mmsearch.search.study import StudyHandle, open_storage  # noqa: PLC0415 (slow)
 
         session = self.session
-        with session.workspace.locked("optuna"):
+        with self.guard(), session.workspace.locked("optuna"):
             handle = StudyHandle.open(
                 open_storage(session.storage),
                 self.journal.name,
@@ -203,7 +203,8 @@ class Search:
             )
         # Only now is the study this one: a refused storage must not be what it is known by.
         self.journal.write_study(session.file.to_json())
-        handle.enqueue(session.enqueue)
+        with self.guard():
+            handle.enqueue(session.enqueue)
         return handle
 
     def guard(self) -> AbstractContextManager[None]:
@@ -213,18 +214,28 @@ class Search:
         return telling_errors(self.session.storage)
 
 
-def _check_same(name: str, stored: StudyFile, file: StudyFile, given: Mapping[str, Any]) -> None:
-    """Refuse to go on with other words or settings than a study was started with."""
-    found = differences(stored.settings, given)
-    if not found and file.corpus_fingerprint != stored.corpus_fingerprint:
-        before, now = (each.corpus or "the built-in names" for each in (stored, file))
-        found = [
-            f"the words of {now} have changed since"
-            if before == now
-            else f"its words are those of {before}, and {now} has others"
-        ]
+def _check_same(
+    name: str, stored: StudyFile, file: StudyFile, given: Mapping[str, Any], corpus: Corpus
+) -> None:
+    """Refuse to go on with other words or settings than a study was started with; says each."""
+    found = _other_words(stored, file, corpus) + differences(stored.settings, given)
+    if not found and file.split_fingerprint != stored.split_fingerprint:
+        found = ["its words are split otherwise now"]
     if found:
         raise RefusedError(
             f"study {name!r} was started otherwise: {'; '.join(found)}. "
             "To go on with it, give what it was started with; or name a new one with --study"
         )
+
+
+def _other_words(stored: StudyFile, file: StudyFile, corpus: Corpus) -> list[str]:
+    """Say how the words are others than the study's, apart from repeats that are kept or not."""
+    kept = stored.settings.keep_duplicates
+    if corpus.keep_duplicates != kept:
+        corpus = read_corpus(file.corpus or BUILTIN_CORPUS, keep_duplicates=kept)
+    if corpus.fingerprint == stored.corpus_fingerprint:
+        return []
+    before, now = (each.corpus or "the built-in names" for each in (stored, file))
+    if before == now:
+        return [f"the words of {now} have changed since"]
+    return [f"its words are those of {before}, and {now} has others"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 MAX_STEPS = 10**9
 """SGD steps of a trial: days on a core."""
+MAX_BATCH_SIZE = 10**6
+"""Examples a step: more takes more memory than a worker has."""
 Sampler = Literal["tpe", "gp", "cmaes", "random"]
 Pruner = Literal["halving", "median", "hyperband", "none"]
 
@@ -55,14 +58,19 @@ class Settings:
                 raise InputError(f"{name} must be one of {_listed(kind)}, got {value!r}")
             if kind in {int, bool} and type(value) is not kind:
                 raise InputError(f"{name} must be {_KINDS[kind]}, got {value!r}")
-        for name in ("split_seed", "seed"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} must be 0 or more, got {getattr(self, name)}")
-        for name in ("steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.steps > MAX_STEPS:
-            raise InputError(f"steps must be at most {MAX_STEPS:,}, got {self.steps}")
+        limits = {
+            "split_seed": (0, math.inf),
+            "seed": (0, math.inf),
+            "steps": (1, MAX_STEPS),
+            "batch_size": (1, MAX_BATCH_SIZE),
+        }
+        for name, (least, most) in limits.items():
+            value = getattr(self, name)
+            if value < least:
+                rule = f"at least {least}" if least else "0 or more"
+                raise InputError(f"{name} must be {rule}, got {value}")
+            if value > most:
+                raise InputError(f"{name} must be at most {most:,}, got {value}")
         if not 1 <= self.segments <= self.steps:
             raise InputError(
                 f"segments must be between 1 and steps ({self.steps}), got {self.segments}"

@@ -200,18 +200,18 @@ def sync_study(workspace: Workspace, journal: Journal, storage: str | None, uri:
         MMSearchError: MLflow or Optuna cannot be reached.
     """
     from mmsearch.search.ledger import OptunaLooks, merge  # noqa: PLC0415 (Optuna is slow)
-    from mmsearch.search.study import StudyHandle, open_storage  # noqa: PLC0415 (likewise)
+    from mmsearch.search.study import (  # noqa: PLC0415 (likewise)
+        StudyHandle,
+        open_storage,
+        telling_errors,
+    )
 
     with own(journal):
         file = StudyFile.require(journal)
-        opened = open_storage(storage_url(workspace, storage, file.storage))
-        handle = StudyHandle.open(
-            opened,
-            journal.name,
-            file.id,
-            file.settings,
-            must_exist=True,
-        )
+        url = storage_url(workspace, storage, file.storage)
+        opened = open_storage(url)
+        with telling_errors(url):
+            handle = StudyHandle.open(opened, journal.name, file.id, file.settings, must_exist=True)
         sent, damaged = 0, []
         for part in (journal, confirmations(journal)):
             tracker = open_tracker(workspace, part, uri)
@@ -225,7 +225,8 @@ def sync_study(workspace: Workspace, journal: Journal, storage: str | None, uri:
         if damaged:
             raise JournalError(f"{sent} of {sent + len(damaged)} trials were sent: {damaged[0]}")
         split = file.split_fingerprint
-        stores = [OptunaLooks(opened).read(split), LocalLooks(ledger_folder()).read(split)]
+        with telling_errors(url):
+            stores = [OptunaLooks(opened).read(split), LocalLooks(ledger_folder()).read(split)]
         with mlflow_at(tracker.uri):
             looks = merge([*stores, FinalRuns(tracker).read(split)])
             show_looks(tracker, journal, file, looks, is_fresh=False)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
 import time
 import warnings
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
 import optuna
@@ -39,6 +41,8 @@ STATES = {
 _SQLITE_WAIT_S = 60
 """Seconds to wait for another process."""
 _DIRECTION = optuna.study.StudyDirection.MINIMIZE
+_DAMAGED = re.compile("malformed|not a database|no such (table|column)")
+"""What SQLite says of a file that is not what was written."""
 _ID = "mmsearch.id"
 _ENQUEUED = "mmsearch.enqueued"
 _REASON = "mmsearch.reason"
@@ -60,6 +64,8 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
     is_sqlite = parsed.get_backend_name() == "sqlite"
     if is_sqlite and parsed.database in {None, "", ":memory:"}:
         raise InputError("--storage would end with this process; name a file: sqlite:///optuna.db")
+    if is_sqlite:
+        _refuse_foreign(str(parsed.database))
     arguments = (
         {"connect_args": {"timeout": _SQLITE_WAIT_S}} if is_sqlite else {"pool_pre_ping": True}
     )
@@ -74,6 +80,25 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
     if is_sqlite:
         _tune_sqlite(storage.engine)
     return storage
+
+
+def _refuse_foreign(path: str) -> None:
+    """Refuse a database of something else, into which Optuna would put its tables.
+
+    Raises:
+        InputError: it has tables, and none of Optuna's.
+    """
+    names: set[str] = set()
+    with contextlib.suppress(sqlite3.Error):  # what cannot be read, Optuna tells
+        read_only = f"file:{quote(path)}?mode=ro"
+        with contextlib.closing(sqlite3.connect(read_only, uri=True)) as connection:
+            rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            names = {name for (name,) in rows}
+    if names and "studies" not in names:
+        raise InputError(
+            f"the Optuna storage {path!r} is a database of something else; name another with "
+            "--storage, or move it away"
+        )
 
 
 def _switch_to_wal(connection: sqlite3.Connection) -> None:
@@ -117,7 +142,12 @@ def telling_errors(url: str) -> Iterator[None]:
     """
     try:
         yield
-    except (optuna.exceptions.OptunaError, sqlalchemy.exc.SQLAlchemyError) as error:
+    except (optuna.exceptions.OptunaError, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error) as error:
+        if _DAMAGED.search(_cause(error)):
+            raise MMSearchError(
+                f"the Optuna storage {without_password(url)} is damaged; put it back from a copy, "
+                "or begin a new study in another --workspace"
+            ) from error
         raise MMSearchError(
             f"the Optuna storage {without_password(url)} stopped answering "
             f"({without_secrets(_cause(error), url)}); nothing is lost, and the same line goes on "

@@ -6,9 +6,10 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mmsearch.data.corpus import Vocabulary
 from mmsearch.errors import InputError
 from mmsearch.search.settings import Settings
-from mmsearch.tracking.files import JournalError
+from mmsearch.tracking.files import JournalError, damaged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,14 +55,20 @@ class StudyFile:
         values = journal.read_study()
         if values is None:
             return None
-        where = repr(str(journal.folder / "study.json"))
-        if values.pop("format", None) != FORMAT:
-            raise JournalError(f"{where} is not of this version of mmsearch; use the one it is of")
+        path = journal.folder / "study.json"
+        if "format" not in values:
+            raise damaged(path, "it is no study's")
+        if values.pop("format") != FORMAT:
+            raise JournalError(
+                f"{str(path)!r} is not of this version of mmsearch; use the one it is of"
+            )
         try:
             settings = Settings.from_json(values.pop("settings"))
-            return cls(**values, settings=settings)
+            file = cls(**values, settings=settings)
+            file._check()
         except (InputError, KeyError, TypeError, AttributeError) as error:
-            raise JournalError(f"{where} is damaged: {error}") from error
+            raise damaged(path, error) from error
+        return file
 
     @classmethod
     def require(cls, journal: Journal) -> StudyFile:
@@ -74,6 +81,24 @@ class StudyFile:
         if file is None:
             raise JournalError(f"{str(journal.folder / 'study.json')!r} is missing")
         return file
+
+    def _check(self) -> None:
+        """Check what the annotations say.
+
+        Raises:
+            TypeError: a value is of another type.
+            InputError: the characters are no vocabulary.
+        """
+        texts = (self.id, self.corpus_fingerprint, self.split_fingerprint, self.vocabulary)
+        maybe = (self.corpus, self.storage, self.tracking_uri)
+        counts = (*(self.n_words[part] for part in ("train", "dev", "test")), self.n_trials)
+        if not all(isinstance(text, str) for text in (*texts, *filter(None.__ne__, maybe))):
+            raise TypeError("a name, a place or a fingerprint is no text")
+        if not all(type(count) is int and count >= 0 for count in counts):
+            raise TypeError("a number of words or trials is no whole number")
+        if not all(isinstance(version, str) for version in self.versions.values()):
+            raise TypeError("a version is no text")
+        Vocabulary(characters=tuple(self.vocabulary))
 
     def to_json(self) -> dict[str, Any]:
         """Give what `read` reads."""

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from mmsearch.errors import InputError, MMSearchError, RefusedError
+from mmsearch.search.records import check_record
+from mmsearch.tracking import files
 from mmsearch.tracking.journal import Journal
 
 if TYPE_CHECKING:
@@ -38,7 +40,18 @@ class Workspace:
 
     @classmethod
     def at(cls, path: Path) -> Workspace:
-        """Name a workspace by any path."""
+        """Name a workspace by its path.
+
+        Raises:
+            InputError: the path is no text, which databases are named by.
+        """
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            raise InputError(
+                f"the workspace {str(path)!a} must have a name in UTF-8; name another with "
+                "--workspace"
+            ) from None
         return cls(path.absolute())
 
     def create(self) -> None:
@@ -62,11 +75,16 @@ class Workspace:
             InputError: the name cannot be a folder's.
         """
         check_name(study)
-        return Journal(self.root / study)
+        return Journal(self.root / study, check=check_record)
 
     def studies(self) -> list[str]:
-        """Names of the studies that have begun."""
-        return sorted(path.parent.name for path in self.root.glob("*/study.json") if path.is_file())
+        """Names of the studies that have begun.
+
+        Raises:
+            JournalError: the workspace cannot be read.
+        """
+        names = files.listed(self.root)
+        return [name for name in names if files.exists(self.root / name / "study.json")]
 
     def existing(self, study: str | None) -> Journal:
         """Settle which study is meant: the named one, or the only one.
@@ -121,7 +139,7 @@ def own(journal: Journal) -> Iterator[None]:
     """
     path = _lock_path(journal)
     try:
-        opened = path.open("a+", encoding="utf-8")
+        opened = path.open("a+", encoding="utf-8", errors="replace")
     except OSError as error:
         raise MMSearchError(f"{str(path)!r} cannot be written: {error.strerror}") from error
     with opened as file:
@@ -145,12 +163,19 @@ def own(journal: Journal) -> Iterator[None]:
 
 
 def is_owned(journal: Journal) -> bool:
-    """Whether a process is searching a study now."""
+    """Whether a process is searching a study now.
+
+    Raises:
+        MMSearchError: that cannot be told.
+    """
+    path = _lock_path(journal)
     try:
-        with _lock_path(journal).open("rb") as file:
+        with path.open("rb") as file:
             return not _try_lock(file, fcntl.LOCK_SH)
     except FileNotFoundError:
         return False
+    except OSError as error:
+        raise MMSearchError(f"{str(path)!r} cannot be read: {error.strerror}") from error
 
 
 def _lock_path(journal: Journal) -> Path:

@@ -13,8 +13,46 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+NEXT_STEP = "put it back from a copy, or begin a new study with --study"
+"""What a person can do about a damaged file of a study."""
+
+
 class JournalError(MMSearchError):
     """A file of the record is damaged or cannot be written; names the file."""
+
+
+def damaged(path: Path, why: object, next_step: str = NEXT_STEP) -> JournalError:
+    """Make the error of a file that is not what was written."""
+    return JournalError(f"{str(path)!r} is damaged: {why}; {next_step}")
+
+
+def exists(path: Path) -> bool:
+    """Whether there is anything of this name.
+
+    Raises:
+        JournalError: that cannot be told.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise JournalError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+    return True
+
+
+def listed(folder: Path) -> list[str]:
+    """Give the names in a folder, sorted; none where there is no folder.
+
+    Raises:
+        JournalError: it cannot be read.
+    """
+    try:
+        return sorted(path.name for path in folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise JournalError(f"{str(folder)!r} cannot be read: {error.strerror}") from error
 
 
 def read_bytes(path: Path) -> bytes:
@@ -29,8 +67,12 @@ def read_bytes(path: Path) -> bytes:
         raise JournalError(f"{str(path)!r} cannot be read: {error.strerror}") from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, next_step: str = NEXT_STEP) -> dict[str, Any]:
     """Read a file that holds one JSON object.
+
+    Args:
+        path: where.
+        next_step: what a person can do where it is damaged.
 
     Raises:
         JournalError: it cannot be read, or is damaged.
@@ -39,9 +81,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise JournalError(f"{str(path)!r} is damaged: {error}") from error
+        raise damaged(path, error, next_step) from error
     if not isinstance(values, dict):
-        raise JournalError(f"{str(path)!r} is damaged: not a JSON object")
+        raise damaged(path, "not a JSON object", next_step)
     return values
 
 

@@ -24,11 +24,11 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from mmsearch.errors import InputError
 from mmsearch.tracking import files
-from mmsearch.tracking.files import JournalError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
 
@@ -141,6 +141,8 @@ def _score(trial: TrialRecord) -> tuple[float, int]:
 
 
 _FOLDERS = {"trial": "trials", "confirm": "confirm"}
+CONFIRM_AGAIN = "move it away, and confirm again with: mmsearch confirm"
+"""What a person can do about a damaged plan."""
 
 
 class Journal:
@@ -149,15 +151,22 @@ class Journal:
     A study's trials and their confirmations are two journals over one folder.
     """
 
-    def __init__(self, folder: Path, kind: str = "trial") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        kind: str = "trial",
+        check: Callable[[TrialRecord], None] = lambda _: None,
+    ) -> None:
         """Name it.
 
         Args:
             folder: the study's.
             kind: of its trials: `trial` or `confirm`.
+            check: raises an `InputError` for a record that holds together as JSON alone.
         """
         self.folder = folder
         self.kind = kind
+        self.check = check
         self._trials = folder / _FOLDERS[kind]
 
     @property
@@ -172,7 +181,7 @@ class Journal:
             JournalError: the file is damaged.
         """
         path = self.folder / "study.json"
-        return files.read_json(path) if path.exists() else None
+        return files.read_json(path) if files.exists(path) else None
 
     def create(self) -> None:
         """Make the study's folder, private to its owner."""
@@ -189,7 +198,7 @@ class Journal:
             JournalError: the file is damaged.
         """
         path = self.folder / "confirm.json"
-        return files.read_json(path) if path.exists() else None
+        return files.read_json(path, CONFIRM_AGAIN) if files.exists(path) else None
 
     def write_plan(self, plan: Mapping[str, Any]) -> None:
         """Note what is to be confirmed."""
@@ -205,16 +214,16 @@ class Journal:
 
     def numbers(self) -> list[int]:
         """Trials that have begun, in order."""
-        folders = self._trials.glob("*/spec.json")
-        return sorted(int(path.parent.name) for path in folders if path.parent.name.isdecimal())
+        names = (name for name in files.listed(self._trials) if name.isdecimal())
+        return sorted(number for number in map(int, names) if self.has_begun(number))
 
     def has_begun(self, number: int) -> bool:
         """Whether a trial has a spec."""
-        return (self.trial_folder(number) / "spec.json").exists()
+        return files.exists(self.trial_folder(number) / "spec.json")
 
     def has_ended(self, number: int) -> bool:
         """Whether a trial has an outcome."""
-        return (self.trial_folder(number) / "outcome.json").exists()
+        return files.exists(self.trial_folder(number) / "outcome.json")
 
     def start(self, number: int, spec: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Note that a trial begins."""
@@ -257,14 +266,16 @@ class Journal:
         start = files.read_json(path)
         spec, facts = start.get("spec"), start.get("facts")
         if not (isinstance(spec, dict) and isinstance(facts, dict)):
-            raise JournalError(f"{str(path)!r} is damaged: it lacks the spec or the facts")
-        return TrialRecord(
-            number=number,
-            spec=spec,
-            facts=facts,
-            curve=_read_curve(folder / "curve.jsonl"),
-            outcome=_read_outcome(folder / "outcome.json"),
-        )
+            raise files.damaged(path, "it lacks the spec or the facts")
+        # Before the curve: what has an outcome when we look has its whole curve.
+        outcome = _read_outcome(folder / "outcome.json")
+        curve = _read_curve(folder / "curve.jsonl")
+        record = TrialRecord(number=number, spec=spec, facts=facts, curve=curve, outcome=outcome)
+        try:
+            self.check(record)
+        except InputError as error:
+            raise files.damaged(folder, error) from error
+        return record
 
     def read_weights(self, record: TrialRecord) -> bytes:
         """Read a trial's latest weights.
@@ -278,7 +289,7 @@ class Journal:
         latest = record.curve[-1:] if record.outcome else record.curve[-2:]
         known = {segment.weights_sha256 for segment in latest}
         if hashlib.sha256(content).hexdigest() not in known:
-            raise JournalError(f"{str(path)!r} is damaged: its SHA-256 is not the recorded one")
+            raise files.damaged(path, "its SHA-256 is not the recorded one")
         return content
 
     def resume(self, number: int) -> tuple[Sequence[SegmentRecord], bytes | None]:
@@ -291,12 +302,12 @@ class Journal:
         curve_path = self.trial_folder(number) / "curve.jsonl"
         curve = list(_read_curve(curve_path))
         path = self.weights_path(number)
-        weights = files.read_bytes(path) if path.exists() else b""
+        weights = files.read_bytes(path) if files.exists(path) else b""
         found = hashlib.sha256(weights).hexdigest()
         while curve and curve[-1].weights_sha256 != found:
             curve.pop()
         # Written anew without a torn line: an append after it would join the two.
-        lines = files.read_bytes(curve_path).split(b"\n") if curve_path.exists() else []
+        lines = files.read_bytes(curve_path).split(b"\n") if files.exists(curve_path) else []
         files.replace(curve_path, b"".join(line + b"\n" for line in lines[: len(curve)]))
         return curve, weights if curve else None
 
@@ -307,7 +318,7 @@ class Journal:
 
 def _read_curve(path: Path) -> tuple[SegmentRecord, ...]:
     """Read a curve; a last line without its end was never written."""
-    if not path.exists():
+    if not files.exists(path):
         return ()
     lines = files.read_bytes(path).split(b"\n")[:-1]
     records = []
@@ -318,10 +329,27 @@ def _read_curve(path: Path) -> tuple[SegmentRecord, ...]:
                 (int(step), float(loss), float(rate)) for step, loss, rate in values["train"]
             )
             record = SegmentRecord(**values)
+            _check_segment(record)
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-            raise JournalError(f"{str(path)!r} is damaged at line {number}: {error}") from error
+            raise files.damaged(path, f"line {number}, {error}") from error
         records.append(record)
     return tuple(records)
+
+
+def _check_segment(record: SegmentRecord) -> None:
+    """Check that a line's values are what they say.
+
+    Raises:
+        ValueError: one is not.
+    """
+    counts = (record.segment, record.step, record.ended_ms)
+    numbers = (record.dev_loss, record.wall_s, *(n for point in record.train for n in point))
+    if not all(type(count) is int and count >= 0 for count in counts):
+        raise ValueError("a segment, a step or a time is no whole number")
+    if not all(type(n) in {int, float} and math.isfinite(n) for n in numbers):
+        raise ValueError("a loss, a rate or a duration is no finite number")
+    if not isinstance(record.weights_sha256, str):
+        raise TypeError("the SHA-256 is no text")
 
 
 def _refuse(name: str) -> float:
@@ -330,12 +358,14 @@ def _refuse(name: str) -> float:
 
 
 def _read_outcome(path: Path) -> Outcome | None:
-    if not path.exists():
+    if not files.exists(path):
         return None
     try:
         outcome = Outcome(**files.read_json(path))
     except TypeError as error:
-        raise JournalError(f"{str(path)!r} is damaged: {error}") from error
+        raise files.damaged(path, error) from error
     if outcome.state not in ("COMPLETE", "PRUNED", "FAIL"):
-        raise JournalError(f"{str(path)!r} is damaged: no trial ends as {outcome.state!r}")
+        raise files.damaged(path, f"no trial ends as {outcome.state!r}")
+    if not isinstance(outcome.reason, str) or type(outcome.ended_ms) is not int:
+        raise files.damaged(path, "its reason is no text, or its time no whole number")
     return outcome
