@@ -257,7 +257,7 @@ def ui(  # noqa: PLR0913 (each is one flag)
 
     from mmsearch.search.places import without_userinfo  # noqa: PLC0415
     from mmsearch.search.shown import open_tracker  # noqa: PLC0415
-    from mmsearch.tracking.ui import check_hosts, leaderboard_url, serve  # noqa: PLC0415
+    from mmsearch.tracking.ui import charts_url, check_hosts, leaderboard_url, serve  # noqa: PLC0415
 
     allowed = [name.strip() for name in (allowed_hosts or "").split(",") if name.strip()]
     check_hosts(host, allowed)
@@ -272,7 +272,8 @@ def ui(  # noqa: PLR0913 (each is one flag)
     def show(base: str) -> None:
         url = link(base)
         console.print(f"study {journal.name!r} in MLflow:")
-        console.print(url, style="bold")
+        console.print(f"leaderboard {url}", style="bold")
+        console.print(f"charts      {charts_url(url)}", style="bold")
         if browser:
             webbrowser.open(url)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mmsearch.tracking import rendering
 from mmsearch.tracking.journal import best_trial
 from mmsearch.tracking.store import PREFIX, create, open_experiment, search_runs
-from mmsearch.tracking.views import view_tag
+from mmsearch.tracking.views import IMAGE_KEY, view_tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -292,7 +292,24 @@ class StudyTracker:
         if (folder / "samples.txt").exists():
             self.client.log_artifact(run_id, str(folder / "samples.txt"))
         with tempfile.TemporaryDirectory() as scratch:
-            for path in rendering.trial_figures(
-                record, weights, self.facts.characters, Path(scratch)
-            ):
+            paths = rendering.trial_figures(record, weights, self.facts.characters, Path(scratch))
+            for path in paths:
                 self.client.log_artifact(run_id, str(path), "figures")
+            self._log_image(run_id, record, paths[-1])
+
+    def _log_image(self, run_id: str, record: TrialRecord, embedding: Path) -> None:
+        """Log the embedding once more, as one of the images that MLflow's charts compare."""
+        from PIL import Image  # noqa: PLC0415 (slow; see store.connect)
+
+        if self.client.list_artifacts(run_id, "images"):  # a double would stand beside it
+            return
+        assert record.outcome is not None  # noqa: S101 (the caller's condition, for the type checker)
+        with Image.open(embedding) as image:
+            self.client.log_image(
+                run_id,
+                image.convert("RGB"),
+                key=IMAGE_KEY,
+                step=0,
+                timestamp=record.outcome.ended_ms,
+                synchronous=True,
+            )

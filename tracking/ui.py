@@ -27,7 +27,15 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 from mmsearch.errors import InputError, MMSearchError
 from mmsearch.tracking.views import view_key
 
-__all__ = ["Server", "check_hosts", "compare_url", "leaderboard_url", "run_url", "serve"]
+__all__ = [
+    "Server",
+    "charts_url",
+    "check_hosts",
+    "compare_url",
+    "leaderboard_url",
+    "run_url",
+    "serve",
+]
 
 _DEFAULT_PORT = 5000
 _POLL_S = 0.1
@@ -71,6 +79,11 @@ def leaderboard_url(base: str, experiment_id: str, study_id: str) -> str:
     """
     query = _query(workflowType="machine_learning", viewStateShareKey=view_key(study_id))
     return f"{base}/#/experiments/{quote(experiment_id, safe='')}/runs?{query}"
+
+
+def charts_url(leaderboard: str) -> str:
+    """Link to the charts of the same view as a leaderboard's link."""
+    return f"{leaderboard}&{_query(compareRunsMode='CHART')}"
 
 
 def compare_url(base: str, experiment_id: str, run_ids: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""The saved view that the MLflow UI opens a study on: a leaderboard with the columns that matter.
+"""The saved view that the MLflow UI opens a study on: a leaderboard and charts that compare.
 
 MLflow keeps views that its users share as tags of the experiment. The format is its own and not
 documented: a page that cannot read it shows its usual columns, and nothing is lost.
@@ -7,20 +7,47 @@ documented: a page that cannot read it shows its usual columns, and nothing is l
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import zlib
+from typing import Any, Final
 
 _ORDER = "metrics.`dev_loss`"
+_SHAPE = ("embedding_dim", "hidden_width", "block_size")
 _COLUMNS = (
     _ORDER,
     "tags.`mmsearch.state`",
-    "params.`embedding_dim`",
-    "params.`hidden_width`",
-    "params.`block_size`",
+    *(f"params.`{name}`" for name in _SHAPE),
     "params.`learning_rate`",
     "metrics.`n_parameters`",
     "metrics.`wall_s`",
 )
+
+
+_CURVES, _PARALLEL, _EMBEDDINGS, _SCATTER = (
+    "Curves",
+    "Hyperparameters",
+    "Learnt embeddings",
+    "Trade-offs",
+)
+_COLUMNS_A_SECTION = {_CURVES: 2, _PARALLEL: 1, _EMBEDDINGS: 1, _SCATTER: 2}
+"""Charts side by side. The page puts sections in the order of their names."""
+IMAGE_KEY = "embedding"
+"""Of the images that the charts lay side by side."""
+_N_RUNS = 100
+"""Runs that a chart shows at once."""
+_LINE: Final[dict[str, Any]] = {
+    "xAxisKey": "step",
+    "selectedXAxisMetricKey": "",
+    "xAxisScaleType": "linear",
+    "yAxisKey": "metric",
+    "yAxisExpressions": [],
+    "scaleType": "linear",
+    "lineSmoothness": 0,
+    "ignoreOutliers": True,
+    "useGlobalXaxisKey": False,
+    "useGlobalLineSmoothing": False,
+}
 
 
 def view_key(study_id: str) -> str:
@@ -37,9 +64,69 @@ def view_tag(study_id: str) -> tuple[str, str]:
         "orderByKey": _ORDER,
         "orderByAsc": True,
         "selectedColumns": list(_COLUMNS),
-        "runsHiddenMode": "SHOWALL",
+        # The best, or one that diverged would flatten every chart.
+        "runsHiddenMode": "FIRST_20_RUNS",
+        "compareRunSections": [
+            _section(name, n_columns) for name, n_columns in _COLUMNS_A_SECTION.items()
+        ],
+        "compareRunCharts": _charts(),
+        "chartsSearchFilter": "",
     }
     packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
     # Fixed times: the tag is written again with every run, and must not change.
     value = {"name": "leaderboard", "createdAt": 0, "updatedAt": 0, "state": f"deflate;{packed}"}
     return f"mlflow.sharedViewState.{view_key(study_id)}", json.dumps(value)
+
+
+def _section(name: str, n_columns: int) -> dict[str, Any]:
+    return {
+        "uuid": name,
+        "name": name,
+        "display": True,
+        "isReordered": True,
+        "deleted": False,
+        "isGenerated": False,
+        "columns": n_columns,
+        "cardHeight": 420,
+    }
+
+
+def _charts() -> list[dict[str, Any]]:
+    """Give the charts, in the order in which they stand in their sections."""
+    return [
+        _chart("LINE", _CURVES, metricKey="loss/dev", selectedMetricKeys=["loss/dev"], **_LINE),
+        _chart("LINE", _CURVES, metricKey="loss/train", selectedMetricKeys=["loss/train"], **_LINE),
+        _chart(
+            "PARALLEL",
+            _PARALLEL,
+            selectedParams=[*_SHAPE, "log10_learning_rate"],
+            selectedMetrics=["dev_loss"],
+            showAllRuns=False,
+        ),
+        _chart(
+            "SCATTER",
+            _SCATTER,
+            xaxis={"key": "log10_learning_rate", "type": "PARAM"},
+            yaxis={"key": "dev_loss", "type": "METRIC"},
+        ),
+        _chart(
+            "SCATTER",
+            _SCATTER,
+            xaxis={"key": "n_parameters", "type": "METRIC"},
+            yaxis={"key": "dev_loss", "type": "METRIC"},
+        ),
+        _chart("IMAGE", _EMBEDDINGS, imageKeys=[IMAGE_KEY], step=0, showRunParams=False),
+    ]
+
+
+def _chart(kind: str, section: str, **fields: Any) -> dict[str, Any]:
+    key = json.dumps([kind, section, fields], sort_keys=True)
+    return {
+        "type": kind,
+        "uuid": hashlib.sha256(key.encode()).hexdigest()[:20],
+        "metricSectionId": section,
+        "runsCountToCompare": _N_RUNS,
+        "deleted": False,
+        "isGenerated": False,
+        **fields,
+    }

@@ -84,7 +84,7 @@ def test_complete_trials_have_their_artifacts(finished: tuple[Path, str]) -> Non
     client, parents, children = mlflow_runs(folder / "runs", "few")
     for run in children:
         paths = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
-        assert paths == {"figures", "model", "samples.txt"}
+        assert paths == {"figures", "images", "model", "samples.txt"}
         figures = {a.path for a in client.list_artifacts(run.info.run_id, "figures")}
         assert figures == {"figures/loss.png", "figures/embedding.png"}
         model = {a.path for a in client.list_artifacts(run.info.run_id, "model")}

@@ -24,6 +24,18 @@ def test_view_unpacks_to_a_leaderboard() -> None:
     assert {f"params.`{name}`" for name in names} < set(state["selectedColumns"])
 
 
+def test_every_chart_stands_in_a_section() -> None:
+    """Each has a section that there is, a name of its own, and runs that make it readable."""
+    _, value = view_tag("7f")
+    packed = json.loads(value)["state"].partition(";")[2]
+    state = json.loads(zlib.decompress(base64.b64decode(packed)))
+    sections = {section["uuid"] for section in state["compareRunSections"]}
+    charts = state["compareRunCharts"]
+    assert {chart["metricSectionId"] for chart in charts} == sections
+    assert len({chart["uuid"] for chart in charts}) == len(charts)
+    assert state["runsHiddenMode"] == "FIRST_20_RUNS"
+
+
 def test_view_is_the_same_at_every_run() -> None:
     """A tag that changed with the time would be written again by every command."""
     assert view_tag("7f") == view_tag("7f") != view_tag("8a")
