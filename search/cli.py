@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import signal
 import sys
 import time
@@ -38,6 +39,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # locals of a traceback may hold words and passwords
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def _begin(context: typer.Context) -> None:
+    """Settle what holds for every command's files and processes."""
+    # A workspace is its user's alone, whatever the umask; what is made to be handed on is not.
+    if context.invoked_subcommand != "export":
+        os.umask(0o077)
+    # Workers and the UI's server would look for modules in the folder that we stand in, first.
+    os.environ["PYTHONSAFEPATH"] = "1"
+
 
 # The defaults that --help names are those of `Settings`; a test holds the two together.
 _STUDY, _SEARCH, _TRAINING, _STORES = "The study", "The search", "Each trial", "Stores and output"

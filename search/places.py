@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import platformdirs
 
@@ -22,6 +25,9 @@ _SECRETS = (
     re.compile(r"[?&][^=&]*(?:password|passwd|pwd|token|secret)=([^&]+)", re.IGNORECASE),
 )
 _HIDDEN = "***"
+_SERVERS = ("databricks", "http", "https", "mariadb", "mssql", "mysql", "oracle", "postgresql")
+_IN_OPTUNA = "SELECT 1 FROM study_user_attributes WHERE key = 'mmsearch.id' AND value_json = ?"
+_IN_MLFLOW = "SELECT 1 FROM tags WHERE key = 'mmsearch.study_id' AND value = ?"
 
 
 def without_password(url: str) -> str:
@@ -64,28 +70,35 @@ def without_userinfo(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def storage_url(workspace: Workspace, given: str | None, stored: str | None) -> str:
+def storage_url(
+    workspace: Workspace, given: str | None, stored: str | None, study_id: str = ""
+) -> str:
     """Settle where Optuna's study is: what is given, else what the study had.
 
     Raises:
         InputError: what is given is no URL, or the stored one had a password, which is never
-            stored.
+            stored, or is a file that does not know the study.
     """
     if given and "://" not in given:
         raise InputError("--storage takes a database URL, such as sqlite:////home/me/optuna.db")
-    return _given_or_stored("--storage", given, stored) or _sqlite_url(workspace.root / "optuna.db")
+    if not given and stored:
+        _check_stored("--storage", stored, workspace, _IN_OPTUNA, json.dumps(study_id))
+    return given or stored or _sqlite_url(workspace.root / "optuna.db")
 
 
-def tracking_uri(workspace: Workspace, given: str | None, stored: str | None) -> str:
+def tracking_uri(
+    workspace: Workspace, given: str | None, stored: str | None, study_id: str = ""
+) -> str:
     """Settle where MLflow is: what is given, else the environment, else what the study had.
 
     Raises:
-        InputError: the stored one had a password, which is never stored.
+        InputError: the stored one had a password, which is never stored, or is a file that does
+            not know the study.
     """
     given = given or os.environ.get("MLFLOW_TRACKING_URI")
-    return _given_or_stored("--tracking-uri", given, stored) or _sqlite_url(
-        workspace.root / "mlflow.db"
-    )
+    if not given and stored:
+        _check_stored("--tracking-uri", stored, workspace, _IN_MLFLOW, study_id)
+    return given or stored or _sqlite_url(workspace.root / "mlflow.db")
 
 
 def artifacts_folder(workspace: Workspace, uri: str) -> Path | None:
@@ -106,10 +119,39 @@ def ledger_folder() -> Path:
     return Path(given) if given else platformdirs.user_data_path("mmsearch") / "ledger"
 
 
-def _given_or_stored(option: str, given: str | None, stored: str | None) -> str | None:
-    if not given and stored is not None and _HIDDEN in stored:
+def _check_stored(
+    option: str, stored: str, workspace: Workspace, question: str, study_id: str
+) -> None:
+    """Check that a place which nobody has named now may be opened.
+
+    A workspace may be a stranger's, and name any file of ours: one outside is opened for writing
+    only if it knows the study by its random id. A server is asked, and is the study's to name.
+    """
+    if _HIDDEN in stored:
         raise InputError(f"the study is at {stored}, whose password is not stored; give {option}")
-    return given or stored
+    kind = re.split(r"[+:]", stored, maxsplit=1)[0]
+    if kind not in _SERVERS and not _knows(stored, workspace, question, study_id):
+        raise InputError(
+            f"the study is said to be at {stored}, which is outside the workspace and does not "
+            f"know it; give {option}, if that is where it is"
+        )
+
+
+def _knows(url: str, workspace: Workspace, question: str, study_id: str) -> bool:
+    """Whether a SQLite database is the workspace's own, or knows a study; writes nothing."""
+    kind, _, rest = url.partition(":///")
+    path = Path(os.path.normpath(unquote(rest.partition("?")[0])))
+    if kind.partition("+")[0] != "sqlite" or not path.is_absolute():
+        return False
+    if path.is_relative_to(workspace.root):
+        return True
+    if not path.is_file():
+        return False
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as database:
+            return database.execute(question, (study_id,)).fetchone() is not None
+    except sqlite3.Error:
+        return False
 
 
 def _sqlite_url(path: Path) -> str:

@@ -124,12 +124,14 @@ class Session:
         Raises:
             InputError: none was given, and the study's own had a password, which is not stored.
         """
-        return storage_url(self.workspace, self.given_storage, self.file.storage)
+        file = self.file
+        return storage_url(self.workspace, self.given_storage, file.storage, file.id)
 
     @property
     def tracking_uri(self) -> str:
         """MLflow URI, likewise."""
-        return tracking_uri(self.workspace, self.given_tracking_uri, self.file.tracking_uri)
+        file = self.file
+        return tracking_uri(self.workspace, self.given_tracking_uri, file.tracking_uri, file.id)
 
     @property
     def words(self) -> Words:

@@ -182,7 +182,7 @@ def open_tracker(workspace: Workspace, journal: Journal, uri: str | None) -> Stu
         MMSearchError: MLflow cannot be reached.
     """
     file = StudyFile.require(journal)
-    settled = tracking_uri(workspace, uri, file.tracking_uri)
+    settled = tracking_uri(workspace, uri, file.tracking_uri, file.id)
     tracker = make_tracker(workspace, journal, file, settled)
     with mlflow_at(settled):
         tracker.open()
@@ -208,7 +208,7 @@ def sync_study(workspace: Workspace, journal: Journal, storage: str | None, uri:
 
     with own(journal):
         file = StudyFile.require(journal)
-        url = storage_url(workspace, storage, file.storage)
+        url = storage_url(workspace, storage, file.storage, file.id)
         opened = open_storage(url)
         with telling_errors(url):
             handle = StudyHandle.open(opened, journal.name, file.id, file.settings, must_exist=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +11,14 @@ from mmsearch.data.corpus import Vocabulary
 from mmsearch.errors import InputError
 from mmsearch.search.settings import Settings
 from mmsearch.tracking.files import JournalError, damaged
+from mmsearch.tracking.looks import FINGERPRINT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mmsearch.tracking.journal import Journal
 
+_ID = re.compile(r"[\w-]{1,64}")
 FORMAT = 1
 """Of `study.json`; a file of another format is refused."""
 
@@ -83,11 +86,12 @@ class StudyFile:
         return file
 
     def _check(self) -> None:
-        """Check what the annotations say.
+        """Check what the annotations say: the file may be a stranger's.
 
         Raises:
             TypeError: a value is of another type.
-            InputError: the characters are no vocabulary.
+            InputError: the characters are no vocabulary, or what names the study or its split
+                could lead elsewhere.
         """
         texts = (self.id, self.corpus_fingerprint, self.split_fingerprint, self.vocabulary)
         maybe = (self.corpus, self.storage, self.tracking_uri)
@@ -99,6 +103,9 @@ class StudyFile:
         if not all(isinstance(version, str) for version in self.versions.values()):
             raise TypeError("a version is no text")
         Vocabulary(characters=tuple(self.vocabulary))
+        # They stand in paths and in questions to databases.
+        if not _ID.fullmatch(self.id) or not FINGERPRINT.fullmatch(self.split_fingerprint):
+            raise InputError("its id or its split_fingerprint is none")
 
     def to_json(self) -> dict[str, Any]:
         """Give what `read` reads."""

@@ -43,7 +43,8 @@ class Workspace:
         """Name a workspace by its path.
 
         Raises:
-            InputError: the path is no text, which databases are named by.
+            InputError: the path is no text, which databases are named by; or something in it
+                leads out of it.
         """
         try:
             str(path).encode()
@@ -52,7 +53,14 @@ class Workspace:
                 f"the workspace {str(path)!a} must have a name in UTF-8; name another with "
                 "--workspace"
             ) from None
-        return cls(path.absolute())
+        root = path.absolute()
+        for odd in _odd_entries(root):
+            raise InputError(
+                f"{odd!r} is a link, or no file at all, and a workspace has files and folders of "
+                "its own alone: whoever made it could lead a command anywhere; move it away (the "
+                "workspace as a whole may be a link)"
+            )
+        return cls(root)
 
     def create(self) -> None:
         """Make the folder.
@@ -128,6 +136,21 @@ class Workspace:
         with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _odd_entries(root: Path) -> Iterator[str]:
+    """Find what is neither a file nor a folder, at any depth; links are not followed."""
+    folders = [str(root)]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    elif not entry.is_file(follow_symlinks=False):
+                        yield entry.path
+        except OSError:
+            continue  # not there, or just gone; what cannot be read is told by who reads it
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ This room takes plain parameters, metrics and paths. It imports neither `data` n
 - `looks`: looks at a test split, in the user's own ledger; `final_runs`: the same in MLflow;
 - `champion`: the chosen model in MLflow's registry; `served`: what answers for it there;
 - `mlflow`: the journal shown in MLflow; `store`: an MLflow store, made and opened;
+  `homes`: where the artifacts of a workspace's own store lie;
 - `rendering`: a record's points, figures and note, as MLflow shows them;
 - `mirror`: the thread that keeps MLflow up with the journal;
 - `figures`: loss curve and study figures;

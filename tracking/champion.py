@@ -137,10 +137,12 @@ def _save(model: LoggedModel, folder: Path, scratch: Path) -> Path:
     files.mkdir()
     for name in MODEL_FILES:
         shutil.copyfile(folder / name, files / name)
+    code = scratch / "served.py"
+    shutil.copyfile(str(served.__file__), code)  # MLflow would copy the installed file's mode, too
     characters = json.loads((files / "vocabulary.json").read_bytes())
     mlflow.pyfunc.save_model(
         saved,
-        python_model=served.__file__,
+        python_model=str(code),
         artifacts={"model": str(files)},
         signature=served.SIGNATURE,
         input_example=[{"word": "".join(characters[1:4])}, {"prefix": ""}],

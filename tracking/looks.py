@@ -7,6 +7,7 @@ import dataclasses
 import fcntl
 import json
 import math
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,8 @@ NUMBERS = (
     "tested_ms",
 )
 """What each result holds, besides the model's `spec` and `why` it was chosen."""
+FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+"""Of test words: their SHA-256. It names a file of the ledger, and comes from others' databases."""
 _MAX_MS = 253_402_300_800_000
 """The end of the year 9999, beyond which no time can be shown."""
 
@@ -82,6 +85,8 @@ class Look:
         counts = (look.number, look.claimed_ms)
         if not all(isinstance(word, str) for word in (*words, look.reason, look.host)):
             raise ValueError("a look's names are text")
+        if not FINGERPRINT.fullmatch(look.split):
+            raise ValueError("a look's split is a SHA-256")
         if not all(type(count) is int and 0 <= count < _MAX_MS for count in counts):
             raise ValueError("a look's number and time are whole numbers")
         if look.result is not None:

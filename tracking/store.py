@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from mmsearch.errors import MMSearchError
+from mmsearch.tracking.homes import OWN_DATABASE, bring_home, local_database
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mlflow import MlflowClient
     from mlflow.entities import Experiment, Run
 
@@ -40,10 +42,11 @@ def open_experiment(client: MlflowClient, name: str, artifacts: Path | None) -> 
     Args:
         client: of `connect`.
         name: `mmsearch/` and the study's.
-        artifacts: where those of a local store lie; None to leave it to the server.
+        artifacts: where those of a local store lie; None to leave it to the server. Where the
+            store is the workspace's own they lie nowhere else, whatever it says.
 
     Raises:
-        MMSearchError: it has been deleted.
+        MMSearchError: it has been deleted, or is not MLflow's work.
     """
     found = client.get_experiment_by_name(name)
     if found is None:
@@ -61,7 +64,11 @@ def open_experiment(client: MlflowClient, name: str, artifacts: Path | None) -> 
             "store, restore it with: "
             f"mlflow experiments restore --experiment-id {found.experiment_id}"
         )
-    return found
+    database = local_database(client.tracking_uri)
+    if database is None or artifacts is None or database != artifacts.with_name(OWN_DATABASE):
+        return found
+    bring_home(database, found.experiment_id, artifacts)
+    return client.get_experiment(found.experiment_id)
 
 
 def _create_database(uri: str) -> None:
@@ -69,10 +76,8 @@ def _create_database(uri: str) -> None:
 
     A process that is killed within MLflow's migrations leaves one that never opens again.
     """
-    if not uri.startswith("sqlite:///"):
-        return
-    path = Path(unquote(uri.removeprefix("sqlite:///").partition("?")[0]))
-    if path.exists():
+    path = local_database(uri)
+    if path is None or path.exists():
         return
     fresh = path.with_name(f".{path.name}.new")
     fresh.unlink(missing_ok=True)

@@ -10,10 +10,12 @@ import json
 import os
 import re
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from collections import deque
@@ -235,7 +237,9 @@ def _command(
     origins = [f"{scheme}://{name}" for scheme in ("http", "https") for name in names]
     command = [sys.executable, "-c", _CHILD, "server"]
     command += ["--host", host, "--port", str(port), "--workers", "1"]
-    command += ["--uvicorn-opts", f"--header {_NAME_HEADER}:{name}"]
+    # Uvicorn looks for modules in the folder that we stand in, unless it is given another.
+    options = ["--header", f"{_NAME_HEADER}:{name}", "--app-dir", sysconfig.get_path("stdlib")]
+    command += ["--uvicorn-opts", shlex.join(options)]
     # MLflow's own list has `10.*`, and 10.evil.example is one of them.
     command += ["--allowed-hosts", ",".join((*_OWN_HOSTS, *names))]
     command += ["--cors-allowed-origins", ",".join(origins)]
@@ -258,6 +262,7 @@ def _environment(tracking_uri: str) -> dict[str, str]:
     defaults = {
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "PYTHONSAFEPATH": "1",
         "PYTHONUNBUFFERED": "1",
     }
     return {**defaults, **kept, "MLFLOW_BACKEND_STORE_URI": tracking_uri}
