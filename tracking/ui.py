@@ -4,6 +4,7 @@ The links open what a plain experiment link hides: since MLflow 3 that one lands
 page, and its run list folds the trials under their study.
 """
 
+import errno
 import http.client
 import ipaddress
 import json
@@ -22,6 +23,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
@@ -42,6 +44,8 @@ __all__ = [
 _DEFAULT_PORT = 5000
 _POLL_S = 0.1
 _STOP_S = 5.0
+_MAX_STARTS = 3
+"""Ports that are tried where each is taken by others before our server has it."""
 _TAIL_LINES = 15
 
 # Would point the server at another store, move its pages away from "/", or let any page in.
@@ -159,8 +163,39 @@ def serve(  # noqa: PLR0913  # an address, a store, and where to write
         msg = f"{_masked(tracking_uri, _passwords(tracking_uri))} is a server already; open it"
         raise InputError(msg)
     check_hosts(host, allowed_hosts)
-    port = _choose_port(host, port)
     log_folder.mkdir(parents=True, exist_ok=True)
+    start = partial(_start, tracking_uri, artifacts, log_folder, host, allowed_hosts, timeout_s)
+    for _ in range(_MAX_STARTS):
+        try:
+            server, copier = start(_choose_port(host, port))
+        except _PortTakenError:
+            if port is not None:
+                raise
+        else:
+            break
+    else:
+        server, copier = start(_choose_port(host, 0))
+    try:
+        yield server
+    finally:
+        _stop(server.process)
+        copier.join(_STOP_S)
+
+
+class _PortTakenError(MMSearchError):
+    """Another process has taken the port since it was found free."""
+
+
+def _start(  # noqa: PLR0913, PLR0917  # as above
+    tracking_uri: str,
+    artifacts: Path | None,
+    log_folder: Path,
+    host: str,
+    allowed_hosts: Sequence[str],
+    timeout_s: float,
+    port: int,
+) -> tuple[Server, threading.Thread]:
+    """Start a server and wait until it answers; the thread copies its output."""
     log = log_folder / f"mlflow-server-{port}.log"
     name = secrets.token_hex(8)
     process = subprocess.Popen(  # noqa: S603  # our own interpreter and arguments
@@ -177,25 +212,26 @@ def serve(  # noqa: PLR0913  # an address, a store, and where to write
         target=_copy_log, args=(process.stdout, log, tail, _passwords(tracking_uri)), daemon=True
     )
     copier.start()
+    reachable = _ANY_ADDRESS.get(host, host)
     try:
-        reachable = _ANY_ADDRESS.get(host, host)
         problem = _wait_for_answer(process, reachable, port, timeout_s, name)
-        if problem:
-            _stop(process)
-            copier.join(_STOP_S)
-            lines = "\n".join(f"    {line}" for line in tail)
-            msg = f"the MLflow server {problem}; the end of {log}:\n{lines}"
-            raise MMSearchError(msg)
-        shown = f"[{reachable}]" if ":" in reachable else reachable
-        yield Server(
-            base=f"http://{shown}:{port}",
-            elsewhere=tuple(f"http://{_with_ports([each], port)[-1]}" for each in allowed_hosts),
-            process=process,
-            log=log,
-        )
-    finally:
+    except BaseException:
+        _stop(process)
+        raise
+    if problem:
         _stop(process)
         copier.join(_STOP_S)
+        lines = "\n".join(f"    {line}" for line in tail)
+        kind = _PortTakenError if f"[Errno {errno.EADDRINUSE}]" in lines else MMSearchError
+        raise kind(f"the MLflow server {problem}; the end of {log}:\n{lines}")
+    shown = f"[{reachable}]" if ":" in reachable else reachable
+    server = Server(
+        base=f"http://{shown}:{port}",
+        elsewhere=tuple(f"http://{_with_ports([each], port)[-1]}" for each in allowed_hosts),
+        process=process,
+        log=log,
+    )
+    return server, copier
 
 
 def check_hosts(host: str, allowed: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -213,6 +214,22 @@ def test_another_server_on_the_port_is_not_taken_for_ours(server: Server) -> Non
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as ours:
         problem = _wait_for_answer(ours, str(parts.hostname), int(parts.port or 0), 2, "ours")
         assert problem == "did not answer within 2 s"
+
+
+def test_two_that_start_at_once_get_a_port_each(
+    store: tuple[str, str, list[str], Path], tmp_path: Path
+) -> None:
+    """The one that comes second to its port tries another."""
+
+    def start(name: str) -> ExitStack:
+        with ExitStack() as stack:
+            served = stack.enter_context(serve(store[0], None, log_folder=tmp_path / name))
+            assert "<title>MLflow</title>" in get(served.base + "/")
+            return stack.pop_all()
+
+    with ThreadPoolExecutor(2) as pool:
+        for stack in pool.map(start, ("first", "second")):
+            stack.close()
 
 
 def test_taken_port_is_refused_when_asked_for(tmp_path: Path) -> None:
