@@ -71,7 +71,8 @@ from mmsearch.search.progress import Progress
 from mmsearch.search.session import Request, Search, Session
 from mmsearch.search.settings import Settings
 from mmsearch.search.shown import make_tracker, summarise
-from mmsearch.search.study import StudyHandle, open_storage, trial_seed
+from mmsearch.search.storage import open_storage
+from mmsearch.search.study import StudyHandle, trial_seed
 from mmsearch.search.worker import SegmentResult
 from mmsearch.tracking.journal import Journal, Outcome, SegmentRecord
 from mmsearch.tracking.mirror import Mirror
@@ -320,7 +321,7 @@ def fill(root: Path, arguments: argparse.Namespace, n_trials: int) -> None:
     session = open_session(root, arguments)
     session.workspace.create()
     session.journal.create()
-    handle = Search(session).open()
+    handle = Search(session).open(print)
     # What is filled in is not measured, and need not survive anything.
     with mock.patch("os.fsync"):
         run(session, handle, Limits(n_trials=N_REAL), n_workers=1)
@@ -549,7 +550,7 @@ def once(
     profile = cProfile.Profile() if is_profiled else None
     session = open_session(root, arguments)
     begun = time.perf_counter()
-    handle = Search(session).open()
+    handle = Search(session).open(print)
     handle.counts()
     opened_ms = (time.perf_counter() - begun) * 1e3
     mirror = None

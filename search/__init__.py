@@ -5,8 +5,8 @@
 - `workspace`: the folder of studies, their names and locks; `study_file`: `study.json`;
 - `records`: what a trial's record has to be;
 - `places`: the URLs of Optuna's and MLflow's databases, and what of them may be shown;
-- `study`: Optuna's side: ask, report, prune, tell; `sole_writer`: its storage, read once;
-  `cma_es`: a sampler that stores no pickle;
+- `study`: Optuna's side: ask, report, prune, tell; `storage`: its database, `sole_writer`: read
+  once; `patience`: waiting for a storage that is away; `cma_es`: a sampler that stores no pickle;
 - `worker`: what runs in a worker process; `executors`: where segments run;
 - `coordinator`: the loop; `session`: a study opened and checked; `crew`: a job's parts started,
   joined and ended;

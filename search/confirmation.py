@@ -17,7 +17,7 @@ from mmsearch.search.space import DEFAULTS
 from mmsearch.tracking.journal import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
     from mmsearch.search.session import Session
@@ -85,8 +85,9 @@ class Confirm:
         """Count the trainings that are left."""
         return len(self.plan.trials) * self.plan.n_seeds - len(self.done())
 
-    def open(self) -> Repeats:
+    def open(self, say: Callable[[str], None]) -> Repeats:
         """Note the plan, and give up what an earlier one began and this one does not want."""
+        del say  # nothing is waited for
         self.session.journal.write_plan(self.plan.to_json())
         wanted = {r.number for r in repeats(self.session.journal, self.plan).values()}
         for number in self.journal.numbers():
@@ -153,6 +154,9 @@ class Repeats:
 
     def close(self) -> None:
         """Do nothing: it holds nothing."""
+
+    def stop(self) -> None:
+        """Do nothing: no call takes long."""
 
     def _found(self) -> Mapping[tuple[int, int], TrialRecord]:
         return repeats(self._journal, self._plan)

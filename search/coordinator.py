@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from mmsearch.errors import MMSearchError, RefusedError
 from mmsearch.search import provenance
+from mmsearch.search.patience import AwayError
 from mmsearch.tracking.journal import Outcome, SegmentRecord, TrialRecord
 
 if TYPE_CHECKING:
@@ -76,6 +77,9 @@ class Proposer(Protocol):
 
     def close(self) -> None:
         """Let go of what it holds; the last that is asked of it."""
+
+    def stop(self) -> None:
+        """Wait for nothing any more; may be called from a signal handler."""
 
 
 class Observer(Protocol):
@@ -143,6 +147,7 @@ class Coordinator:
     def stop(self) -> None:
         """End `run` after the segments in flight; may be called from a signal handler."""
         self._is_stopping = True
+        self.proposer.stop()
 
     def run(self, limits: Limits) -> SearchResult:
         """Search until the study has its trials, the time is up, or `stop` is called.
@@ -150,8 +155,23 @@ class Coordinator:
         Raises:
             MMSearchError: `MAX_FAILURES_IN_A_ROW` trials in a row failed, or the journal cannot
                 be written.
+            AwayError: who proposes is away; the next run tells it what the journal holds.
         """
         deadline = None if limits.timeout_s is None else time.monotonic() + limits.timeout_s
+        try:
+            self._search(limits.n_trials, deadline)
+        except AwayError:
+            if not self._is_stopping:  # else it was not waited for
+                raise
+        is_short = self._n_finished < limits.n_trials or bool(self.proposer.running())
+        return SearchResult(
+            n_finished=self._n_finished,
+            n_begun=self._n_begun,
+            is_interrupted=self._is_stopping and is_short,
+        )
+
+    def _search(self, n_trials: int, deadline: float | None) -> None:
+        """Train until there are `n_trials`, or the monotonic clock says `deadline`."""
         self._settle()
         left_over = self.proposer.running()
         while not self._is_stopping:
@@ -159,7 +179,7 @@ class Coordinator:
                 self._carry_on(left_over.pop(0))
             while (
                 len(self._running) < self.n_workers
-                and self._n_finished + len(self._running) < limits.n_trials
+                and self._n_finished + len(self._running) < n_trials
                 and (deadline is None or time.monotonic() < deadline)
                 and not self._is_stopping
                 and self._begin()
@@ -170,11 +190,6 @@ class Coordinator:
             self._handle_next()
         while self._running:
             self._handle_next()
-        is_short = self._n_finished < limits.n_trials or bool(self.proposer.running())
-        is_interrupted = self._is_stopping and is_short
-        return SearchResult(
-            n_finished=self._n_finished, n_begun=self._n_begun, is_interrupted=is_interrupted
-        )
 
     def _settle(self) -> None:
         """Tell Optuna the outcomes that an earlier process wrote down but did not tell."""

@@ -40,8 +40,12 @@ class Job(Protocol):
     def n_left(self) -> int:
         """Count those that are not trained yet."""
 
-    def open(self) -> Proposer:
-        """Open who proposes them; called once the workers are on their way."""
+    def open(self, say: Callable[[str], None]) -> Proposer:
+        """Open who proposes them; called once the workers are on their way.
+
+        Args:
+            say: told, in a line, what it has to wait for.
+        """
 
     def guard(self) -> AbstractContextManager[None]:
         """Turn errors of who proposes them into ours."""
@@ -95,7 +99,7 @@ def train(
         from mmsearch.search.coordinator import Coordinator  # noqa: PLC0415
 
         with job.guard():
-            proposer = stack.enter_context(contextlib.closing(job.open()))
+            proposer = stack.enter_context(contextlib.closing(job.open(say)))
         mirror.start()
         pool.check()
         coordinator = Coordinator(

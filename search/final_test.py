@@ -26,7 +26,8 @@ from mmsearch.search.ledger import OptunaLooks, merge
 from mmsearch.search.places import ledger_folder
 from mmsearch.search.selection import Choice, choose
 from mmsearch.search.shown import mlflow_at, open_tracker, show_look, show_looks, summarise
-from mmsearch.search.study import StudyHandle, open_storage, telling_errors
+from mmsearch.search.storage import open_storage, telling_errors
+from mmsearch.search.study import StudyHandle
 from mmsearch.search.verdicts import spent_words
 from mmsearch.search.workspace import own
 from mmsearch.tracking.final_runs import FinalRuns

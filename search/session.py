@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +13,15 @@ from mmsearch.data.corpus import BUILTIN_CORPUS, read_corpus
 from mmsearch.data.split import split_corpus
 from mmsearch.errors import RefusedError
 from mmsearch.search import provenance
+from mmsearch.search.patience import Patience
 from mmsearch.search.places import absolute, storage_url, tracking_uri, without_password
 from mmsearch.search.settings import Config, Settings, differences, read_config
 from mmsearch.search.study_file import StudyFile
 from mmsearch.search.worker import Words
-from mmsearch.search.workspace import Workspace, name_from
+from mmsearch.search.workspace import Workspace, name_from, options_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
     from mmsearch.data.corpus import Corpus
@@ -190,18 +192,20 @@ class Search:
         n_finished = states.count("COMPLETE") + states.count("PRUNED")
         return max(self.session.file.n_trials - n_finished, states.count("RUNNING"))
 
-    def open(self) -> StudyHandle:
-        """Open Optuna's study, and fix ours."""
-        from mmsearch.search.study import StudyHandle, open_storage  # noqa: PLC0415 (slow)
+    def open(self, say: Callable[[str], None]) -> StudyHandle:
+        """Open Optuna's study, and fix ours; `say` is told when the storage is away."""
+        from mmsearch.search.storage import open_storage  # noqa: PLC0415 (slow)
+        from mmsearch.search.study import StudyHandle  # noqa: PLC0415 (slow)
 
-        session = self.session
+        session, patience = self.session, Patience(say)
         with self.guard(), session.workspace.locked("optuna"):
             handle = StudyHandle.open(
-                open_storage(session.storage),
+                open_storage(session.storage, patience),
                 self.journal.name,
                 session.file.id,
                 self.settings,
                 must_exist=bool(self.journal.numbers()),
+                patience=patience,
             )
         # Only now is the study this one: a refused storage must not be what it is known by.
         self.journal.write_study(session.file.to_json())
@@ -211,9 +215,13 @@ class Search:
 
     def guard(self) -> AbstractContextManager[None]:
         """Say what is wrong where Optuna's storage is what fails."""
-        from mmsearch.search.study import telling_errors  # noqa: PLC0415 (Optuna is slow)
+        from mmsearch.search.storage import telling_errors  # noqa: PLC0415 (Optuna is slow)
 
-        return telling_errors(self.session.storage)
+        file, line = self.session.file, f"mmsearch run --trials {self.session.file.n_trials}"
+        line += options_of(self.journal)
+        if file.storage is not None and file.storage != self.session.storage:
+            line += f" --storage {shlex.quote(file.storage)}"  # its password is not stored
+        return telling_errors(self.session.storage, go_on=line)
 
 
 def _check_same(

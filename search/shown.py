@@ -200,11 +200,8 @@ def sync_study(workspace: Workspace, journal: Journal, storage: str | None, uri:
         MMSearchError: MLflow or Optuna cannot be reached.
     """
     from mmsearch.search.ledger import OptunaLooks, merge  # noqa: PLC0415 (Optuna is slow)
-    from mmsearch.search.study import (  # noqa: PLC0415 (likewise)
-        StudyHandle,
-        open_storage,
-        telling_errors,
-    )
+    from mmsearch.search.storage import open_storage, telling_errors  # noqa: PLC0415 (likewise)
+    from mmsearch.search.study import StudyHandle  # noqa: PLC0415 (likewise)
 
     with own(journal):
         file = StudyFile.require(journal)

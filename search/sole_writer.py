@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.storages import BaseStorage
+from optuna.trial import TrialState
+
+from mmsearch.search.patience import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
@@ -14,7 +18,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.study import StudyDirection
     from optuna.study._frozen import FrozenStudy
-    from optuna.trial import FrozenTrial, TrialState
+    from optuna.trial import FrozenTrial
 
 
 class SoleWriter(BaseStorage):
@@ -25,11 +29,13 @@ class SoleWriter(BaseStorage):
     alone writes a study, so what it remembers is what there is. Trials that another process
     enqueues meanwhile are seen by the next one that opens the study.
 
-    Each change is in the storage before it is in memory. For use from one thread.
+    Each change is in the storage before it is in memory. A call is tried again while the storage
+    is away; one that had arrived is found there, and is not made twice. For use from one thread.
     """
 
-    def __init__(self, storage: BaseStorage) -> None:
+    def __init__(self, storage: BaseStorage, patience: Patience | None = None) -> None:
         self._storage = optuna.storages.get_storage(storage)
+        self._call = (patience or Patience()).call
         self._trials: dict[int, list[FrozenTrial]] = {}
         """Of each study, by number."""
         self._places: dict[int, tuple[int, int]] = {}
@@ -51,16 +57,24 @@ class SoleWriter(BaseStorage):
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """Give one trial. Optuna's `Trial` writes into the one that it is given."""
         if trial_id not in self._places:
-            return self._storage.get_trial(trial_id)
+            return self._call(partial(self._storage.get_trial, trial_id))
         study_id, number = self._places[trial_id]
         return _with(self._trials[study_id][number], **{key: {} for key in _MAPPINGS})
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """Add a trial."""
-        trials = self.get_all_trials(study_id, deepcopy=False)
-        trial_id = self._storage.create_new_trial(study_id, template_trial)
-        trial = self._storage.get_trial(trial_id)
-        if trial.number == len(trials):
+        n_known = len(self.get_all_trials(study_id, deepcopy=False))
+        create = partial(self._storage.create_new_trial, study_id, template_trial)
+
+        def create_unless_it_arrived() -> int:
+            fresh = self._storage.get_all_trials(study_id, deepcopy=False)[n_known:]
+            ours = (t._trial_id for t in fresh if _is_made_from(t, template_trial))  # noqa: SLF001 (no public way)
+            found = next(ours, None)
+            return create() if found is None else found
+
+        trial_id = self._call(create, create_unless_it_arrived)
+        trial = self._call(partial(self._storage.get_trial, trial_id))
+        if trial.number == n_known:
             self._trials[study_id].append(trial)
             self._places[trial_id] = (study_id, trial.number)
         else:  # somebody else has added some
@@ -75,7 +89,8 @@ class SoleWriter(BaseStorage):
         distribution: BaseDistribution,
     ) -> None:
         """Set a hyperparameter."""
-        self._storage.set_trial_param(trial_id, param_name, param_value_internal, distribution)
+        write = self._storage.set_trial_param
+        self._call(partial(write, trial_id, param_name, param_value_internal, distribution))
         value = distribution.to_external_repr(param_value_internal)
         self._change(trial_id, params={param_name: value}, distributions={param_name: distribution})
 
@@ -83,31 +98,35 @@ class SoleWriter(BaseStorage):
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
     ) -> bool:
         """Set the state, and the score; False where another process began the trial."""
-        is_set = self._storage.set_trial_state_values(trial_id, state, values)
+        write = partial(self._storage.set_trial_state_values, trial_id, state, values)
+        read = partial(self._storage.get_trial, trial_id)
+        # Nobody else sets it: where it is set, our call had arrived.
+        is_set = self._call(write, lambda: read().state == state or write())
         if trial_id in self._places:  # the storage has set the time as well
             study_id, number = self._places[trial_id]
-            self._trials[study_id][number] = self._storage.get_trial(trial_id)
+            self._trials[study_id][number] = self._call(read)
         return is_set
 
     def set_trial_intermediate_value(
         self, trial_id: int, step: int, intermediate_value: float
     ) -> None:
         """Set a reported value."""
-        self._storage.set_trial_intermediate_value(trial_id, step, intermediate_value)
+        write = self._storage.set_trial_intermediate_value
+        self._call(partial(write, trial_id, step, intermediate_value))
         self._change(trial_id, intermediate_values={step: intermediate_value})
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Set an attribute of the user's."""
-        self._storage.set_trial_user_attr(trial_id, key, value)
+        self._call(partial(self._storage.set_trial_user_attr, trial_id, key, value))
         self._change(trial_id, user_attrs={key: value})
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Set an attribute of Optuna's."""
-        self._storage.set_trial_system_attr(trial_id, key, value)
+        self._call(partial(self._storage.set_trial_system_attr, trial_id, key, value))
         self._change(trial_id, system_attrs={key: value})
 
     def _read(self, study_id: int) -> None:
-        trials = self._storage.get_all_trials(study_id, deepcopy=False)
+        trials = self._call(partial(self._storage.get_all_trials, study_id, deepcopy=False))
         self._trials[study_id] = trials
         for trial in trials:
             self._places[trial._trial_id] = (study_id, trial.number)  # noqa: SLF001 (no public way)
@@ -125,7 +144,7 @@ class SoleWriter(BaseStorage):
         self, directions: Sequence[StudyDirection], study_name: str | None = None
     ) -> int:
         """Add a study."""
-        return self._storage.create_new_study(directions, study_name)
+        return self._call(partial(self._storage.create_new_study, directions, study_name))
 
     def delete_study(self, study_id: int) -> None:
         """Delete a study."""
@@ -135,39 +154,47 @@ class SoleWriter(BaseStorage):
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
         """Set an attribute of the user's."""
-        self._storage.set_study_user_attr(study_id, key, value)
+        self._call(partial(self._storage.set_study_user_attr, study_id, key, value))
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
         """Set an attribute of Optuna's."""
-        self._storage.set_study_system_attr(study_id, key, value)
+        self._call(partial(self._storage.set_study_system_attr, study_id, key, value))
 
     def get_study_id_from_name(self, study_name: str) -> int:
         """Find a study."""
-        return self._storage.get_study_id_from_name(study_name)
+        return self._call(partial(self._storage.get_study_id_from_name, study_name))
 
     def get_study_name_from_id(self, study_id: int) -> str:
         """Name a study."""
-        return self._storage.get_study_name_from_id(study_id)
+        return self._call(partial(self._storage.get_study_name_from_id, study_id))
 
     def get_study_directions(self, study_id: int) -> list[StudyDirection]:
         """Say what is minimised or maximised."""
-        return self._storage.get_study_directions(study_id)
+        return self._call(partial(self._storage.get_study_directions, study_id))
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
         """Give the attributes of the user's."""
-        return self._storage.get_study_user_attrs(study_id)
+        return self._call(partial(self._storage.get_study_user_attrs, study_id))
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
         """Give the attributes of Optuna's."""
-        return self._storage.get_study_system_attrs(study_id)
+        return self._call(partial(self._storage.get_study_system_attrs, study_id))
 
     def get_all_studies(self) -> list[FrozenStudy]:
         """Give all studies."""
-        return self._storage.get_all_studies()
+        return self._call(self._storage.get_all_studies)
 
     def remove_session(self) -> None:
         """Close the connection of this thread."""
         self._storage.remove_session()
+
+
+def _is_made_from(trial: FrozenTrial, template: FrozenTrial | None) -> bool:
+    """Whether a new trial may be what was made from a template, or from none."""
+    if template is None:
+        return trial.state == TrialState.RUNNING and not trial.params
+    keys = ("state", "params", "user_attrs", "system_attrs")
+    return all(getattr(trial, key) == getattr(template, key) for key in keys)
 
 
 _MAPPINGS = ("params", "distributions", "intermediate_values", "user_attrs", "system_attrs")

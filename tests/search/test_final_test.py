@@ -18,7 +18,7 @@ from mmsearch.data.corpus import read_corpus
 from mmsearch.data.split import Claim, split_corpus
 from mmsearch.model import checkpoint
 from mmsearch.model.evaluation import mean_loss
-from mmsearch.search.study import open_storage
+from mmsearch.search.storage import open_storage
 from mmsearch.tracking.journal import Journal, ranked
 from tests.commands import COMMAND, environment
 from tests.search.postgres import postgres

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from mmsearch.errors import MMSearchError
 from mmsearch.search.ledger import OptunaLooks, merge
-from mmsearch.search.study import open_storage
+from mmsearch.search.storage import open_storage
 from mmsearch.tracking.files import JournalError
 from mmsearch.tracking.looks import NUMBERS, LocalLooks, Look
 from tests.search.postgres import postgres

@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import TrialState
 
 from mmsearch.search.sole_writer import SoleWriter
-from mmsearch.search.study import open_storage
+from mmsearch.search.storage import open_storage
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,7 +16,8 @@ from mmsearch.errors import InputError, MMSearchError, RefusedError
 from mmsearch.search.places import storage_url
 from mmsearch.search.settings import Pruner, Sampler, Settings
 from mmsearch.search.space import Space
-from mmsearch.search.study import StudyHandle, make_sampler, open_storage, trial_seed
+from mmsearch.search.storage import open_storage
+from mmsearch.search.study import StudyHandle, make_sampler, trial_seed
 from mmsearch.search.workspace import Workspace
 
 if TYPE_CHECKING:
