@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import re
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from mmsearch.errors import MMSearchError
+from mmsearch.errors import InputError, MMSearchError
 from mmsearch.tracking.homes import OWN_DATABASE, bring_home, local_database
 
 if TYPE_CHECKING:
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 PREFIX = "mmsearch/"
 """Of the experiments' names."""
+
+_WAIT_S = 60
+"""Seconds to wait for another process."""
 
 _PAGE = 1000
 """Runs that MLflow is asked for in one call."""
@@ -77,12 +82,36 @@ def _create_database(uri: str) -> None:
     A process that is killed within MLflow's migrations leaves one that never opens again.
     """
     path = local_database(uri)
-    if path is None or path.exists():
+    if path is None:
+        return
+    if path.exists():
+        _check_database(path)
         return
     fresh = path.with_name(f".{path.name}.new")
     fresh.unlink(missing_ok=True)
     connect(f"sqlite:///{quote(str(fresh), safe='/ ')}")
     fresh.replace(path)
+
+
+def _check_database(path: Path) -> None:
+    """Refuse what MLflow would put its tables into, or try to open again and again for minutes.
+
+    Raises:
+        InputError: it is a database of something else.
+        MMSearchError: it cannot be opened, or is damaged.
+    """
+    uri = f"file:{quote(str(path))}?mode=rw"  # not to be made
+    try:
+        with closing(sqlite3.connect(uri, uri=True, timeout=_WAIT_S)) as connection:
+            rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            names = {name for (name,) in rows}
+    except sqlite3.Error as error:
+        raise MMSearchError(f"{str(path)!r} cannot be opened: {error}") from error
+    if names and "experiments" not in names:
+        raise InputError(
+            f"{str(path)!r} is a database of something else than MLflow's; name another with "
+            "--tracking-uri, or move it away"
+        )
 
 
 def connect(uri: str) -> MlflowClient:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 import pytest
+from mlflow import MlflowClient
 
 from mmsearch.data.corpus import BUILTIN_CORPUS
 from mmsearch.search.settings import TABLES, Settings
@@ -15,8 +18,6 @@ from tests.refusals import assert_told, contents
 from tests.warm import Command
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.warm import Warm
 
 OTHER = {
@@ -163,9 +164,10 @@ def test_study_whose_fingerprints_are_others_is_refused(
     assert contents(copied) == before
 
 
-def test_moved_workspace_goes_on(copied: Path, warm_command: Warm) -> None:
+def test_moved_workspace_goes_on(copied: Path, warm_command: Warm, searched: Path) -> None:
     """Everything is found from where the workspace is now, and nothing appears where it was."""
     (copied / "runs").rename(copied / "moved")
+    before = contents(searched)
     place = ("--workspace", "moved")
     done = warm_command(*RUN[:3], "-n", 5, "--workers", 1, *place, folder=copied)
     assert done.returncode == 0, done.stderr
@@ -176,3 +178,11 @@ def test_moved_workspace_goes_on(copied: Path, warm_command: Warm) -> None:
         one = warm_command(*words, *place, folder=copied)
         assert one.returncode == 0, (words, one.stderr)
     assert {path.name for path in copied.iterdir() if path.is_dir()} <= {"moved", "taken", ".local"}
+    assert contents(searched) == before
+    client = MlflowClient(f"sqlite:///{copied}/moved/mlflow.db")
+    runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    assert len(runs) == 6
+    for run in runs:
+        folder = unquote(urlsplit(run.info.artifact_uri).path)
+        assert folder.startswith(f"{copied}/moved/artifacts/")
+        assert (Path(folder) / "figures").is_dir(), run.data.tags
