@@ -17,9 +17,11 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from mmsearch.tracking import style
 
-__all__ = ["importances", "loss_curve", "parallel_coordinates", "study_history"]
+__all__ = ["importances", "loss_curve", "parallel_coordinates", "study_history", "trade_off"]
 
 _NATS = "nats per character"
+_NUMBER_IN: Final = (0.24, 0.16)
+"""Width and height of a trial's number beside its point."""
 _HALO: Final[dict[str, Any]] = {"fc": "white", "ec": "none", "alpha": 0.8, "pad": 0.8}
 
 
@@ -203,6 +205,58 @@ def importances(shares: Mapping[str, float], *, title: str) -> Figure:
         axes.tick_params(labelleft=False)
     style.set_title(axes, title)
     return figure
+
+
+@style.styled
+def trade_off(points: Sequence[tuple[int, int, float]], *, title: str) -> Figure:
+    """Draw the dev loss of complete trials against their parameters, with the Pareto front.
+
+    Args:
+        points: (trial number, parameters, dev loss in nats per character); those whose loss is not
+            finite are left out.
+        title: the study's name.
+
+    On the front no trial has both fewer parameters and a lower loss; its trials are numbered.
+    """
+    figure = style.figure(4.0)
+    axes = style.add_axes(figure, 0.82, 0.5, 4.9, 2.82)
+    kept = sorted((n, loss, number) for number, n, loss in points if n > 0 and math.isfinite(loss))
+    axes.set_xscale("log")
+    axes.set(xlabel="parameters", ylabel=f"dev loss, {_NATS}")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+    axes.xaxis.set_minor_formatter(FuncFormatter(lambda _x, _: ""))
+    if not kept:
+        style.say_empty(axes, "no complete trials")
+        style.set_title(axes, title)
+        return figure
+    xy = np.array([(n, loss) for n, loss, _ in kept], dtype=np.float64)
+    lowest = np.minimum.accumulate(xy[:, 1])
+    on_front = np.flatnonzero(np.append(True, lowest[1:] < lowest[:-1]))
+    axes.plot(*xy.T, "o", color=style.SKY, markersize=4.5, markeredgewidth=0, label="complete")
+    axes.step(
+        *xy[on_front].T, where="post", marker="o", markersize=5, color=style.VERMILLION,
+        label="Pareto front",
+    )  # fmt: skip
+    detail = style.set_view(axes, xy[:, 1])
+    for index in _apart(axes, xy, on_front[::-1].tolist()):
+        axes.annotate(
+            f"{kept[index][2]}", xy[index], (4, 4), "data", "offset points",
+            fontsize=7.5, color=style.VERMILLION, bbox=_HALO,
+        )  # fmt: skip
+    style.legend_above(axes)
+    style.set_title(axes, title, detail)
+    return figure
+
+
+def _apart(axes: Axes, xy: style.Floats, order: Sequence[int]) -> list[int]:
+    """Choose the points, the first first, whose numbers do not touch in the axes' view."""
+    axes.get_xlim(), axes.get_ylim()  # settles the view
+    inches = axes.transData.transform(xy) / axes.figure.dpi
+    chosen: list[int] = []
+    for index in order:
+        if all((np.abs(inches[index] - inches[other]) >= _NUMBER_IN).any() for other in chosen):
+            chosen.append(index)
+    return chosen
 
 
 # --- parallel coordinates -------------------------------------------------------------------------

@@ -118,6 +118,10 @@ def study_figures(summary: StudySummary, study: str, folder: Path) -> list[Path]
             log_axes=summary.log_axes,
             title=f"{study}: complete trials",
         )
+        drawn["trade_off"] = figures.trade_off(
+            [(t.number, t.facts["n_parameters"], t.dev_loss or math.nan) for t in complete],
+            title=f"{study}: dev loss against parameters",
+        )
     if summary.importances:
         drawn["importance"] = figures.importances(
             summary.importances, title=f"{study}: importance for the dev loss"

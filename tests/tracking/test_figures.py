@@ -12,6 +12,7 @@ from mmsearch.tracking.figures import (
     loss_curve,
     parallel_coordinates,
     study_history,
+    trade_off,
 )
 from mmsearch.tracking.style import save_png
 from tests.tracking.drawings import WHOLE, legend, make_curve, make_rows, texts, title
@@ -168,6 +169,40 @@ def test_importances_of_nothing(shares: dict[str, float], tmp_path: Path) -> Non
     figure = importances(shares, title="t")
     save_png(figure, tmp_path / "i.png")
     assert ("no importances" in texts(figure)) == (not shares)
+
+
+def test_pareto_front_is_what_no_trial_beats_in_both() -> None:
+    """Fewer parameters or a lower loss; of two alike the first; none that diverged."""
+    points = [
+        (0, 1000, 2.5), (1, 2000, 2.6), (2, 3000, 2.2), (3, 3000, 2.3), (4, 9000, 2.2),
+        (5, 500, INF), (6, 20_000, 2.1),
+    ]  # fmt: skip
+    figure = trade_off(points, title="names")
+    axes = figure.axes[0]
+    front = next(line for line in axes.lines if line.get_label() == "Pareto front")
+    assert np.asarray(front.get_xdata()).tolist() == [1000, 3000, 20_000]
+    assert np.asarray(front.get_ydata()).tolist() == [2.5, 2.2, 2.1]
+    assert [text for text in texts(figure) if text in set("0123456")] == ["6", "2", "0"]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("parameters", "dev loss, nats per character")
+    assert (axes.get_xscale(), title(figure)) == ("log", "names")
+
+
+def test_numbers_of_crowded_trials_do_not_touch() -> None:
+    """Of a hundred trials on one front as many are numbered as there is room for."""
+    points = [(n, 10_000 + n, 2.5 - 0.001 * n) for n in range(100)]
+    figure = trade_off(points, title="t")
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert 3 < len(boxes) < 100
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+@pytest.mark.parametrize("points", [[], [(0, 100, NAN)], [(0, 100, 2.0)]])
+def test_trade_off_of_next_to_nothing(points: list[tuple[int, int, float]], tmp_path: Path) -> None:
+    """It draws, or says why not."""
+    figure = trade_off(points, title="t")
+    save_png(figure, tmp_path / "t.png")
+    assert ("no complete trials" in texts(figure)) == (points != [(0, 100, 2.0)])
 
 
 def test_parallel_coordinates_keep_their_units() -> None:

@@ -266,7 +266,8 @@ def test_parent_sums_the_study_up(
     assert study.facts.description in note
     assert f"Best: trial 0, dev loss {best:.4f}" in note
     assert set(artifacts(client, parent, tmp_path)) == {
-        f"figures/{name}.png" for name in ("history", "importance", "parallel_coordinates")
+        f"figures/{name}.png"
+        for name in ("history", "importance", "parallel_coordinates", "trade_off")
     }
 
 

@@ -12,7 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from mmsearch.tracking.embedding import embedding_scatter
-from mmsearch.tracking.figures import importances, parallel_coordinates, study_history
+from mmsearch.tracking.figures import (
+    importances,
+    parallel_coordinates,
+    study_history,
+    trade_off,
+)
 from mmsearch.tracking.style import save_png
 from tests.tracking.drawings import CHARACTERS, make_curve, make_embedding, make_rows
 
@@ -50,6 +55,7 @@ def every_figure() -> dict[str, Figure]:
         "embedding_10": embedding_scatter(make_embedding(10), CHARACTERS, title="names"),
         "study_history": study_history([*history, (50, math.nan, "FAIL")], title="names"),
         "importances": importances({"learning_rate": 0.7, "block_size": 0.3}, title="names"),
+        "trade_off": trade_off([(n, 900 * n, 3 - 0.01 * n) for n in range(1, 50)], title="names"),
         "parallel": parallel_coordinates(make_rows(20), log_axes=log, title="names"),
     }
 
