@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TRIALS ?= 50
 
-.PHONY: run test check lint types layers security wheel bench clean
+.PHONY: run test check lint types layers security wheel audit bench clean
 
 run: $(VENV)/.installed
 	$(BIN)/mmsearch run --trials $(TRIALS)
@@ -34,6 +34,12 @@ security: $(VENV)/.installed-dev
 wheel: $(VENV)/.installed-dev
 	$(BIN)/python .ci/try_wheel.py
 
+# Not a check: what it says changes without a change of ours, and it needs the network.
+audit: $(VENV)/.installed-dev
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet pip-audit
+	$(BIN)/python .ci/audit.py .venv-audit/bin/pip-audit
+
 # Not a check: it takes long, and its figures are worth what the machine is idle.
 CORPUS ?=
 bench: $(VENV)/.installed
@@ -56,4 +62,4 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 	touch $@ $(VENV)/.installed
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) .venv-audit build dist *.egg-info

@@ -65,22 +65,21 @@ def assert_at_home(folder: Path) -> None:
 
 def test_moved_workspace_takes_its_artifacts_along(copied: Path, warm_command: Warm) -> None:
     """MLflow knows them by absolute paths: all of them follow, and nothing goes where they were."""
-    for words in ((*RUN, "-n", 5), ("confirm", "--top", 1, "--seeds", 1), ("final-test",)):
+    for words in ((*RUN, "-n", 5), ("final-test", "--trial", 0)):
         assert warm_command(*words, folder=copied).returncode == 0, words
     assert_at_home(copied)
     (copied / "runs").rename(copied / "moved")
     (copied / "a place").mkdir()
     (copied / "moved").rename(copied / "a place/runs")
 
-    for words in ((*RUN, "-n", 6), ("sync",)):
-        done = warm_command(*words, folder=copied / "a place")
-        assert done.returncode == 0, done.stderr
+    done = warm_command(*RUN, "-n", 6, folder=copied / "a place")
+    assert done.returncode == 0, done.stderr
 
     assert_at_home(copied / "a place")
     assert not (copied / "runs").exists()
 
 
-@pytest.mark.parametrize("place", ["file://{}", "{}", "file://{}/../mine", "s3://bucket/mine"])
+@pytest.mark.parametrize("place", ["{}", "file://{}/../mine"])
 def test_forged_place_of_artifacts_leads_nowhere(
     copied: Path, warm_command: Warm, place: str
 ) -> None:

@@ -34,7 +34,7 @@ subprocess.Popen.wait = lambda self, timeout=None: self.kill() or 0
 )
 CONFIG = """
 [training]
-steps = 200
+steps = 60
 segments = 2
 [space]
 hidden_width = 32
@@ -45,8 +45,8 @@ sampler = "cmaes"
 pruner = "none"
 """
 STORY = {
-    "run": ("run", "--corpus", "few.txt", "--config", "config.toml", "-n", 12, "--workers", 2),
-    "confirm": ("confirm", "--top", 2, "--seeds", 1),
+    "run": ("run", "--corpus", "few.txt", "--config", "config.toml", "-n", 9, "--workers", 2),
+    "confirm": ("confirm", "--top", 1, "--seeds", 1),
     "final-test": ("final-test",),
     "sample": ("sample",),
     "export": ("export", "exported"),
