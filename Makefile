@@ -49,6 +49,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python bench/growth.py
 	$(BIN)/python bench/search.py --same $(if $(CORPUS),--corpus $(CORPUS) --keep-duplicates)
 	$(BIN)/python bench/search.py --free $(if $(CORPUS),--corpus $(CORPUS) --keep-duplicates)
+	$(BIN)/python bench/outage.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -219,6 +219,7 @@ def sync_study(workspace: Workspace, journal: Journal, storage: str | None, uri:
                         sent += 1
                     except JournalError as error:
                         damaged.append(error)
+                tracker.delete_doubles()
         if damaged:
             raise JournalError(f"{sent} of {sent + len(damaged)} trials were sent: {damaged[0]}")
         split = file.split_fingerprint

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import math
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from mmsearch.errors import MMSearchError
@@ -21,6 +23,8 @@ FLUSH_S = 2.0
 """Seconds for which points are gathered before they are sent."""
 POLL_S = 0.2
 """Seconds after which a waiting `close` looks whether it has been abandoned."""
+GRACE_S = 10.0
+"""Seconds for which `close` waits for an MLflow that is behind and does not answer."""
 RETRY_S = (2, 5, 15, 30, 60)
 """Seconds to wait after each failure in a row; then the last one again."""
 
@@ -54,6 +58,8 @@ class Mirror:
         self._thread = threading.Thread(target=self._work, name="mlflow-mirror", daemon=True)
         self._has_told = False
         self._is_abandoned = False
+        self._answered_s = -math.inf
+        """Monotonic time of the last call that was carried out."""
         self.error: Exception | None = None
         """Why MLflow is behind; None while it is not."""
 
@@ -74,18 +80,25 @@ class Mirror:
         """Send the rest and stop.
 
         Returns:
-            Whether MLflow holds everything; False as soon as it fails once more, or is abandoned.
+            Whether MLflow holds everything; False as soon as it fails once more, does not answer
+            after it has failed before, or is abandoned.
         """
+        began_s = time.monotonic()
         self._summary = summary
         self._closing.set()
         self._wake.set()
-        while self._thread.is_alive() and not self._is_abandoned:
+        while self._thread.is_alive() and not self._is_abandoned and not self._is_lost(began_s):
             self._thread.join(POLL_S)
         return self.error is None and not self._thread.is_alive()
 
     def abandon(self) -> None:
         """Make `close` return now; may be called from a signal handler."""
         self._is_abandoned = True
+
+    def _is_lost(self, since_s: float) -> bool:
+        """Whether MLflow is behind, and has not answered for a while; the call may go on longer."""
+        is_behind = self.error is not None and not isinstance(self.error, JournalError)
+        return is_behind and time.monotonic() - max(since_s, self._answered_s) > GRACE_S
 
     def _work(self) -> None:
         is_open = False
@@ -94,6 +107,7 @@ class Mirror:
             try:
                 if not is_open:
                     self._tracker.open()
+                    self._answered_s = time.monotonic()
                     self._tracker.show_running()
                     self._add_missing()
                     is_open = True
@@ -134,6 +148,7 @@ class Mirror:
                 record = self._pending.pop(number)
             try:
                 self._tracker.show_trial(record or self._journal.read(number), self._journal)
+                self._answered_s = time.monotonic()
                 self._damage.pop(number, None)
             except JournalError as error:
                 # A trial whose files are damaged must not keep the others out.

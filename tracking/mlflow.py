@@ -102,7 +102,7 @@ class StudyTracker:
         children = self._search(self.kind)
         self._open_parent({run.data.tags.get("mlflow.parentRunId") for run in children})
         self._shown = {}
-        # Of two runs of one trial (see _delete_doubles), the one that is whole.
+        # Of two runs of one trial (see delete_doubles), the one that is whole.
         for run in sorted(children, key=lambda run: run.info.status == "RUNNING"):
             self._shown.setdefault(
                 int(run.data.tags[self._number_tag]),
@@ -163,7 +163,7 @@ class StudyTracker:
 
     def show_study(self, summary: StudySummary) -> None:
         """Bring the parent run up to where the study stands, and close it."""
-        self._delete_doubles()
+        self.delete_doubles()
         counts = {
             f"n_{state.lower()}": sum(trial.state == state for trial in summary.trials)
             for state in ("COMPLETE", "PRUNED", "FAIL")
@@ -211,7 +211,7 @@ class StudyTracker:
         if lacking:
             self._log_params(self.parent_id, lacking)
 
-    def _delete_doubles(self) -> None:
+    def delete_doubles(self) -> None:
         """Delete the second run of a trial or of the study.
 
         MLflow's client repeats a call that timed out, and we open again and look: a server that

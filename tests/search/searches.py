@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING
 from mmsearch.tracking.journal import Journal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from concurrent.futures import Future
     from pathlib import Path
 
@@ -58,6 +61,15 @@ class Search:
     def interrupt(self, number: int) -> None:
         """Send it a signal."""
         os.kill(self.pid, number)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Hold it, so that it cannot end before something has been done to what it stands on."""
+        self.interrupt(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.interrupt(signal.SIGCONT)
 
     def end(self) -> Done:
         """Wait for its end."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import sqlite3
+import threading
 import time
 from collections import Counter
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +16,7 @@ import pytest
 from mmsearch.tracking import mirror as mirror_module
 from mmsearch.tracking.files import JournalError
 from mmsearch.tracking.mirror import Mirror
-from mmsearch.tracking.ui import Server, serve
+from tests.tracking.service import Service, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,55 +33,12 @@ STILL_S = 3
 """Seconds without news after which a slow server has done what it was asked to."""
 
 
-@dataclass(slots=True)
-class Service:
-    """An MLflow server that comes and goes, always on the same port and store."""
-
-    folder: Path
-    database: Path
-    port: int
-    stack: ExitStack = field(default_factory=ExitStack)
-    server: Server | None = None
-
-    @property
-    def uri(self) -> str:
-        """Where a client finds it."""
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        """Make sure that it answers."""
-        if self.server is None:
-            self.server = self.stack.enter_context(
-                serve(
-                    f"sqlite:///{self.database}",
-                    self.folder / "artifacts",
-                    log_folder=self.folder,
-                    port=self.port,
-                )
-            )
-
-    def kill(self) -> None:
-        """Make sure that it is gone, without a word of farewell."""
-        if self.server is not None:
-            self.signal(signal.SIGKILL)
-            self.server = None
-            self.stack.close()
-
-    def signal(self, number: int) -> None:
-        """Send a signal to each of its processes."""
-        assert self.server is not None
-        os.killpg(self.server.process.pid, number)
-
-
 @pytest.fixture(scope="module")
 def service(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Give the one server of this module; not started yet."""
     folder = tmp_path_factory.mktemp("server")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     new_store.copy(folder)
-    service = Service(folder, folder / "mlflow.db", port)
+    service = Service(folder, folder / "mlflow.db", free_port())
     yield service
     service.kill()
 
@@ -307,6 +263,29 @@ def test_close_gives_up_on_a_server_that_has_died(service: Service, study: Study
     service.kill()
 
     assert mirror.close(study.summary()) is False
+    assert len(told) == 1
+
+
+def test_close_gives_up_on_a_server_that_is_behind_and_hangs(
+    service: Service, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an outage has been told, the end of a search does not wait for a call's last try."""
+    service.kill()
+    monkeypatch.setattr(mirror_module, "GRACE_S", 0.5)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3600")
+    mirror, told = mirror_of(study, service.uri)
+    wait_for(lambda: told)
+
+    with socket.create_server(("127.0.0.1", service.port)) as hung:  # it takes calls, no more
+        taken, _ = hung.accept()
+        closed: list[bool] = []
+        closer = threading.Thread(
+            target=lambda: closed.append(mirror.close(study.summary())), daemon=True
+        )
+        closer.start()
+        closer.join(PATIENCE_S)
+        assert closed == [False]
+        taken.close()
     assert len(told) == 1
 
 

@@ -1,0 +1,144 @@
+"""What a search loses while MLflow is away: the same search with it up, down and hanging, in turns.
+
+    python bench/outage.py
+    python bench/outage.py --trials 30 --repeats 5
+
+`mmsearch run` is started as a person would start it, in a new workspace, with `--tracking-uri` of a
+server on this machine: one that answers (up), a port that nobody listens on (down), and a server
+that takes calls and answers none (hanging: it is stopped by SIGSTOP). All three train the same
+trials: proposed at random from one seed, none pruned. Each turn runs the three one after another,
+so that what the machine does besides meets all of them.
+
+Two times are told apart, both known from the journal:
+
+- **search**: from the first segment's beginning until the last trial's end is written. An outage
+  must cost it nothing (the goal: at most `GOAL`); while MLflow is up its thread and its server take
+  processor time, which may make an outage the faster one.
+- **end**: from there to the prompt: the last points, figures and the study's summary are sent, or
+  given up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from report import report, spread
+
+from mmsearch.tracking.journal import Journal
+from mmsearch.tracking.ui import serve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MMSEARCH = str(Path(sys.executable).with_name("mmsearch"))
+GOAL = 0.05
+CONFIG = '[search]\nsampler = "random"\npruner = "none"\n'
+ARMS = ("up", "down", "hanging")
+LACKS = "mmsearch sync"
+
+
+def free_port() -> int:
+    """Find a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def tracking(arm: str, folder: Path) -> Iterator[str]:
+    """Give the URI of a server in the state that an arm names."""
+    port = free_port()
+    if arm == "down":
+        yield f"http://127.0.0.1:{port}"
+        return
+    store = f"sqlite:///{folder}/mlflow.db"
+    with serve(store, folder / "artifacts", log_folder=folder, port=port) as server:
+        if arm == "hanging":
+            os.killpg(server.process.pid, signal.SIGSTOP)
+        try:
+            yield server.base
+        finally:
+            os.killpg(server.process.pid, signal.SIGCONT)
+
+
+def search(arm: str, folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
+    """Run one search; gives its two times."""
+    config = folder / "config.toml"
+    config.write_text(CONFIG)
+    words = ["run", "--study", arm, "--config", str(config), "--workspace", str(folder / "runs")]
+    words += ["--trials", str(arguments.trials), "--steps", str(arguments.steps)]
+    dropped = ("MLFLOW_", "MMSEARCH_", "XDG_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+    env = {**kept, "HOME": str(folder.parent), "COLUMNS": "80"}
+    with tracking(arm, folder) as uri:
+        done = subprocess.run(  # noqa: S603 (our words)
+            [MMSEARCH, *words, "--tracking-uri", uri],
+            env=env,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        ended = time.time()
+    if (LACKS in done.stdout) != (arm != "up"):
+        raise SystemExit(f"{arm}: MLflow was not as it should have been:\n{done.stdout}")
+    records = Journal(folder / "runs" / arm).records()
+    last = max(record.outcome.ended_ms for record in records if record.outcome) / 1000
+    first = min(record.curve[0].ended_ms / 1000 - record.curve[0].wall_s for record in records)
+    return {"search": last - first, "end": ended - last}
+
+
+def show(turns: list[dict[str, dict[str, float]]]) -> None:
+    """Print medians over turns, and the ratio to `up` of each turn."""
+    rows, figures = [], {}
+    for arm in ARMS:
+        found = {key: spread([turn[arm][key] for turn in turns]) for key in ("search", "end")}
+        ratio = spread([turn[arm]["search"] / turn["up"]["search"] for turn in turns])
+        figures[arm] = {**found, "ratio": ratio}
+        rows.append(
+            {
+                "MLflow": arm,
+                "search": f"{found['search']['median']:.2f} s",
+                "of that with it up": f"{ratio['median']:.3f}",
+                "low to high": f"{ratio['low']:.3f} to {ratio['high']:.3f}",
+                "end": f"{found['end']['median']:.1f} s",
+                "at most": f"{found['end']['high']:.1f} s",
+            }
+        )
+    title = f"a search with MLflow up, down and hanging; medians of {len(turns)} turns"
+    report("outage", title, rows, {"turns": turns, "arms": figures})
+    worst = max(figures[arm]["ratio"]["median"] for arm in ARMS) - 1
+    print(f"an outage costs a search {worst:+.1%}; the goal is at most {GOAL:.0%}")
+
+
+def main() -> None:
+    """Parse and run."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--trials", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--repeats", type=int, default=3, help="turns")
+    arguments = parser.parse_args()
+    turns = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for turn in range(arguments.repeats):
+            times = {}
+            for arm in ARMS:
+                folder = Path(scratch) / f"{turn}-{arm}"
+                folder.mkdir()
+                times[arm] = search(arm, folder, arguments)
+                print(f"turn {turn + 1}, {arm}: {times[arm]}", flush=True)
+            turns.append(times)
+    show(turns)
+
+
+if __name__ == "__main__":
+    main()
