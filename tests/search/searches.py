@@ -50,6 +50,11 @@ class Search:
         paths = self.journal.folder.glob("trials/*/curve.jsonl")
         return sum(path.read_bytes().count(b"\n") for path in paths)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended."""
+        return self._future.done()
+
     def wait(self, n_more: int = 1) -> None:
         """Wait until it has so many segments more."""
         goal, deadline = self.n_segments + n_more, time.monotonic() + PATIENCE_S
