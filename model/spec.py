@@ -22,6 +22,9 @@ Schedule = Literal["cosine", "step", "constant"]
 Averaging = Literal["polynomial", "none"]
 """`polynomial` scores a mean over the steps, the late ones most; `none` the last step's weights."""
 
+MAX_SIZE = 10**6
+"""Of an embedding, a layer or a context: more takes more memory than a worker has."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialSpec:
@@ -57,9 +60,12 @@ class TrialSpec:
     """Which weights are the model: see `averaging`."""
 
     def __post_init__(self) -> None:
-        for name in ("embedding_dim", "hidden_width", "block_size", "n_steps", "batch_size"):
+        sizes = ("embedding_dim", "hidden_width", "block_size")
+        for name in (*sizes, "n_steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+            if name in sizes and getattr(self, name) > MAX_SIZE:
+                raise InputError(f"{name} must be at most {MAX_SIZE:,}, got {getattr(self, name)}")
         if not 1 <= self.n_segments <= self.n_steps:
             raise InputError(
                 f"n_segments must be between 1 and n_steps ({self.n_steps}), got {self.n_segments}"

@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote, urlsplit
 import platformdirs
 
 from mmsearch.errors import InputError
+from mmsearch.tracking.homes import local_uri
 
 if TYPE_CHECKING:
     from mmsearch.search.workspace import Workspace
@@ -79,11 +80,11 @@ def storage_url(
         InputError: what is given is no URL, or the stored one had a password, which is never
             stored, or is a file that does not know the study.
     """
-    if given and "://" not in given:
+    if given and ("://" not in given or not given.isprintable()):
         raise InputError("--storage takes a database URL, such as sqlite:////home/me/optuna.db")
     if not given and stored:
         _check_stored("--storage", stored, workspace, _IN_OPTUNA, json.dumps(study_id))
-    return given or stored or _sqlite_url(workspace.root / "optuna.db")
+    return given or stored or local_uri(workspace.root / "optuna.db")
 
 
 def tracking_uri(
@@ -92,13 +93,27 @@ def tracking_uri(
     """Settle where MLflow is: what is given, else the environment, else what the study had.
 
     Raises:
-        InputError: the stored one had a password, which is never stored, or is a file that does
-            not know the study.
+        InputError: what is given is no URI, or keeps nothing; the stored one had a password, which
+            is never stored, or is a file that does not know the study.
     """
     given = given or os.environ.get("MLFLOW_TRACKING_URI")
+    if given and not _is_tracking_uri(given):
+        raise InputError(
+            "--tracking-uri takes the URI of a server or a database, such as http://127.0.0.1:5000 "
+            "or sqlite:////home/me/mlflow.db"
+        )
     if not given and stored:
         _check_stored("--tracking-uri", stored, workspace, _IN_MLFLOW, study_id)
-    return given or stored or _sqlite_url(workspace.root / "mlflow.db")
+    return given or stored or local_uri(workspace.root / "mlflow.db")
+
+
+def _is_tracking_uri(text: str) -> bool:
+    """Whether MLflow could keep a study there: files alone and memory it has given up on."""
+    scheme, separator, rest = text.partition("://")
+    path = rest.partition("?")[0]
+    is_kept = not scheme.startswith("sqlite") or path.strip("/") not in {"", ":memory:"}
+    has_place = bool(scheme and separator and path) and text.isprintable() and is_kept
+    return text == "databricks" or has_place
 
 
 def artifacts_folder(workspace: Workspace, uri: str) -> Path | None:
@@ -152,8 +167,3 @@ def _knows(url: str, workspace: Workspace, question: str, study_id: str) -> bool
             return database.execute(question, (study_id,)).fetchone() is not None
     except sqlite3.Error:
         return False
-
-
-def _sqlite_url(path: Path) -> str:
-    """Name a local database; SQLAlchemy reads the path's `%` and `?` as its own."""
-    return f"sqlite:///{quote(str(path), safe='/ ')}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mmsearch.errors import InputError
+from mmsearch.model.spec import MAX_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,8 +49,6 @@ DEFAULTS: Mapping[str, Dimension] = {
 """The space that a study searches where nothing else is said."""
 
 _FIELDS = {"low", "high", "log"}
-_MAX_SIZE = 10**6
-"""Of an embedding, a layer or a context: more takes more memory than a worker has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +133,8 @@ def _dimension(name: str, value: Any) -> Dimension:
         raise InputError(f"{where} is searched on a log scale, so low must be above 0, got {low}")
     if low < 0 or (low == 0 and name != "weight_decay"):
         raise InputError(f"{where} must stay above 0, got low = {low}")
-    if default.is_int and high > _MAX_SIZE:
-        raise InputError(f"{where} must be at most {_MAX_SIZE:,}, got {high:g}")
+    if default.is_int and high > MAX_SIZE:
+        raise InputError(f"{where} must be at most {MAX_SIZE:,}, got {high:g}")
     return Dimension(low=low, high=high, log=log and low != high, is_int=default.is_int)
 
 

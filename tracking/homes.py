@@ -13,7 +13,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from mmsearch.errors import MMSearchError
 
@@ -47,6 +47,15 @@ def local_database(uri: str) -> Path | None:
     if not uri.startswith("sqlite:///"):
         return None
     return Path(unquote(uri.removeprefix("sqlite:///").partition("?")[0]))
+
+
+def local_uri(path: Path) -> str:
+    """Name a SQLite database; of the path, SQLAlchemy reads `%`, `?` and `#` as its own.
+
+    The rest stays as it is: MLflow makes the folder of the URI as it stands, so that of `zoë` a
+    `zo%C3%AB` would appear beside it.
+    """
+    return f"sqlite:///{re.sub('[%?#]', lambda found: quote(found[0]), str(path))}"
 
 
 def bring_home(database: Path, experiment_id: str, artifacts: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from mmsearch.errors import InputError, MMSearchError
-from mmsearch.tracking.homes import OWN_DATABASE, bring_home, local_database
+from mmsearch.tracking.homes import OWN_DATABASE, bring_home, local_database, local_uri
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,7 +89,7 @@ def _create_database(uri: str) -> None:
         return
     fresh = path.with_name(f".{path.name}.new")
     fresh.unlink(missing_ok=True)
-    connect(f"sqlite:///{quote(str(fresh), safe='/ ')}")
+    connect(local_uri(fresh))
     fresh.replace(path)
 
 
