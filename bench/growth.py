@@ -168,10 +168,6 @@ class TimedProposer:
         with self.clocks.of("tell"):
             self.study.tell(number, state, dev_loss, reason)
 
-    def importances(self) -> Mapping[str, float]:
-        """Share of each hyperparameter."""
-        return self.study.importances()
-
 
 class TimedJournal(Journal):
     """The journal, timed."""

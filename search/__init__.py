@@ -16,7 +16,8 @@
 - `interrupts`: Ctrl-C, once and twice;
 - `range_test`: the learning-rate range test on a corpus;
 - `shown`: what of a study goes into MLflow; `provenance`: versions and the git commit;
-- `sampling`: new words from a model;
+- `sampling`: new words from a model; `report`: a study as one page;
+- `importances`: how much of the score each hyperparameter explains;
 - `cli`, `cli_models`, `cli_setup` and their `options`: parse and call;
 - `progress`, `printing`: what is seen.
 """

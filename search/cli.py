@@ -318,6 +318,7 @@ app.command()(cli_models.final_test)
 app.command()(cli_models.sample)
 app.command()(cli_models.replay)
 app.command()(cli_models.export)
+app.command()(cli_models.report)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path  # noqa: TC003 (typer reads it)
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -202,3 +202,22 @@ def export(
     if choice.unsettled:
         console.print(choice.unsettled, style="yellow")
     console.print(f"{choice.record.name} is in {str(folder)!r}: {choice.why}")
+
+
+def report(
+    path: Annotated[
+        Path | None,
+        typer.Argument(metavar="FILE", help="HTML file.", show_default="STUDY.html"),
+    ] = None,
+    *,
+    top: Annotated[int, typer.Option(min=0, help="Trials that are drawn: the best so many.")] = 5,
+    study: StudyOption = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+) -> None:
+    """Write a study as one HTML page with its figures, for someone without MLflow."""
+    from mmsearch.search.report import write_report  # noqa: PLC0415 (imports wait for a command)
+
+    journal = Workspace.at(workspace).existing(study)
+    target = path or Path(f"{journal.name}.html")
+    write_report(journal, target, top)
+    printing.console().print(f"study {journal.name!r} is in {str(target)!r}")

@@ -148,10 +148,6 @@ class Repeats:
     def tell(self, number: int, state: str, dev_loss: float | None, reason: str) -> None:
         """Do nothing: the journal has it."""
 
-    def importances(self) -> Mapping[str, float]:
-        """Give none."""
-        return {}
-
     def close(self) -> None:
         """Do nothing: it holds nothing."""
 

@@ -72,9 +72,6 @@ class Proposer(Protocol):
     def tell(self, number: int, state: str, dev_loss: float | None, reason: str) -> None:
         """Hear how a trial ended."""
 
-    def importances(self) -> Mapping[str, float]:
-        """Share of each hyperparameter in the score, as far as that can be told."""
-
     def close(self) -> None:
         """Let go of what it holds; the last that is asked of it."""
 

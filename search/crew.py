@@ -117,7 +117,9 @@ def train(
             with job.guard():
                 result = coordinator.run(limits)
         finally:
-            summary = summarise(session.journal, session.file, proposer.importances)
+            summary = summarise(
+                session.journal, session.file, has_importances=job.journal.kind == "trial"
+            )
             interrupts.phase(mirror.abandon, "leaving MLflow as it is")
             if not mirror.close(summary):
                 say("MLflow lacks a part of this study; fill it in with: mmsearch sync")

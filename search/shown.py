@@ -30,7 +30,7 @@ from mmsearch.tracking.rendering import StudySummary
 from mmsearch.tracking.store import first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from mmsearch.search.workspace import Workspace
     from mmsearch.tracking.journal import Journal
@@ -56,16 +56,17 @@ def make_tracker(workspace: Workspace, journal: Journal, file: StudyFile, uri: s
 def summarise(
     journal: Journal,
     file: StudyFile,
-    importances: Callable[[], Mapping[str, float]] | None = None,
     looks: Iterable[Look] | None = None,
+    *,
+    has_importances: bool = False,
 ) -> StudySummary:
     """Gather where a study stands.
 
     Args:
         journal: of its trials.
         file: the study's.
-        importances: gives those of its hyperparameters; asked only where the trials can tell.
         looks: at its test split; None for those of the user's own ledger.
+        has_importances: whether to tell those of its hyperparameters, which takes a second.
 
     What is wrong with the confirmation or the ledger stands in the summary: a search does not end
     without one.
@@ -74,8 +75,11 @@ def summarise(
     trials = journal.records()
     states = [trial.state for trial in trials]
     n_finished = states.count("COMPLETE") + states.count("PRUNED")
-    can_tell = states.count("COMPLETE") >= MIN_TRIALS_FOR_IMPORTANCE
-    shares = importances() if importances and can_tell else {}
+    shares: Mapping[str, float] = {}
+    if has_importances and states.count("COMPLETE") >= MIN_TRIALS_FOR_IMPORTANCE:
+        from mmsearch.search.importances import importances  # noqa: PLC0415 (Optuna is slow)
+
+        shares = importances(trials, file.settings.space)
     sections: list[str] = []
     winner = None
     try:
@@ -90,7 +94,7 @@ def summarise(
         sections.append(f"**Damaged:** {error}")
     return StudySummary(
         trials=trials,
-        importances={name: s for name, s in shares.items() if not dimensions[name].is_fixed},
+        importances=shares,
         log_axes=frozenset(name for name, dimension in dimensions.items() if dimension.log),
         is_done=n_finished >= file.n_trials and "RUNNING" not in states,
         sections=sections,
@@ -208,7 +212,7 @@ def sync_study(workspace: Workspace, journal: Journal, storage: str | None, uri:
         url = storage_url(workspace, storage, file.storage, file.id)
         opened = open_storage(url)
         with telling_errors(url):
-            handle = StudyHandle.open(opened, journal.name, file.id, file.settings, must_exist=True)
+            StudyHandle.open(opened, journal.name, file.id, file.settings, must_exist=True)
         sent, damaged = 0, []
         for part in (journal, confirmations(journal)):
             tracker = open_tracker(workspace, part, uri)
@@ -228,7 +232,7 @@ def sync_study(workspace: Workspace, journal: Journal, storage: str | None, uri:
         with mlflow_at(tracker.uri):
             looks = merge([*stores, FinalRuns(tracker).read(split)])
             show_looks(tracker, journal, file, looks, is_fresh=False)
-            tracker.show_study(summarise(journal, file, handle.importances, looks))
+            tracker.show_study(summarise(journal, file, looks, has_importances=True))
         return sent
 
 
@@ -266,12 +270,12 @@ def _facts(name: str, file: StudyFile) -> StudyFacts:
         id=file.id,
         tags=tags,
         params={**settings, **{f"space.{key}": value for key, value in space.items()}},
-        description=_description(name, file),
+        description=describe(name, file),
         characters=tuple(file.vocabulary),
     )
 
 
-def _description(name: str, file: StudyFile) -> str:
+def describe(name: str, file: StudyFile) -> str:
     """Say in Markdown what is searched."""
     settings = file.settings
     rows = "\n".join(f"| `{n}` | {d} |" for n, d in settings.space.dimensions.items())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -179,20 +178,6 @@ class StudyHandle:
         self.study.tell(number, value, state=STATES[state], skip_if_finished=True)
         self._trials.pop(number, None)
 
-    def importances(self) -> dict[str, float]:
-        """Share of each hyperparameter in the variance of the score, PED-ANOVA (Watanabe, 2023).
-
-        Empty where Optuna cannot tell: too few complete trials, or nothing that varies.
-        """
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                found = dict(optuna.importance.get_param_importances(self.study))
-        except (ValueError, RuntimeError, optuna.exceptions.OptunaError):
-            return {}
-        # Equal shares for all are its way of saying that it cannot tell.
-        return {} if len(found) > 1 and len(set(found.values())) == 1 else found
-
     def _next_number(self) -> int:
         trials = self.study.get_trials(deepcopy=False)
         waiting = (trial.number for trial in trials if trial.state == TrialState.WAITING)
@@ -224,7 +209,7 @@ class _TPESampler(optuna.samplers.TPESampler):
         super().__init__(seed=seed)
         # By name, as inferred: it draws in this order.
         self._distributions = {
-            name: _distribution(dimension)
+            name: distribution(dimension)
             for name, dimension in sorted(space.dimensions.items())
             if not dimension.is_fixed
         }
@@ -237,7 +222,8 @@ class _TPESampler(optuna.samplers.TPESampler):
         return self._distributions
 
 
-def _distribution(dimension: Dimension) -> BaseDistribution:
+def distribution(dimension: Dimension) -> BaseDistribution:
+    """Give a dimension as Optuna knows it."""
     low, high, log = dimension.low, dimension.high, dimension.log
     return (
         IntDistribution(int(low), int(high), log=log)

@@ -13,6 +13,7 @@ This room takes plain parameters, metrics and paths. It imports neither `data` n
 - `figures`: loss curve and study figures;
 - `embedding`: the figure of an embedding;
 - `lr_range`: the figure of a learning-rate range test; `range_runs`: its run in MLflow;
+- `page`: Markdown and pictures as one HTML file;
 - `style`: what the figures share, and how they are written;
 - `views`: the saved view that the UI opens a study on;
 - `ui`: starts and deep-links the MLflow UI.

@@ -292,6 +292,17 @@ class Journal:
             raise files.damaged(path, "its SHA-256 is not the recorded one")
         return content
 
+    def read_samples(self, number: int) -> list[str]:
+        """Read the words sampled from a trial's final weights; none where it has none.
+
+        Raises:
+            JournalError: the file cannot be read.
+        """
+        path = self.trial_folder(number) / "samples.txt"
+        if not files.exists(path):
+            return []
+        return files.read_bytes(path).decode("utf-8", "backslashreplace").split("\n")[:-1]
+
     def resume(self, number: int) -> tuple[Sequence[SegmentRecord], bytes | None]:
         """Find the last segment whose weights are whole, and forget what came after it.
 

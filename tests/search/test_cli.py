@@ -221,7 +221,7 @@ def test_ui_opens_the_study_and_ends_with_ctrl_c(
     )
     assert process.stdout is not None
     lines = iter(process.stdout.readline, "")
-    url = next(line.strip() for line in lines if line.startswith("http"))
+    url = next(line.split()[-1] for line in lines if line.startswith("leaderboard"))
     base = url.partition("/#/")[0]
     assert base.startswith("http://127.0.0.1:")
     assert "workflowType=machine_learning" in url

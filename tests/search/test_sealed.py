@@ -44,6 +44,7 @@ WALK = {
     "lr-range": ("lr-range", "--study", "few", "--steps", 100),
     "ui": ("ui", "--no-browser"),
     "sync": ("sync",),
+    "report": ("report",),
     "export": ("export", "exported"),
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,13 +11,10 @@ import pytest
 from mmsearch.search.settings import Settings
 from mmsearch.search.shown import MIN_TRIALS_FOR_IMPORTANCE, summarise
 from mmsearch.search.study_file import StudyFile
-from mmsearch.tracking.journal import Journal, Outcome
+from mmsearch.tracking.journal import Journal, Outcome, SegmentRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
-
-SHARES = {"learning_rate": 0.7, "hidden_width": 0.3, "weight_decay": 0.0}
 
 FILE = StudyFile(
     id="0",
@@ -32,23 +31,45 @@ FILE = StudyFile(
 )
 
 
+def write_trial(journal: Journal, number: int, rng: random.Random) -> None:
+    """Write a trial whose loss follows from its learning rate."""
+    point = {
+        "embedding_dim": rng.randint(2, 48),
+        "hidden_width": rng.randint(32, 512),
+        "block_size": rng.randint(2, 10),
+        "learning_rate": 10 ** rng.uniform(-2, 0),
+        "weight_decay": 0.0,
+    }
+    journal.start(number, point | {"seed": number}, {"started_ms": 0})
+    line = SegmentRecord(
+        segment=1,
+        step=1,
+        train=(),
+        dev_loss=2 + abs(math.log10(point["learning_rate"]) + 1),
+        wall_s=0.1,
+        ended_ms=0,
+        weights_sha256="",
+    )
+    journal.append(number, line, b"")
+
+
 @pytest.mark.parametrize("n_lacking", [0, 1])
-def test_importances_are_asked_for_once_trials_can_tell(tmp_path: Path, n_lacking: int) -> None:
-    """Optuna takes most of a second for them; of fixed hyperparameters none are told."""
+def test_importances_are_told_once_trials_can_tell(tmp_path: Path, n_lacking: int) -> None:
+    """Of what is searched, and only where they are asked for: they take a second."""
     journal = Journal(tmp_path / "names")
+    rng = random.Random(0)  # noqa: S311 (no secret)
     for number in range(MIN_TRIALS_FOR_IMPORTANCE + 3):
-        state = "COMPLETE" if number < MIN_TRIALS_FOR_IMPORTANCE - n_lacking else "PRUNED"
-        journal.start(number, {"seed": number}, {"started_ms": 0})
+        write_trial(journal, number, rng)
+        is_complete = number < MIN_TRIALS_FOR_IMPORTANCE - n_lacking
+        state = "COMPLETE" if is_complete else "PRUNED"
         journal.finish(number, Outcome(state=state, ended_ms=0))
-    asked = []
 
-    def importances() -> Mapping[str, float]:
-        asked.append(True)
-        return SHARES
+    found = summarise(journal, FILE, (), has_importances=True).importances
 
-    summary = summarise(journal, FILE, importances, looks=())
-
-    assert len(asked) == 1 - n_lacking
-    told = {"learning_rate": 0.7, "hidden_width": 0.3}
-    assert summary.importances == ({} if n_lacking else told)
-    assert summarise(journal, FILE, looks=()).importances == {}
+    assert summarise(journal, FILE, ()).importances == {}
+    if n_lacking:
+        assert found == {}
+        return
+    assert set(found) == {"embedding_dim", "hidden_width", "block_size", "learning_rate"}
+    assert sum(found.values()) == pytest.approx(1)
+    assert max(found, key=lambda name: found[name]) == "learning_rate"

@@ -429,20 +429,6 @@ def test_halving_looks_at_a_tenth_and_doubles(places: Places) -> None:
         handle.tell(number, "PRUNED" if pruned else "COMPLETE", 2.0 + badness)
 
 
-def test_importances_name_what_mattered(places: Places) -> None:
-    """The share of each hyperparameter adds up to 1; too few trials give none, and no error."""
-    handle = places.open(Settings(sampler="random"))
-    assert handle.importances() == {}
-    search(handle, 1)
-    assert handle.importances() == {}
-
-    search(handle, 12)
-    found = handle.importances()
-
-    assert sum(found.values()) == pytest.approx(1)
-    assert max(found, key=lambda name: found[name]) in {"learning_rate", "hidden_width"}
-
-
 @pytest.mark.parametrize(
     "url",
     [

@@ -1,0 +1,116 @@
+"""`mmsearch report`: a study as one HTML file, for someone without MLflow."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmsearch.search.places import without_password
+from mmsearch.search.printing import rank
+from mmsearch.search.progress import duration
+from mmsearch.search.shown import describe, summarise
+from mmsearch.search.study_file import StudyFile
+from mmsearch.tracking import page, rendering
+from mmsearch.tracking.journal import best_trial, ranked
+
+if TYPE_CHECKING:
+    from mmsearch.tracking.journal import Journal, TrialRecord
+    from mmsearch.tracking.rendering import StudySummary
+
+_FIGURES = {
+    "history": "The dev loss of each trial, and the best so far.",
+    "parallel_coordinates": "The complete trials: the darker a line, the lower its loss.",
+    "trade_off": "The dev loss of complete trials against their parameters.",
+    "importance": "The share of the variance of the score that each hyperparameter explains.",
+}
+
+
+def write_report(journal: Journal, path: Path, top: int) -> None:
+    """Write a study's report, with the figures of its best trials.
+
+    Args:
+        journal: of its trials.
+        path: the HTML file; replaced if it is there.
+        top: how many of the complete trials are drawn.
+
+    Raises:
+        InputError: the study has not begun.
+        JournalError: a file is damaged, or the page cannot be written.
+    """
+    file = StudyFile.require(journal)
+    summary = summarise(journal, file, has_importances=True)
+    counts = {
+        f"n_{state.lower()}": sum(trial.state == state for trial in summary.trials)
+        for state in ("COMPLETE", "PRUNED", "FAIL")
+    }
+    best = best_trial(summary.trials)
+    parts = [f"# {page.escaped(journal.name)}", describe(journal.name, file)]
+    parts.append(rendering.best_note(best, counts) if best else "No trial is complete yet.")
+    parts += summary.sections
+    with tempfile.TemporaryDirectory() as scratch:
+        parts += _study_parts(summary, journal.name, Path(scratch))
+        for record in ranked(summary.trials)[:top]:
+            parts += _trial_parts(record, journal, file, Path(scratch))
+    parts += ["## All trials", _trials_table(summary), "## How it was made", _origin(file)]
+    page.write(path, f"{journal.name}: an mmsearch study", "\n\n".join(parts))
+
+
+def _study_parts(summary: StudySummary, name: str, scratch: Path) -> list[str]:
+    drawn = {path.stem: path for path in rendering.study_figures(summary, name, scratch)}
+    parts = ["## The search"] if drawn else []
+    for stem, text in _FIGURES.items():
+        if stem in drawn:
+            parts += [text, page.picture(drawn[stem], text)]
+    return parts
+
+
+def _trial_parts(
+    record: TrialRecord, journal: Journal, file: StudyFile, scratch: Path
+) -> list[str]:
+    weights = journal.read_weights(record)
+    figures = rendering.trial_figures(record, weights, tuple(file.vocabulary), scratch)
+    shape = {name: f"{record.spec[name]:.4g}" for name in rendering.HYPERPARAMETERS}
+    parts = [
+        f"## {page.escaped(record.name.capitalize())}, dev loss {record.dev_loss:.4f}",
+        page.table(tuple(shape), [tuple(shape.values())]),
+        *(page.picture(path, f"{record.name}: {path.stem}") for path in figures),
+    ]
+    samples = journal.read_samples(record.number)
+    if samples:
+        parts.append(f"Sampled from it: {', '.join(map(page.escaped, samples))}.")
+    return parts
+
+
+def _trials_table(summary: StudySummary) -> str:
+    names = rendering.HYPERPARAMETERS
+    rows = [
+        (
+            str(record.number),
+            record.state.lower(),
+            "" if record.dev_loss is None else f"{record.dev_loss:.4f}",
+            *(f"{record.spec[name]:.4g}" for name in names),
+            f"{record.facts['n_parameters']:,}",
+            duration(record.wall_s),
+            record.outcome.reason if record.outcome else "",
+        )
+        for record in sorted(summary.trials, key=rank)
+    ]
+    headings = ("trial", "state", "dev loss", *names, "parameters", "time", "reason")
+    return page.table(headings, rows)
+
+
+def _origin(file: StudyFile) -> str:
+    """Say what the results follow from: settings, words and versions."""
+    settings = file.settings.to_json()
+    settings.pop("space")
+    places = {"storage": file.storage, "tracking URI": file.tracking_uri}
+    rows = {
+        **{name.replace("_", " "): str(value) for name, value in settings.items()},
+        "corpus": file.corpus or "the built-in names",
+        "corpus fingerprint": file.corpus_fingerprint,
+        "split fingerprint": file.split_fingerprint,
+        **{name: without_password(url) for name, url in places.items() if url},
+        **file.versions,
+    }
+    return page.table(("what", "value"), list(rows.items()))
