@@ -185,7 +185,10 @@ class StudyHandle:
 
     def _propose(self, trial: optuna.Trial, reported: set[int]) -> Proposal:
         point: dict[str, float] = {}
+        drawn = trial.params
         for name, dimension in self._settings.space.dimensions.items():
+            if name in drawn:
+                self._draw_again(trial, name, _distribution(dimension))
             low, high, log = dimension.low, dimension.high, dimension.log
             point[name] = (
                 trial.suggest_int(name, int(low), int(high), log=log)
@@ -195,6 +198,20 @@ class StudyHandle:
         self._trials[trial.number] = (trial, reported)
         seed = trial_seed(self._settings.seed, trial.number)
         return Proposal(number=trial.number, point=point, seed=seed)
+
+    def _draw_again(self, trial: optuna.Trial, name: str, distribution: BaseDistribution) -> None:
+        """Move the sampler on by what a killed process had drawn from it, one by one.
+
+        Else what comes next would be drawn at another place of the stream than undisturbed.
+        """
+        is_drawn_alone = not (
+            trial._is_fixed_param(name, distribution)  # noqa: SLF001 (as Optuna itself asks)
+            or distribution.single()
+            or trial._is_relative_param(name, distribution)  # noqa: SLF001 (likewise)
+        )
+        if is_drawn_alone:
+            frozen = self.study._storage.get_trial(trial._trial_id)  # noqa: SLF001 (no public way)
+            self.study.sampler.sample_independent(self.study, frozen, name, distribution)
 
 
 def trial_seed(study_seed: int, number: int) -> int:

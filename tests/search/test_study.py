@@ -264,6 +264,7 @@ def test_enqueued_points_shift_no_seed(places: Places) -> None:
 )
 def test_trial_of_a_killed_process_is_carried_on(places: Places, drawn: list[str]) -> None:
     """Killed while it drew, a trial keeps what it had and gets the rest; it is not left RUNNING."""
+    undisturbed = search(places.open(database="b"), 3)
     search(places.open(), 2)
     number = unfinished(places, drawn)
     before = places.open().study.trials[number].params
@@ -275,6 +276,8 @@ def test_trial_of_a_killed_process_is_carried_on(places: Places, drawn: list[str
 
     assert list(point) == list(Space().dimensions)
     assert {name: point[name] for name in drawn} == before
+    if drawn == list(Space().dimensions)[: len(drawn)]:  # as a search draws
+        assert point == undisturbed[2]
     assert all(d.holds(point[name]) for name, d in Space().dimensions.items())
     assert handle.study.trials[number].params == point
     handle.report(number, 10, 2.5)
