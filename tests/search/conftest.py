@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from mmsearch.data.corpus import BUILTIN_CORPUS
 from tests.commands import COMMAND, Mmsearch, environment
+from tests.search.studies import SHORT, undisturbed
 from tests.warm import Warm, warm
 
 if TYPE_CHECKING:
@@ -73,3 +74,9 @@ def copied(searched: Path, tmp_path: Path) -> Path:
     """Give a test a searched workspace of its own."""
     shutil.copytree(searched / "runs", tmp_path / "runs")
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def short(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> dict[int, Any]:
+    """Give what the short study of `studies.py` comes to when nobody disturbs it."""
+    return undisturbed(SHORT, tmp_path_factory.mktemp("short"), small_corpus)

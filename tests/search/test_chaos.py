@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import random
 import signal
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.search.studies import APART, FOLLOWING, PATIENCE_S, SHORT, Study, undisturbed
 from tests.search.whole import (
     assert_gone,
     assert_same_everywhere,
@@ -25,42 +25,6 @@ from tests.search.whole import (
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
-
-N_SEGMENTS = 5
-PATIENCE_S = 120
-"""After which a test gives up; nothing here takes as long."""
-
-CONFIG = """
-[space]
-hidden_width = {{ low = 16, high = 48, log = true }}
-learning_rate = {{ low = 0.1, high = 1e5, log = true }}
-[training]
-segments = {n_segments}
-[search]
-sampler = "{sampler}"
-pruner = "{pruner}"
-"""
-"""Some trials diverge, so that a failed one is made up for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Study:
-    """What is searched: so that nothing in it follows from who finishes first."""
-
-    sampler: str
-    pruner: str
-    n_workers: int
-    n_trials: int
-    n_steps: int
-
-    def words(self, folder: Path, corpus: Path, n_workers: int | None = None) -> list[object]:
-        """Write its settings down, and say the line that searches it."""
-        config = folder / "config.toml"
-        config.write_text(
-            CONFIG.format(n_segments=N_SEGMENTS, sampler=self.sampler, pruner=self.pruner)
-        )
-        given = ["--corpus", corpus, "--config", config, "--steps", self.n_steps]
-        return [*given, "-n", self.n_trials, "--workers", n_workers or self.n_workers]
 
 
 @dataclass(slots=True)
@@ -127,14 +91,6 @@ def _begun(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
 
 
-def undisturbed(study: Study, folder: Path, corpus: Path) -> dict[int, Any]:
-    """Search a study with one worker and without a fault."""
-    process = start(folder, *study.words(folder, corpus, n_workers=1))
-    output, _ = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 0, output
-    return curves(folder / "runs", "few")
-
-
 def rage_over(  # noqa: PLR0913 (what, where, and how often)
     study: Study,
     folder: Path,
@@ -158,26 +114,16 @@ def rage_over(  # noqa: PLR0913 (what, where, and how often)
     assert curves(folder / "runs", "few") == expected
 
 
-FOLLOWING = Study(sampler="tpe", pruner="halving", n_workers=1, n_trials=30, n_steps=600)
-"""Proposals and prunings follow from the trials before: one worker, so that their order is one."""
-APART = Study(sampler="random", pruner="none", n_workers=2, n_trials=30, n_steps=600)
-"""Each trial follows from its number alone, whatever order two workers finish in."""
-
-
 def test_search_killed_at_random_moments_ends_as_if_undisturbed(
-    tmp_path: Path, small_corpus: Path
+    tmp_path: Path, small_corpus: Path, short: dict[int, Any]
 ) -> None:
     """Worker and coordinator, killed in turn, cost time and change no trial, state or number."""
-    study = dataclasses.replace(FOLLOWING, n_trials=6, n_steps=300)
-    (tmp_path / "calm").mkdir()
-    (tmp_path / "storm").mkdir()
-    expected = undisturbed(study, tmp_path / "calm", small_corpus)
-    assert {state for _, state, _ in expected.values()} == {"COMPLETE", "PRUNED", "FAIL"}
+    assert {state for _, state, _ in short.values()} == {"COMPLETE", "PRUNED", "FAIL"}
     rage_over(
-        study,
-        tmp_path / "storm",
+        SHORT,
+        tmp_path,
         small_corpus,
-        expected,
+        short,
         seed=20_261_125,
         n_worker_kills=1,
         n_coordinator_kills=2,

@@ -82,6 +82,8 @@ def assert_same_everywhere(
         assert trial.state.name == record.state == run.data.tags["mmsearch.state"]
         assert run.info.status == STATUS[record.state]
         assert run.data.tags["mlflow.parentRunId"] == parents[0].info.run_id
+        assert record.outcome is not None
+        assert trial.user_attrs.get("mmsearch.reason", "") == record.outcome.reason
         losses = {line.step: line.dev_loss for line in record.curve}
         assert trial.intermediate_values == losses
         history = client.get_metric_history(run.info.run_id, "loss/dev")
