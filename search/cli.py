@@ -45,7 +45,7 @@ app = typer.Typer(
 def _begin(context: typer.Context) -> None:
     """Settle what holds for every command's files and processes."""
     # A workspace is its user's alone, whatever the umask; what is made to be handed on is not.
-    if context.invoked_subcommand not in {"export", "init"}:
+    if context.invoked_subcommand not in {"export", "init", "report"}:
         os.umask(0o077)
     # Workers and the UI's server would look for modules in the folder that we stand in, first.
     os.environ["PYTHONSAFEPATH"] = "1"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mmsearch.errors import MMSearchError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 
@@ -135,15 +135,20 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def replace(path: Path, content: bytes) -> None:
+def replace(path: Path, content: bytes, opener: Callable[[str, int], int] | None = private) -> None:
     """Replace a file, so that a reader and a crash see the old or the new one, whole.
+
+    Args:
+        path: the file.
+        content: what it shall hold.
+        opener: of the new file; None to let the umask say who may read it.
 
     Raises:
         JournalError: it cannot be written.
     """
     fresh = path.with_name(f".{path.name}.new")
     try:
-        with open(fresh, "wb", opener=private) as file:
+        with open(fresh, "wb", opener=opener) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

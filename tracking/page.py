@@ -52,7 +52,7 @@ def escaped(text: str) -> str:
 
 
 def write(path: Path, title: str, markdown: str) -> None:
-    """Write a page; HTML in the Markdown is shown and not obeyed.
+    """Write a page, to be read by whom the umask lets; HTML in the Markdown is shown, not obeyed.
 
     Raises:
         JournalError: it cannot be written.
@@ -68,4 +68,4 @@ def write(path: Path, title: str, markdown: str) -> None:
         f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
         f"<body>\n{body}</body>\n</html>\n"
     )
-    files.replace(path, page.encode("utf-8", "backslashreplace"))
+    files.replace(path, page.encode("utf-8", "backslashreplace"), opener=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -51,4 +52,6 @@ def test_page_holds_its_pictures_and_no_script(tmp_path: Path) -> None:
     assert "<script" not in written
     assert "href=" not in written
     assert "default-src 'none'" in written
-    assert (tmp_path / "page.html").stat().st_mode & 0o077 == 0
+    umask = os.umask(0o022)
+    os.umask(umask)
+    assert (tmp_path / "page.html").stat().st_mode & 0o777 == 0o666 & ~umask
