@@ -188,7 +188,7 @@ class StudyHandle:
         drawn = trial.params
         for name, dimension in self._settings.space.dimensions.items():
             if name in drawn:
-                self._draw_again(trial, name, _distribution(dimension))
+                self._draw_again(trial, name, distribution(dimension))
             low, high, log = dimension.low, dimension.high, dimension.log
             point[name] = (
                 trial.suggest_int(name, int(low), int(high), log=log)
