@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,15 @@ def test_readme_commands_exist() -> None:
         assert f"\n{target}:" in makefile
         assert f"\nmake {target}" in readme
     assert "check" in (ROOT / ".ci/run").read_text()
+
+
+def test_page_on_reliability_names_tests_that_there_are() -> None:
+    """Each promise is shown by the test that it names."""
+    page = (ROOT / "docs" / "reliability.md").read_text()
+    sources = {path: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
+    there = {name for source in sources.values() for name in re.findall(r"def test_(\w+)", source)}
+    named = set(re.findall(r"::(\w+)", page))
+    files = set(re.findall(r"(?:search|tracking)/test_\w+\.py", page))
+    assert len(named) > 30
+    assert named <= there
+    assert files <= {path.relative_to(ROOT / "tests").as_posix() for path in sources}
