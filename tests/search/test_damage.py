@@ -111,9 +111,13 @@ def cut(path: Path) -> None:
 
 
 def flip(path: Path) -> None:
-    """Change some bytes of its last two thirds."""
+    """Change some bytes of its last two thirds; of a database, of the page that every reader needs.
+
+    What lies in a page that nobody reads is nobody's to notice.
+    """
     content = bytearray(path.read_bytes())
-    for place in range(len(content) // 3, len(content), max(1, len(content) // 40)):
+    start, end = (100, 4096) if path.suffix == ".db" else (len(content) // 3, len(content))
+    for place in range(start, end, max(1, (end - start) // 27)):
         content[place] ^= 0x15
     path.write_bytes(content)
 

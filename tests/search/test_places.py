@@ -210,3 +210,13 @@ def test_artifacts_lie_beside_a_local_database_alone(workspace: Workspace) -> No
         workspace.root / "artifacts"
     )
     assert artifacts_folder(workspace, "http://127.0.0.1:5000") is None
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["nonsense", "://", "sqlite://", "sqlite:///", "sqlite:///:memory:", "http://a\nb", "./mlruns"],
+)
+def test_tracking_uri_that_keeps_nothing_is_bad_input(workspace: Workspace, uri: str) -> None:
+    """MLflow would make a file called `:memory:`, or say in several lines that it cannot."""
+    with pytest.raises(InputError, match="--tracking-uri takes the URI"):
+        tracking_uri(workspace, uri, None)
