@@ -38,6 +38,7 @@ FINISHED: dict[str, tuple[object, ...]] = {
     "ui": ("ui", "--no-browser", "--port", 0),
     "export": ("export", "taken", "--trial", 99),
     "replay": ("replay", 99),
+    "report": ("report", "taken"),
     "sample": ("sample", "-n", 1),
     "lr-range": ("lr-range", "--embedding-dim", 0),
 }
