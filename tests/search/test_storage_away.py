@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 PATCH = "from mmsearch.search import patience; patience.PATIENCE_S = "
 AWAY = "the Optuna storage is away, and the search waits for it"
-N_TRIALS = 3
+N_TRIALS = 2
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +113,7 @@ def test_ctrl_c_while_the_server_is_away_ends_the_search_in_order(
     assert_same_everywhere(tmp_path / "runs", search.journal.name, N_TRIALS, storage=server.url)
 
 
+@pytest.mark.long  # test_patience.py holds the same, within one process
 def test_locked_file_costs_a_search_its_seconds(
     local: tuple[object, ...], warm_command: Warm, tmp_path: Path
 ) -> None:
