@@ -35,11 +35,18 @@ def git_commit() -> str | None:
     root = Path(__file__).resolve().parents[1]
     if not (root / ".git").exists():
         return None
-    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    # `describe --dirty` would write the index anew, which takes a lock in the person's checkout:
+    # killed there, or on a full disk, it would stay, and stop every `git commit`.
+    status = ("status", "--porcelain=v2", "--branch", "--untracked-files=no")
+    command = ["git", "--no-optional-locks", *status]
     try:
         done = subprocess.run(  # noqa: S603 (a constant command)
             command, cwd=root, capture_output=True, text=True, check=True, timeout=10
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() or None
+    lines = done.stdout.splitlines()
+    commit = next((w[2] for w in map(str.split, lines) if w[:2] == ["#", "branch.oid"]), None)
+    if commit is None or not commit.isalnum():  # "(initial)"
+        return None
+    return commit + ("" if all(line.startswith("#") for line in lines) else "-dirty")
