@@ -89,8 +89,29 @@ def _create_database(uri: str) -> None:
         return
     fresh = path.with_name(f".{path.name}.new")
     fresh.unlink(missing_ok=True)
-    connect(local_uri(fresh))
-    fresh.replace(path)
+    try:
+        _make_tables(local_uri(fresh))
+        fresh.replace(path)
+    except BaseException:
+        # A full disk needs the room.
+        fresh.unlink(missing_ok=True)
+        raise
+
+
+def _make_tables(uri: str) -> None:
+    """Make MLflow's tables in a new database.
+
+    A client would keep the connection for as long as this process lives: where the disk was full,
+    the next try would fill the file that was deleted.
+    """
+    _prepare()
+    from mlflow.store.db import utils  # noqa: PLC0415 (slow; see connect)
+
+    engine = utils.create_sqlalchemy_engine(uri)  # type: ignore[no-untyped-call]
+    try:
+        utils._initialize_tables(engine)  # type: ignore[no-untyped-call] # noqa: SLF001 (no public way)
+    finally:
+        engine.dispose()
 
 
 def _check_database(path: Path) -> None:
@@ -120,20 +141,29 @@ def connect(uri: str) -> MlflowClient:
     MLflow is imported here, since it takes over a second; its telemetry is off, and a dead server
     holds a call for seconds and not for minutes, unless the environment says otherwise.
     """
+    _prepare()
+    from mlflow import MlflowClient  # noqa: PLC0415
+
+    client = MlflowClient(tracking_uri=uri)
+    client.search_experiments(max_results=1)
+    return client
+
+
+def _prepare() -> None:
+    """Settle what MLflow reads as it is imported and called."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     # Each run that ends would print its address, with the password of a URI that has one.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    from mlflow import MlflowClient  # noqa: PLC0415
+    import mlflow  # noqa: F401, PLC0415 (it sets its loggers up)
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # Warns of each try on a dead server; we tell it once.
+    # A traceback for each try on a full disk; we tell it once, in a line.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    # Warns of each try on a dead server; likewise.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
-    client = MlflowClient(tracking_uri=uri)
-    client.search_experiments(max_results=1)
-    return client
 
 
 def search_runs(

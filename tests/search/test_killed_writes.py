@@ -31,7 +31,7 @@ OF_A_RUN = (
     Kill(call=OPTUNA + "__init__", at="before_cursor_execute", nth_event=20),
     Kill(call=OPTUNA + "create_new_study", at="after"),
     Kill(call=FILES + "replace", at="half", named="study.json"),
-    Kill(call=STORE + "connect", at="before_cursor_execute", nth_event=40, named="mlflow.db.new"),
+    Kill(call=STORE + "_make_tables", at="before_cursor_execute", nth_event=40),
     Kill(call=OPTUNA + "_create_new_trial", at="after"),
     Kill(call=OPTUNA + "_set_trial_param", at="after", nth=2),
     Kill(call=FILES + "append", at="half"),
@@ -71,7 +71,7 @@ OF_MLFLOW = (
     Kill(call=MLFLOW + "set_terminated", at="commit"),
 )
 MORE_OF_MLFLOW = (
-    Kill(call=STORE + "connect", at="after", named="mlflow.db.new"),
+    Kill(call=STORE + "_make_tables", at="after"),
     Kill(call=MLFLOW + "create_run", at="commit"),
     Kill(call=MLFLOW + "create_run", at="commit", named="mmsearch.trial"),
     Kill(call=MLFLOW + "log_batch", at="after", named="loss/dev"),
