@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from mmsearch.errors import InputError
 from mmsearch.search.interrupts import Interrupts
+from mmsearch.search.places import without_password
 from mmsearch.search.workspace import own
 
 if TYPE_CHECKING:
@@ -94,7 +95,10 @@ def train(
         mirror = Mirror(
             make_tracker(session.workspace, journal, session.file, session.tracking_uri),
             journal,
-            on_behind=lambda why: say(f"MLflow is behind, and the work goes on: {why}"),
+            on_behind=lambda why: say(
+                f"MLflow is behind, and the work goes on: {why} "
+                f"({without_password(session.tracking_uri)})"
+            ),
         )
         from mmsearch.search.coordinator import Coordinator  # noqa: PLC0415
 
