@@ -273,7 +273,7 @@ class Coordinator:
         except MMSearchError as error:
             self._fail(number, str(error), "")
         except Exception as error:  # noqa: BLE001 (recorded with its traceback; the search goes on)
-            self._fail(number, f"{type(error).__name__}: {error}", _traceback(error))
+            self._fail(number, _reason(error), _traceback(error))
         else:
             self._take(number, result)
 
@@ -348,6 +348,12 @@ class Coordinator:
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def _reason(error: BaseException) -> str:
+    """Say an error in one line; torch adds where in its own code it was."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _traceback(error: BaseException) -> str:

@@ -233,13 +233,13 @@ def test_any_config_leaves_a_study_as_it_was(
 HARD = {
     "one letter": ["a" * n for n in range(1, 40)],
     "long words": [chr(97 + n) * 10_000 for n in range(12)],
-    "many letters": [chr(0x4E00 + 5 * n) + chr(0x4E01 + 5 * n) for n in range(1000)],
+    "many letters": ["".join(chr(0x4E00 + 5 * n + k) for k in range(5)) for n in range(1000)],
 }
 
 
 @pytest.mark.parametrize("kind", HARD)
 def test_hard_words_are_searched_like_any(tmp_path: Path, warm_command: Warm, kind: str) -> None:
-    """One letter alone, words of 10,000 letters, an alphabet of 2,000: legal, and trained on."""
+    """One letter alone, words of 10,000 letters, an alphabet of 5,000: legal, and trained on."""
     path = tmp_path / "hard.txt"
     path.write_bytes("\n".join(HARD[kind]).encode())
     config = tmp_path / "config.toml"
@@ -250,3 +250,19 @@ def test_hard_words_are_searched_like_any(tmp_path: Path, warm_command: Warm, ki
         assert done.returncode == 0, done.stderr
         assert_told(done)
     assert "MLflow lacks" not in done.stdout
+
+
+@pytest.mark.long
+def test_million_words_are_searched_like_any(tmp_path: Path, warm_command: Warm) -> None:
+    """Words by the million: counted, split, trained on and sampled from."""
+    path = tmp_path / "million.txt"
+    letters = "abcdefghijklmnop"
+    digits = str.maketrans("0123456789", letters[6:])
+    path.write_text("\n".join(f"{n:x}".translate(digits) for n in range(10**6)))
+    config = tmp_path / "config.toml"
+    config.write_text("[training]\nsegments = 2\n[space]\nhidden_width = 8\nembedding_dim = 2\n")
+    words = ("run", "--corpus", path, "--config", config, "-n", 2, "--steps", 400, "--workers", 1)
+    for each in (("corpus", path), words, ("sample", "-n", 2)):
+        done = warm_command(*each, folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert_told(done)
