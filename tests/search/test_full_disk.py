@@ -43,7 +43,8 @@ class Disk:
             limits = f"({n_bytes}, resource.RLIM_INFINITY)"
             self.patch = f"import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, {limits})"
             return
-        size = ["-o", f"size={n_bytes}"]
+        remount = "remount," if self.folder.is_mount() else ""
+        size = ["-o", f"{remount}size={n_bytes}"]
         mount = ["mount", "-t", "tmpfs", *size, "tmpfs", str(self.folder)]
         try:
             done = subprocess.run(mount, check=False, capture_output=True, text=True)
