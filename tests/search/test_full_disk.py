@@ -145,6 +145,7 @@ def test_journal_that_finds_the_disk_full_names_its_file(
     assert_same_everywhere(tmp_path / "runs", "few", 1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("disk", ["limit", pytest.param("mounted", marks=AT_LENGTH)], indirect=True)
 def test_full_mlflow_stops_no_search_and_is_filled_in(
     disk: Disk, tmp_path: Path, small_corpus: Path, warm_command: Warm
@@ -174,6 +175,7 @@ def test_full_mlflow_stops_no_search_and_is_filled_in(
     assert_same_everywhere(tmp_path / "runs", "few", 2, tracking_uri=uri)
 
 
+@pytest.mark.long
 def test_mlflow_that_finds_room_again_catches_up_within_the_search(
     tmp_path: Path, small_corpus: Path
 ) -> None:

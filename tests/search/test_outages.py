@@ -82,6 +82,7 @@ def test_server_that_is_down_stops_no_search(
     sync(search, service, warm_command, tmp_path)
 
 
+@pytest.mark.long
 def test_killed_server_is_filled_in_when_it_is_back(
     service: Service, words: tuple[object, ...], warm_command: Warm, tmp_path: Path
 ) -> None:
@@ -124,6 +125,7 @@ def test_server_that_answers_with_errors_stops_no_search(
     sync(search, service, warm_command, tmp_path)
 
 
+@pytest.mark.long
 def test_server_that_hangs_holds_up_no_search(
     service: Service, words: tuple[object, ...], warm_command: Warm, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from mlflow import MlflowClient
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def everything(uri: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return said, found
 
 
+@pytest.mark.long
 def test_sync_gives_an_emptied_mlflow_all_that_it_held(copied: Path, warm_command: Warm) -> None:
     """Trials, confirmations, the look at the test split, its model: points, tags and files."""
     for words in (("confirm", "--top", 2, "--seeds", 2), ("final-test",)):

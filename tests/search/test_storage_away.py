@@ -68,6 +68,7 @@ def test_server_that_restarts_costs_nothing(
     assert_same_everywhere(tmp_path / "runs", search.journal.name, N_TRIALS, storage=server.url)
 
 
+@pytest.mark.long
 def test_server_that_stays_away_ends_the_search_in_order(
     server: Postgres, words: tuple[object, ...], warm_command: Warm, tmp_path: Path
 ) -> None:
@@ -92,6 +93,7 @@ def test_server_that_stays_away_ends_the_search_in_order(
     assert_same_everywhere(tmp_path / "runs", search.journal.name, N_TRIALS, storage=server.url)
 
 
+@pytest.mark.long
 def test_ctrl_c_while_the_server_is_away_ends_the_search_in_order(
     server: Postgres, words: tuple[object, ...], warm_command: Warm, tmp_path: Path
 ) -> None:
