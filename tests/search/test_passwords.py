@@ -131,7 +131,7 @@ def watched(process: subprocess.Popen[str]) -> Iterator[dict[int, set[str]]]:
     """Note the command lines and the environments of all processes that one starts."""
     seen: dict[int, set[str]] = {}
     over = threading.Event()
-    own = Path(f"/proc/{process.pid}/cmdline").read_text()
+    own = Path(f"/proc/{process.pid}/cmdline")
 
     def watch() -> None:
         while not over.wait(0.02):
@@ -140,7 +140,9 @@ def watched(process: subprocess.Popen[str]) -> Iterator[dict[int, set[str]]]:
                     command, variables = (
                         Path(f"/proc/{pid}/{name}").read_text() for name in ("cmdline", "environ")
                     )
-                    if command != own:  # a copy of its parent, for a moment
+                    # A copy of its parent, for a moment; read now, or it is the one before it was
+                    # what it was started for.
+                    if command != own.read_text():
                         seen.setdefault(pid, set()).update((command, variables))
 
     thread = threading.Thread(target=watch)
