@@ -93,7 +93,7 @@ def assert_beginning(folder: Path, expected: dict[int, Any]) -> int:
     ("disk", "n_bytes"),
     [
         ("limit", 250_000),
-        ("mounted", 300_000),
+        pytest.param("mounted", 300_000, marks=AT_LENGTH),
         pytest.param("limit", 60_000, marks=AT_LENGTH),  # while Optuna's database is made
         pytest.param("mounted", 60_000, marks=AT_LENGTH),
     ],
@@ -125,6 +125,7 @@ def test_full_disk_is_named_and_the_same_line_goes_on_once_there_is_room(  # noq
     assert curves(disk.folder / "runs", "few") == short
 
 
+@pytest.mark.long
 def test_journal_that_finds_the_disk_full_names_its_file(
     tmp_path: Path, small_corpus: Path, warm_command: Warm
 ) -> None:
