@@ -168,6 +168,14 @@ class TimedProposer:
         with self.clocks.of("tell"):
             self.study.tell(number, state, dev_loss, reason)
 
+    def close(self) -> None:
+        """Let go of the storage."""
+        self.study.close()
+
+    def stop(self) -> None:
+        """Wait for nothing any more."""
+        self.study.stop()
+
 
 class TimedJournal(Journal):
     """The journal, timed."""
