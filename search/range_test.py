@@ -16,10 +16,11 @@ from tomlkit.exceptions import TOMLKitError
 from mmsearch.data.contexts import build_contexts
 from mmsearch.errors import InputError, MMSearchError
 from mmsearch.model.lr_range import FLOOR, SMOOTHED, Valley, range_losses, rates, smoothed, valley
-from mmsearch.search.places import artifacts_folder, without_password
+from mmsearch.search.places import artifacts_folder
 from mmsearch.search.printing import print_indented
 from mmsearch.search.progress import spec_words
 from mmsearch.search.settings import read_config
+from mmsearch.search.shown import mlflow_at
 from mmsearch.search.study import trial_seed
 from mmsearch.search.study_file import StudyFile
 from mmsearch.tracking import files
@@ -208,14 +209,14 @@ def log(session: Session, test: RangeTest) -> None:
         MMSearchError: MLflow cannot be reached; shows no password.
     """
     from mmsearch.tracking.range_runs import write  # noqa: PLC0415 (MLflow is slow)
-    from mmsearch.tracking.store import PREFIX, create, first_line, open_experiment  # noqa: PLC0415
+    from mmsearch.tracking.store import PREFIX, create, open_experiment  # noqa: PLC0415
 
     uri = session.tracking_uri
     session.workspace.create()
     name = PREFIX + session.journal.name
     facts = test.to_json()
     has_begun = StudyFile.read(session.journal) is not None
-    try:
+    with mlflow_at(uri, "once it does, the same line shows the test there"):
         with session.workspace.locked("mlflow"):
             client = create(uri)
             experiment = open_experiment(client, name, artifacts_folder(session.workspace, uri))
@@ -236,12 +237,6 @@ def log(session: Session, test: RangeTest) -> None:
                 suggested=facts["suggested"],
                 figure=figure,
             )
-    except MMSearchError:
-        raise
-    except Exception as error:
-        raise MMSearchError(
-            f"MLflow at {without_password(uri)} does not answer as it should: {first_line(error)}"
-        ) from error
 
 
 def apply_range(path: Path, found: Valley) -> None:

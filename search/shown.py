@@ -237,8 +237,14 @@ def sync_study(workspace: Workspace, journal: Journal, storage: str | None, uri:
 
 
 @contextlib.contextmanager
-def mlflow_at(uri: str) -> Iterator[None]:
+def mlflow_at(
+    uri: str, next_step: str = "what is missing there can be filled in with: mmsearch sync"
+) -> Iterator[None]:
     """Turn whatever MLflow raises into one line that names it and shows no password.
+
+    Args:
+        uri: where it is.
+        next_step: what a person can do.
 
     Raises:
         MMSearchError: always of this kind.
@@ -250,7 +256,7 @@ def mlflow_at(uri: str) -> Iterator[None]:
     except Exception as error:
         raise MMSearchError(
             f"MLflow at {without_password(uri)} does not answer as it should: {first_line(error)}; "
-            "what is missing there can be filled in with: mmsearch sync"
+            f"{next_step}"
         ) from error
 
 

@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from mmsearch.tracking import rendering
 from mmsearch.tracking.journal import best_trial
-from mmsearch.tracking.store import PREFIX, create, open_experiment, search_runs
+from mmsearch.tracking.store import (
+    PREFIX,
+    create,
+    log_metrics,
+    open_experiment,
+    search_runs,
+)
 from mmsearch.tracking.views import IMAGE_KEY, view_tag
 
 if TYPE_CHECKING:
@@ -24,16 +30,13 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from mlflow import MlflowClient
-    from mlflow.entities import Metric, Run
+    from mlflow.entities import Run
 
     from mmsearch.tracking.journal import Journal, TrialRecord
     from mmsearch.tracking.rendering import StudySummary
 
 STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED", "RUNNING": "RUNNING"}
 """MLflow's word for a trial's state."""
-
-_BATCH = 1000
-"""Metrics that MLflow takes in one call."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,11 +139,11 @@ class StudyTracker:
         if shown.steps is None:
             shown.steps = self._find_segments(shown.run_id)
         fresh = [segment for segment in record.curve if segment.step not in shown.steps]
-        self._log_metrics(shown.run_id, rendering.curve_metrics(fresh))
+        log_metrics(self.client, shown.run_id, rendering.curve_metrics(fresh))
         shown.steps.update(segment.step for segment in fresh)
         if record.outcome is None:
             return
-        self._log_metrics(shown.run_id, rendering.final_metrics(record))
+        log_metrics(self.client, shown.run_id, rendering.final_metrics(record))
         if record.state == "COMPLETE":
             self._log_artifacts(shown.run_id, record, journal)
         elif record.state == "FAIL":
@@ -180,7 +183,8 @@ class StudyTracker:
             note += "\n\n" + rendering.best_note(best, counts)
         note = "\n\n".join((note, *summary.sections))
         now_ms = max((t.outcome.ended_ms for t in summary.trials if t.outcome), default=0)
-        self._log_metrics(
+        log_metrics(
+            self.client,
             self.parent_id,
             [rendering.metric(key, value, now_ms, 0) for key, value in metrics.items()],
         )
@@ -274,10 +278,6 @@ class StudyTracker:
         from mlflow.entities import Param  # noqa: PLC0415 (slow; see store.connect)
 
         self.client.log_batch(run_id, params=[Param(k, str(v)) for k, v in params.items()])
-
-    def _log_metrics(self, run_id: str, metrics: Sequence[Metric]) -> None:
-        for start in range(0, len(metrics), _BATCH):
-            self.client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
 
     def _set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag  # noqa: PLC0415 (slow; see store.connect)

@@ -6,15 +6,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from mmsearch.tracking.rendering import metric
+from mmsearch.tracking.store import log_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from mlflow import MlflowClient
-
-_BATCH = 1000
-"""Metrics that MLflow takes in one call."""
 
 
 def write(  # noqa: PLR0913 (what a run holds)
@@ -64,8 +62,7 @@ def write(  # noqa: PLR0913 (what a run holds)
     for end, value in (suggested or {}).items():
         points.append(metric(f"suggested_{end}", value, now_ms, 0))
     client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
-    for start in range(0, len(points), _BATCH):
-        client.log_batch(run_id, metrics=points[start : start + _BATCH])
+    log_metrics(client, run_id, points)
     client.log_artifact(run_id, str(figure), "figures")
     client.set_terminated(run_id, "FINISHED")
     return run_id

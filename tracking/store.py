@@ -14,10 +14,11 @@ from mmsearch.errors import InputError, MMSearchError
 from mmsearch.tracking.homes import OWN_DATABASE, bring_home, local_database, local_uri
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from mlflow import MlflowClient
-    from mlflow.entities import Experiment, Run
+    from mlflow.entities import Experiment, Metric, Run
 
 PREFIX = "mmsearch/"
 """Of the experiments' names."""
@@ -27,6 +28,9 @@ _WAIT_S = 60
 
 _PAGE = 1000
 """Runs that MLflow is asked for in one call."""
+
+_BATCH = 1000
+"""Metrics that MLflow takes in one call."""
 
 _SECRET = re.compile(
     r"(://[^\s/:@]*:)\S+(?=@)|([?&][^\s=&]*(?:password|passwd|pwd|token|secret)=)[^\s&'\"]+",
@@ -187,6 +191,12 @@ def search_runs(
         token = page.token
         if not token:
             return found
+
+
+def log_metrics(client: MlflowClient, run_id: str, metrics: Sequence[Metric]) -> None:
+    """Log any number of points."""
+    for start in range(0, len(metrics), _BATCH):
+        client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
 
 
 def first_line(error: Exception) -> str:

@@ -35,6 +35,8 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "sample": ("sample",),
     "replay": ("replay", 0),
     "export": ("export", "exported"),
+    "report": ("report",),
+    "lr-range": ("lr-range", "--study", "few", "--steps", 50, "--seeds", 1),
     "confirm": ("confirm", "--top", 1, "--seeds", 1),
     "final-test": ("final-test", "--trial", 0),
 }
