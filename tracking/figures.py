@@ -13,7 +13,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
 from mmsearch.tracking import style
 
@@ -224,7 +224,7 @@ def trade_off(points: Sequence[tuple[int, int, float]], *, title: str) -> Figure
     axes.set_xscale("log")
     axes.set(xlabel="parameters", ylabel=f"dev loss, {_NATS}")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
-    axes.xaxis.set_minor_formatter(FuncFormatter(lambda _x, _: ""))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     if not kept:
         style.say_empty(axes, "no complete trials")
         style.set_title(axes, title)
@@ -237,6 +237,7 @@ def trade_off(points: Sequence[tuple[int, int, float]], *, title: str) -> Figure
         *xy[on_front].T, where="post", marker="o", markersize=5, color=style.VERMILLION,
         label="Pareto front",
     )  # fmt: skip
+    axes.xaxis.set_major_locator(FixedLocator(_ticks(*axes.get_xlim(), log=True, whole=True)))
     detail = style.set_view(axes, xy[:, 1])
     for index in _apart(axes, xy, on_front[::-1].tolist()):
         axes.annotate(
@@ -275,7 +276,7 @@ def parallel_coordinates(
             linear.
         title: the study's name.
 
-    The lower the loss, the darker the line, and the best lies on top.
+    The lower the loss, the darker the line; the best lies on top, thick and orange.
     """
     # Best last, so that it is drawn on top.
     rows = sorted((r for r in rows if math.isfinite(r[1])), key=lambda r: -r[1])
@@ -313,6 +314,7 @@ def parallel_coordinates(
         linewidths=1.1, alpha=0.85, zorder=2,
     )  # fmt: skip
     axes.add_collection(lines, autolim=False)
+    axes.plot(columns[-1], heights[-1], color=style.VERMILLION, linewidth=2, zorder=2.5)
     axes.set(xlim=(-0.45, len(names) + 0.1), ylim=(-0.03, 1.03))
     axes.set_xticks(range(len(names) + 1), [*headings, "dev\nloss"])
     n_above = int((losses > high).sum())
@@ -323,7 +325,9 @@ def parallel_coordinates(
     )
     bar.set_label(f"dev loss, {_NATS}")
     bar.outline.set_visible(False)
-    detail = f"{n_above} with a loss above {high:.3g}, drawn as {high:.3g}" if n_above else ""
+    detail = f"the best, {losses[-1]:.4f}, in orange"
+    if n_above:
+        detail += f"; {n_above} with a loss above {high:.3g}, drawn as {high:.3g}"
     style.set_title(axes, title, detail)
     return figure
 
@@ -340,17 +344,19 @@ def _draw_axis(axes: Axes, x: int, values: style.Floats, *, log: bool) -> style.
         return (a - b) / (c - b)
 
     axes.plot([x, x], [0, 1], color=style.BLACK, linewidth=0.8, zorder=3)
-    for tick in _ticks(low, high, log=log, whole=bool((known == known.round()).all())):
+    ticks = _ticks(low, high, log=log, whole=bool((known == known.round()).all()))
+    for tick, label in zip(ticks, _labels(ticks, log=log), strict=True):
         y = float(height(np.array(tick)))
         axes.plot([x - 0.03, x], [y, y], color=style.BLACK, linewidth=0.8, zorder=3)
         axes.annotate(
-            f"{tick:g}", (x, y), (-5, 0), "data", "offset points",
+            label, (x, y), (-5, 0), "data", "offset points",
             ha="right", va="center", fontsize=7.5, bbox=_HALO, zorder=4,
         )  # fmt: skip
     return height(values)
 
 
 def _ticks(low: float, high: float, *, log: bool, whole: bool) -> list[float]:
+    """Choose round numbers from `low` to `high`; on a log axis the fewest that suffice."""
     if low == high:
         return [low]
     if log:
@@ -360,6 +366,15 @@ def _ticks(low: float, high: float, *, log: bool, whole: bool) -> list[float]:
             ticks = [t for t in ticks if low <= t <= high]
             if len(ticks) >= 3:  # noqa: PLR2004  # enough to read a scale from
                 return ticks
-        return ticks if len(ticks) > 1 else [low, high]
+        # Less than a decade: as on a linear axis.
     locator = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10], integer=whole)
     return [float(t) for t in locator.tick_values(low, high) if low <= t <= high]
+
+
+def _labels(ticks: Sequence[float], *, log: bool) -> list[str]:
+    """Write ticks, those of a linear axis with equally many decimals."""
+    labels = [f"{tick:g}" for tick in ticks]
+    if log or any("e" in label for label in labels):
+        return labels
+    n_decimals = max(len(label.partition(".")[2]) for label in labels)
+    return [f"{tick:.{n_decimals}f}" for tick in ticks]

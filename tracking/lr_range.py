@@ -47,10 +47,8 @@ def lr_range(  # noqa: PLR0913 (what one figure shows)
         points = losses[np.isfinite(losses)]
         bottom, top = _view(low[finite], middle[finite])
         rates = np.broadcast_to(learning_rates, losses.shape)[np.isfinite(losses)]
-        axes.plot(
-            rates, points, ".", color=style.SKY, alpha=0.4, markersize=2.2, markeredgewidth=0,
-            label="minibatches",
-        )  # fmt: skip
+        axes.plot(rates, points, ".", color=style.SKY, alpha=0.4, markersize=2.2, markeredgewidth=0)
+        axes.plot([], [], ".", color=style.SKY, markersize=6, label="minibatches")
         if len(losses) > 1:
             axes.fill_between(
                 learning_rates, low, np.where(np.isfinite(high), high, 10 * top), where=finite,

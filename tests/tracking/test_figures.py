@@ -219,7 +219,7 @@ def test_parallel_coordinates_keep_their_units() -> None:
     assert headings == ["block\nsize", "learning\nrate\n(log)", "dev\nloss"]
     assert bar.get_ylabel() == "dev loss, nats per character"
     ticks = {t.get_text() for t in axes.texts}
-    assert {"2", "8", "0.001", "0.01", "0.1", "2.1"} <= ticks
+    assert {"2", "8", "0.001", "0.01", "0.1", "2.10"} <= ticks
     (lines,) = (c for c in axes.collections if isinstance(c, LineCollection))
     heights = [np.asarray(segment)[:, 1].tolist() for segment in lines.get_segments()]
     expected = np.array([[0.0, 0.0, 1.0], [0.5, 0.5, 0.5], [1.0, 1.0, 0.0]])
@@ -227,13 +227,29 @@ def test_parallel_coordinates_keep_their_units() -> None:
     assert np.asarray(lines.get_array()).tolist() == [2.2, 2.1, 2.0]
     best, worst = (sum(lines.cmap(height)[:3]) for height in (0.0, 1.0))
     assert best < worst
+    thick = [np.asarray(line.get_ydata()).tolist() for line in axes.lines if line.get_lw() > 1.5]
+    assert thick == [[1.0, 1.0, 0.0]]
+    assert title(figure) == "names\nthe best, 2.0000, in orange"
+
+
+def test_narrow_log_axes_have_round_ticks() -> None:
+    """Where 1, 2 and 5 times a power of ten do not suffice, ticks stand as on a linear axis."""
+    rows = [({"learning_rate": rate}, 2.1) for rate in (0.12795, 0.287957)]
+    parallel = parallel_coordinates(rows, log_axes=frozenset({"learning_rate"}), title="t")
+    assert [t.get_text() for t in parallel.axes[0].texts][:3] == ["0.15", "0.2", "0.25"]
+    figure = trade_off([(0, 18_300, 2.2), (1, 40_150, 2.1)], title="t")
+    figure.draw_without_rendering()
+    labels = [t.get_text() for t in figure.axes[0].get_xticklabels()]
+    assert labels == ["20,000", "25,000", "30,000", "35,000", "40,000"]
 
 
 def test_diverged_trials_do_not_flatten_parallel_coordinates() -> None:
     """One trial at 1e9 nats is drawn at the upper end, and the title says so."""
     rows = [*make_rows(30), (WHOLE, 1e9)]
     figure = parallel_coordinates(rows, log_axes=frozenset(), title="t")
-    assert title(figure) == "t\n1 with a loss above 2.29, drawn as 2.29"
+    assert (
+        title(figure) == "t\nthe best, 2.0000, in orange; 1 with a loss above 2.29, drawn as 2.29"
+    )
 
 
 @pytest.mark.parametrize(
