@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from mmsearch.tracking.rendering import StudySummary
 
 _FIGURES = {
+    "confirmation": "What the search promised of its best trials, and what fresh seeds came to.",
     "history": "The dev loss of each trial, and the best so far.",
-    "parallel_coordinates": "The complete trials: the darker a line, the lower its loss.",
+    "parallel_coordinates": "The complete trials: darker means a lower loss; the best is orange.",
     "trade_off": "The dev loss of complete trials against their parameters.",
     "importance": "The share of the variance of the score that each hyperparameter explains.",
 }

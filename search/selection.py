@@ -75,14 +75,19 @@ class Candidate:
     """Trainings that diverged."""
 
     @property
+    def losses(self) -> list[float]:
+        """Dev losses by seed, nats a character."""
+        return [record.dev_loss for record in self.repeats if record.dev_loss is not None]
+
+    @property
     def mean(self) -> float:
         """Mean dev loss over the seeds, nats a character."""
-        return statistics.fmean(_losses(self.repeats))
+        return statistics.fmean(self.losses)
 
     @property
     def sd(self) -> float | None:
         """Standard deviation of one seed's dev loss (n - 1); None for a single seed."""
-        return statistics.stdev(_losses(self.repeats)) if len(self.repeats) > 1 else None
+        return statistics.stdev(self.losses) if len(self.repeats) > 1 else None
 
     @property
     def standard_error(self) -> float | None:
@@ -150,7 +155,7 @@ class Confirmation:
         """
         if self.winner is None or self.plan.n_seeds == 1 or len(self.candidates) == 1:
             return None
-        first, second = (_losses(candidate.repeats) for candidate in self.candidates[:2])
+        first, second = (candidate.losses for candidate in self.candidates[:2])
         if len(second) < len(first):
             return None
         gaps = [b - a for a, b in zip(first, second, strict=True)]
@@ -301,7 +306,3 @@ def _named(journal: Journal, number: int) -> Choice:
     place = [other.number for other in complete].index(number) + 1 if record in complete else 0
     rank = f"number {place} of {len(complete)} complete trials" if place else record.state.lower()
     return Choice(record=record, journal=journal, why=f"named with --trial; {rank}")
-
-
-def _losses(records: Sequence[TrialRecord]) -> list[float]:
-    return [record.dev_loss for record in records if record.dev_loss is not None]

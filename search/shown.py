@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -82,10 +83,15 @@ def summarise(
         shares = importances(trials, file.settings.space)
     sections: list[str] = []
     winner = None
+    candidates = []
     try:
         confirmation = Confirmation.read(journal)
         if confirmation is not None:
             winner = confirmation.winner
+            candidates = [
+                (of.trial.number, of.trial.dev_loss or math.nan, of.losses)
+                for of in confirmation.candidates
+            ]
             sections.append(_confirmation_note(confirmation))
         if looks is None:
             looks = LocalLooks(ledger_folder()).read(file.split_fingerprint)
@@ -97,6 +103,7 @@ def summarise(
         importances=shares,
         log_axes=frozenset(name for name, dimension in dimensions.items() if dimension.log),
         is_done=n_finished >= file.n_trials and "RUNNING" not in states,
+        candidates=candidates,
         sections=sections,
         tags={"mmsearch.chosen": winner.best.name} if winner else {},
         metrics={"confirmed_dev_loss": winner.mean} if winner else {},

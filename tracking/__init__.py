@@ -11,7 +11,7 @@ This room takes plain parameters, metrics and paths. It imports neither `data` n
 - `rendering`: a record's points, figures and note, as MLflow shows them;
 - `mirror`: the thread that keeps MLflow up with the journal;
 - `figures`: loss curve and study figures;
-- `embedding`: the figure of an embedding;
+- `embedding`: the figure of an embedding; `fresh_seeds`: that of a confirmation;
 - `lr_range`: the figure of a learning-rate range test; `range_runs`: its run in MLflow;
 - `page`: Markdown and pictures as one HTML file;
 - `style`: what the figures share, and how they are written;

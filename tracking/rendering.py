@@ -29,6 +29,8 @@ class StudySummary:
     """Hyperparameters that are searched on a log scale."""
     is_done: bool
     """Whether all trials that were asked for have finished."""
+    candidates: Sequence[tuple[int, float, Sequence[float]]] = ()
+    """Of the confirmation, best first: the trial, its dev loss, those of its fresh seeds."""
     sections: Sequence[str] = ()
     """More of the note, Markdown."""
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -102,8 +104,12 @@ def trial_figures(
 def study_figures(summary: StudySummary, study: str, folder: Path) -> list[Path]:
     """Draw a study into a folder, as far as its trials allow; the files."""
     from mmsearch.tracking import figures, style  # noqa: PLC0415 (matplotlib is slow)
+    from mmsearch.tracking.fresh_seeds import fresh_seeds  # noqa: PLC0415 (likewise)
 
     drawn = {}
+    if summary.candidates:
+        title = f"{study}: the best of the search, from fresh seeds"
+        drawn["confirmation"] = fresh_seeds(summary.candidates, title=title)
     scored = [trial for trial in summary.trials if trial.dev_loss is not None and trial.outcome]
     if scored:
         drawn["history"] = figures.study_history(

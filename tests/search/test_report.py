@@ -37,6 +37,7 @@ def test_report_has_confirmation_and_final_test(copied: Path, warm_command: Warm
     assert warm_command("report", "page.html", folder=copied).returncode == 0
     page = (copied / "page.html").read_text()
     assert "Confirmed on dev: 2 fresh seeds" in page
+    assert 'alt="What the search promised of its best trials' in page
     assert "Final test, look 1" in page
 
 

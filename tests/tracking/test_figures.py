@@ -227,7 +227,9 @@ def test_parallel_coordinates_keep_their_units() -> None:
     assert np.asarray(lines.get_array()).tolist() == [2.2, 2.1, 2.0]
     best, worst = (sum(lines.cmap(height)[:3]) for height in (0.0, 1.0))
     assert best < worst
-    thick = [np.asarray(line.get_ydata()).tolist() for line in axes.lines if line.get_lw() > 1.5]
+    thick = [
+        np.asarray(line.get_ydata()).tolist() for line in axes.lines if line.get_linewidth() > 1.5
+    ]
     assert thick == [[1.0, 1.0, 0.0]]
     assert title(figure) == "names\nthe best, 2.0000, in orange"
 
