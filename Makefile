@@ -11,8 +11,9 @@ TRIALS ?= 50
 run: $(VENV)/.installed
 	$(BIN)/mmsearch run --trials $(TRIALS)
 
+# A file's tests stay together: they share what is dear to make.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 # What CI runs.
 check: lint types layers security wheel test
