@@ -19,5 +19,5 @@
 - `sampling`: new words from a model; `report`: a study as one page;
 - `importances`: how much of the score each hyperparameter explains;
 - `cli`, `cli_models`, `cli_setup` and their `options`: parse and call;
-- `progress`, `printing`: what is seen.
+- `progress`, `printing`, `wording`: what is seen.
 """

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from mmsearch.errors import MMSearchError
 from mmsearch.search.places import ledger_folder
-from mmsearch.search.progress import duration, spec_words
+from mmsearch.search.wording import duration, spec_words
 from mmsearch.search.workspace import options_of
 from mmsearch.tracking.journal import best_trial
 from mmsearch.tracking.looks import LocalLooks, look_words

@@ -13,30 +13,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from mmsearch.search.wording import duration, spec_words, trial_label, trial_line
 from mmsearch.tracking.journal import TrialRecord, best_trial
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from types import TracebackType
-    from typing import Any, Self
-
-
-def spec_words(spec: Mapping[str, Any]) -> str:
-    """Say a trial's hyperparameters in one short line."""
-    words = (
-        f"emb {spec['embedding_dim']}  hidden {spec['hidden_width']}  "
-        f"block {spec['block_size']}  lr {spec['learning_rate']:.3g}"
-    )
-    return f"{words}  wd {spec['weight_decay']:.1e}" if spec["weight_decay"] else words
-
-
-def duration(seconds: float) -> str:
-    """Say a time as a person would."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+    from typing import Self
 
 
 @dataclass(slots=True)
@@ -83,7 +65,7 @@ class Progress:
         """Take note of a trial's news; its end comes once, and last."""
         self._note(record)
         if record.outcome is not None and not self.is_quiet:
-            line = _line(record, is_best=record is self._best and not record.is_repeat)
+            line = trial_line(record, is_best=record is self._best and not record.is_repeat)
             self.console.print(line, soft_wrap=True)
 
     def say(self, message: str) -> None:
@@ -131,7 +113,7 @@ class Progress:
         step = record.curve[-1].step if record.curve else 0
         loss = f"{record.dev_loss:.4f}" if record.dev_loss is not None else "  ...  "
         row.add_row(
-            Text(_label(record)),
+            Text(trial_label(record)),
             ProgressBar(total=record.spec["n_steps"], completed=step, width=14),
             Text(loss),
             Text(spec_words(record.spec), style="dim"),
@@ -148,23 +130,3 @@ class Progress:
             return ""
         left = elapsed_s / n_new * max(0, self.n_trials - n_finished)
         return f", about {duration(left)} left"
-
-
-def _line(record: TrialRecord, *, is_best: bool) -> Text:
-    """Say how one trial ended; at most 80 columns, but for a failure's reason."""
-    state = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}[record.state]
-    text = Text(f"{_label(record)}  {state:<8} ")
-    if record.state == "FAIL" and record.outcome is not None:
-        return text.append(record.outcome.reason, style="red")
-    loss = f"{record.dev_loss:.4f}{'*' if is_best else ' '} "
-    style = "bold green" if is_best else "" if record.state == "COMPLETE" else "dim"
-    text.append(loss, style=style)
-    # The table at the end has a candidate's hyperparameters, and this line no room for them.
-    return text if record.is_repeat else text.append(spec_words(record.spec), style="dim")
-
-
-def _label(record: TrialRecord) -> str:
-    """Name a trial in a column."""
-    if record.is_repeat:
-        return f"trial {record.facts['trial']:>3} seed {record.facts['nth_seed']:>2}"
-    return f"trial {record.number:>3}"

@@ -18,11 +18,11 @@ from mmsearch.errors import InputError, MMSearchError
 from mmsearch.model.lr_range import FLOOR, SMOOTHED, Valley, range_losses, rates, smoothed, valley
 from mmsearch.search.places import artifacts_folder
 from mmsearch.search.printing import print_indented
-from mmsearch.search.progress import spec_words
 from mmsearch.search.settings import read_config
 from mmsearch.search.shown import mlflow_at
 from mmsearch.search.study import trial_seed
 from mmsearch.search.study_file import StudyFile
+from mmsearch.search.wording import spec_words
 from mmsearch.tracking import files
 
 if TYPE_CHECKING:

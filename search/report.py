@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from mmsearch.search.places import without_password
 from mmsearch.search.printing import rank
-from mmsearch.search.progress import duration
 from mmsearch.search.shown import describe, summarise
 from mmsearch.search.study_file import StudyFile
+from mmsearch.search.wording import duration
 from mmsearch.tracking import page, rendering
 from mmsearch.tracking.journal import best_trial, ranked
 

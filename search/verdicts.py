@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from mmsearch.search.printing import print_indented, print_looks
-from mmsearch.search.progress import spec_words
+from mmsearch.search.wording import spec_words
 from mmsearch.tracking.looks import look_words, shown_date
 
 if TYPE_CHECKING:
