@@ -19,5 +19,6 @@
 - `sampling`: new words from a model; `report`: a study as one page;
 - `importances`: how much of the score each hyperparameter explains;
 - `cli`, `cli_models`, `cli_setup` and their `options`: parse and call;
-- `progress`, `printing`, `wording`: what is seen.
+- `progress`: what is seen of a search as it goes; `board`: where it stands; `chart`: its curves;
+  `printing`, `wording`: what is said.
 """
