@@ -20,5 +20,6 @@
 - `importances`: how much of the score each hyperparameter explains;
 - `cli`, `cli_models`, `cli_setup` and their `options`: parse and call;
 - `progress`: what is seen of a search as it goes; `board`: where it stands; `chart`: its curves;
+  `watch`: followed from another terminal;
   `printing`, `wording`: what is said.
 """

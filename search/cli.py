@@ -26,6 +26,7 @@ from mmsearch.search.options import (
     StorageOption,
     StudyOption,
     TrackingOption,
+    WatchOption,
     WorkspaceOption,
     n_cores,
 )
@@ -224,10 +225,17 @@ def list_trials(
     limit: Annotated[
         int | None, typer.Option("--limit", "-n", min=1, help="At most so many.")
     ] = None,
+    watch: WatchOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List a study's trials, best first."""
+    """List a study's trials, best first; or follow its search from another terminal."""
     journal = Workspace.at(workspace).existing(study)
+    if watch:
+        from mmsearch.search.watch import Watch  # noqa: PLC0415 (imports wait for a command)
+
+        if not Watch(printing.console(), journal, limit, as_json).run():
+            raise typer.Exit(130)
+        return
     records = sorted(journal.records(), key=printing.rank)[:limit]
     is_running = is_owned(journal)
     if as_json:

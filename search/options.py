@@ -26,6 +26,14 @@ TrackingOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+WatchOption = Annotated[
+    bool,
+    typer.Option(
+        "--watch",
+        help="Follow the search until it ends; without a terminal, a line for each trial that has "
+        "ended, with --json one of JSON.",
+    ),
+]
 DEFAULT_WORKSPACE = Path("runs")
 StorageOption = Annotated[
     str | None, typer.Option(help="Optuna database URL.", show_default="the study's own")
