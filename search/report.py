@@ -84,7 +84,7 @@ def _trial_parts(
 
 
 def _trials_table(summary: StudySummary) -> str:
-    names = rendering.HYPERPARAMETERS
+    names = [n for n in rendering.HYPERPARAMETERS if any(t.spec[n] for t in summary.trials)]
     rows = [
         (
             str(record.number),
@@ -97,7 +97,8 @@ def _trials_table(summary: StudySummary) -> str:
         )
         for record in sorted(summary.trials, key=rank)
     ]
-    headings = ("trial", "state", "dev loss", *names, "parameters", "time", "reason")
+    words = (name.replace("_", " ") for name in names)
+    headings = ("trial", "state", "dev loss", *words, "parameters", "time", "reason")
     return page.table(headings, rows)
 
 

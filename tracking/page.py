@@ -20,8 +20,10 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff;
 h1, h2, h3 { line-height: 1.2; margin-top: 2rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.9rem;
         display: block; overflow-x: auto; }
-th, td { padding: 0.2rem 0.7rem; border-bottom: 1px solid #ddd; text-align: right; }
+th, td { padding: 0.2rem 0.7rem; border-bottom: 1px solid #ddd; text-align: right;
+         white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
+th { white-space: normal; vertical-align: bottom; }
 img { max-width: min(100%, 37rem); height: auto; }
 code, pre { font: 0.9em ui-monospace, monospace; background: #f4f4f4; }
 pre { padding: 0.7rem; overflow-x: auto; }
