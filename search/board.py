@@ -42,6 +42,8 @@ class Board:
     """How many finished trials there shall be."""
     what: str = "trials"
     """What is counted."""
+    at_end: str = "MLflow is catching up"
+    """What goes on when all trials are there."""
     n_before: int = 0
     """Finished trials that were there when the search began."""
     best: TrialRecord | None = None
@@ -176,7 +178,7 @@ class Board:
 
     def _time_left(self, elapsed_s: float) -> str:
         if self.n_finished >= self.n_trials and not self.running:
-            return ", MLflow is catching up"
+            return f", {self.at_end}"
         n_new = self.n_finished - self.n_before
         if n_new < 1 and not self.running:
             return ", starting"

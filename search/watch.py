@@ -53,7 +53,10 @@ class Watch:
     _wake: threading.Event = field(init=False, default_factory=threading.Event)
 
     def __post_init__(self) -> None:
-        self._board = Board(StudyFile.require(self.journal).n_trials)
+        # Its process may be finishing MLflow, or be another command that has taken the study.
+        self._board = Board(
+            StudyFile.require(self.journal).n_trials, at_end="its process is still at work"
+        )
         # The lock is written when a search begins.
         lock = self.journal.folder / "lock"
         self._began_s = lock.stat().st_mtime if lock.exists() else time.time()
