@@ -1,7 +1,7 @@
 """The search itself: Optuna proposes, workers train, the coordinator keeps the record.
 
 - `space`: what is searched; `settings`: what a study is fixed to, from flags and a TOML file;
-  `config_text`: that file written out;
+  `config_text`: that file written out; `json_text`: what `--json` prints;
 - `workspace`: the folder of studies, their names and locks; `study_file`: `study.json`;
 - `records`: what a trial's record has to be;
 - `places`: the URLs of Optuna's and MLflow's databases, and what of them may be shown;
@@ -18,7 +18,7 @@
 - `shown`: what of a study goes into MLflow; `provenance`: versions and the git commit;
 - `sampling`: new words from a model; `report`: a study as one page;
 - `importances`: how much of the score each hyperparameter explains;
-- `cli`, `cli_models`, `cli_setup` and their `options`: parse and call;
+- `cli`, `cli_models`, `cli_setup`, `cli_shown` and their `options`: parse and call;
 - `progress`: what is seen of a search as it goes; `board`: where it stands; `chart`: its curves;
   `watch`: followed from another terminal;
   `printing`, `wording`: what is said.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -19,11 +18,18 @@ from mmsearch.search.options import (
     WorkersOption,
     WorkspaceOption,
     n_cores,
+    trial_numbers,
 )
 from mmsearch.search.workspace import Workspace, options_of
 
 TrialOption = Annotated[
-    int | None, typer.Option(min=0, help="Its number.", show_default="the chosen model")
+    int | None,
+    typer.Option(
+        min=0,
+        help="Its number.",
+        show_default="the chosen model",
+        autocompletion=trial_numbers,
+    ),
 ]
 
 
@@ -78,7 +84,7 @@ def confirm(  # noqa: PLR0913 (each is one flag)
     confirmation = Confirmation.read(session.journal)
     assert confirmation is not None  # noqa: S101 (its plan has just been written)
     if as_json:
-        print(json.dumps(confirmation_json(confirmation), indent=2))
+        printing.emit(confirmation_json(confirmation))
     else:
         looks = printing.known_looks(console, session.split.fingerprint)
         print_confirmation(console, confirmation, options_of(session.journal), looks)
@@ -115,7 +121,7 @@ def final_test(  # noqa: PLR0913 (each is one flag)
     aside = printing.console(stderr=True)
     test = look(session, trial, again, lambda line: aside.print(line, style="yellow"))
     if as_json:
-        print(json.dumps(final_test_json(test), indent=2, ensure_ascii=False))
+        printing.emit(final_test_json(test))
     else:
         print_final_test(printing.console(), test)
 
@@ -139,7 +145,7 @@ def sample(  # noqa: PLR0913 (each is one flag)
     journal = Workspace.at(workspace).existing(study)
     drawn = sample_trial(journal, trial, count, seed=seed, prefix=prefix, temperature=temperature)
     if as_json:
-        print(json.dumps(drawn, indent=2, ensure_ascii=False))
+        printing.emit(drawn)
         return
     console = printing.console()
     state = "" if drawn["state"] == "COMPLETE" else f" ({drawn['state'].lower()})"
@@ -156,7 +162,11 @@ def replay(
     number: Annotated[
         int | None,
         typer.Argument(
-            min=0, metavar="N", help="The trial's number.", show_default="the chosen model"
+            min=0,
+            metavar="N",
+            help="The trial's number.",
+            show_default="the chosen model",
+            autocompletion=trial_numbers,
         ),
     ] = None,
     *,
@@ -175,7 +185,7 @@ def replay(
 
     done = train_again(Session.reopen(Workspace.at(workspace), study), number)
     if as_json:
-        print(json.dumps(replay_json(done), indent=2))
+        printing.emit(replay_json(done))
     else:
         print_replay(printing.console(), done, TOLERANCE_NATS)
     if not done.is_reproduced:
@@ -188,6 +198,7 @@ def export(
     trial: TrialOption = None,
     study: StudyOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
 ) -> None:
     """Write the chosen model's weights, spec and vocabulary, for use without MLflow."""
     from mmsearch.search.export import write_model  # noqa: PLC0415 (imports wait for a command)
@@ -198,6 +209,18 @@ def export(
     choice = choose(journal, trial)
     weights = choice.journal.read_weights(choice.record)
     write_model(folder, choice, weights, StudyFile.require(journal))
+    if as_json:
+        printing.emit(
+            {
+                "study": journal.name,
+                "folder": str(folder),
+                "model": choice.record.name,
+                "trial": choice.record.number,
+                "why": choice.why,
+                "note": choice.unsettled,
+            }
+        )
+        return
     console = printing.console()
     if choice.unsettled:
         console.print(choice.unsettled, style="yellow")
@@ -213,6 +236,7 @@ def report(
     top: Annotated[int, typer.Option(min=0, help="Trials that are drawn: the best so many.")] = 5,
     study: StudyOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
 ) -> None:
     """Write a study as one HTML page with its figures, for someone without MLflow."""
     from mmsearch.search.report import write_report  # noqa: PLC0415 (imports wait for a command)
@@ -220,4 +244,7 @@ def report(
     journal = Workspace.at(workspace).existing(study)
     target = path or Path(f"{journal.name}.html")
     write_report(journal, target, top)
+    if as_json:
+        printing.emit({"study": journal.name, "file": str(target)})
+        return
     printing.console().print(f"study {journal.name!r} is in {str(target)!r}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from shlex import quote
 from typing import Annotated
@@ -25,6 +24,8 @@ def init(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="A new file.")] = Path(
         "mmsearch.toml"
     ),
+    *,
+    as_json: JsonOption = False,
 ) -> None:
     """Write a config file that says every default, with a comment each, to be edited."""
     from mmsearch.search.config_text import template  # noqa: PLC0415 (imports wait)
@@ -36,6 +37,9 @@ def init(
         raise InputError(f"{str(path)!r} is there already; name a new file") from error
     except OSError as error:
         raise MMSearchError(f"{str(path)!r} cannot be written: {error.strerror}") from error
+    if as_json:
+        printing.emit({"file": str(path)})
+        return
     printing.console().print(f"edit {str(path)!r}, then: mmsearch run --config {quote(str(path))}")
 
 
@@ -116,7 +120,7 @@ def lr_range(  # noqa: PLR0913 (each is one flag)
     if apply and config is not None and test.valley is not None:
         apply_range(config, test.valley)
     if as_json:
-        print(json.dumps(test.to_json(), indent=2))
+        printing.emit(test.to_json())
     else:
         print_range_test(printing.console(), test, config if apply else None)
     try:
@@ -125,3 +129,25 @@ def lr_range(  # noqa: PLR0913 (each is one flag)
         printing.console(stderr=True).print(f"not in MLflow: {error}", style="yellow")
     if test.valley is None:
         raise typer.Exit(1)
+
+
+def corpus(
+    path: Annotated[Path | None, typer.Argument(help="Text file.", show_default="built-in")] = None,
+    *,
+    keep_duplicates: Annotated[
+        bool, typer.Option("--keep-duplicates", help="Keep repeated words.")
+    ] = False,
+    split_seed: Annotated[int, typer.Option(min=0, help="Of the 80/10/10 shuffle.")] = 42,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a corpus holds and how it is split; opens no test word."""
+    from mmsearch.data.corpus import BUILTIN_CORPUS, read_corpus  # noqa: PLC0415
+    from mmsearch.data.split import split_corpus  # noqa: PLC0415
+
+    words = read_corpus(path or BUILTIN_CORPUS, keep_duplicates=keep_duplicates)
+    split = split_corpus(words, split_seed)
+    looks = printing.known_looks(printing.console(stderr=True), split.fingerprint)
+    if as_json:
+        printing.emit(printing.corpus_json(words, split, looks))
+    else:
+        printing.print_corpus(printing.console(), words, split, looks)

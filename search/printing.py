@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+import sys
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,6 +62,42 @@ def trial_json(record: TrialRecord) -> dict[str, Any]:
         "n_parameters": record.facts["n_parameters"],
         "wall_s": round(record.wall_s, 3),
         "spec": dict(record.spec),
+    }
+
+
+def emit(value: object) -> None:
+    """Print a result as strict JSON, in ASCII: any terminal and any reader takes it."""
+    sys.stdout.write(json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def _finite(value: object) -> object:
+    """Put null where a number is not finite, which JSON cannot say."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return value
+
+
+def search_json(
+    session: Session, result: SearchResult, n_trials: int, wall_s: float
+) -> dict[str, Any]:
+    """Give what came of a search as JSON values."""
+    records = session.journal.records()
+    best = best_trial(records)
+    return {
+        "study": session.journal.name,
+        "n_trials": n_trials,
+        "n_finished": result.n_finished,
+        "is_interrupted": result.is_interrupted,
+        "n_complete": sum(record.state == "COMPLETE" for record in records),
+        "n_pruned": sum(record.state == "PRUNED" for record in records),
+        "n_failed": sum(record.state == "FAIL" for record in records),
+        "wall_s": round(wall_s, 3),
+        "best": None if best is None else trial_json(best),
     }
 
 

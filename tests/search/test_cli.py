@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,6 +62,17 @@ def test_help_names_the_true_defaults() -> None:
         option = options.get(field.name)
         if option is not None and isinstance(option.show_default, str):
             assert option.show_default == str(getattr(settings, field.name))
+
+
+def test_help_of_run_fits_one_screen(mmsearch: Mmsearch) -> None:
+    """What the search can be told is seen at one look."""
+    assert len(mmsearch("run", "--help").stdout.splitlines()) <= 41
+
+
+def test_version_is_the_package_s(mmsearch: Mmsearch) -> None:
+    """It stands in pyproject.toml alone."""
+    said = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert mmsearch("--version").stdout == f"mmsearch {said}\n"
 
 
 def few_words(path: Path) -> None:
