@@ -150,7 +150,8 @@ class StudyTracker:
             error = journal.trial_folder(record.number) / "error.txt"
             if error.exists():
                 self.client.log_artifact(shown.run_id, str(error))
-        tags = {"mmsearch.state": record.state}
+        note = rendering.trial_note(record, self.facts.name, shown.run_id)
+        tags = {"mmsearch.state": record.state, "mlflow.note.content": note}
         if record.outcome.reason:
             tags["mmsearch.reason"] = record.outcome.reason[:5000]
         self._set_tags(shown.run_id, tags)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -147,3 +148,31 @@ def best_note(best: TrialRecord, counts: Mapping[str, int]) -> str:
         f"{counts['n_complete']} complete, {counts['n_pruned']} pruned and "
         f"{counts['n_fail']} failed trials.\n\n| hyperparameter | value |\n|---|---|\n{rows}"
     )
+
+
+def trial_note(record: TrialRecord, study: str, run_id: str) -> str:
+    """Say in Markdown how a trial ended, with what, and how to have it again.
+
+    Figures are named by relative address, so they come from whatever server shows the note.
+    """
+    assert record.outcome is not None  # noqa: S101 (the caller's condition, for the type checker)
+    loss = "" if record.dev_loss is None else f", dev loss {record.dev_loss:.4f} nats per character"
+    parts = [f"**{record.name.capitalize()} of {study}: {record.state.lower()}{loss}**"]
+    if record.outcome.reason:  # indented, so that nothing in it is taken for Markdown
+        lines = record.outcome.reason[:1000].splitlines()
+        parts.append("\n".join(f"    {line}" for line in lines))
+    rows = "\n".join(f"| `{name}` | {record.spec[name]:.6g} |" for name in HYPERPARAMETERS)
+    parts.append(f"| hyperparameter | value |\n|---|---|\n{rows}")
+    if record.state == "COMPLETE":
+        if not record.is_repeat:
+            name = shlex.quote(study)
+            parts.append(
+                "Train it again and compare, or draw words from it:\n\n"
+                f"    mmsearch replay {record.number} --study {name}\n"
+                f"    mmsearch sample --trial {record.number} --study {name}"
+            )
+        parts += [
+            f"![{figure}](get-artifact?path=figures/{figure}.png&run_uuid={run_id})"
+            for figure in ("loss", "embedding")
+        ]
+    return "\n\n".join(parts)

@@ -159,3 +159,20 @@ def test_trial_shows_its_figures(
     expect(image).to_be_visible()
     assert image.evaluate("image => image.naturalWidth") == 900
     assert errors == []
+
+
+def test_trial_describes_itself(
+    page: Page, links: dict[str, str], runs: list[Run], errors: list[str]
+) -> None:
+    """The overview of a run: a table, the command to have it again, and its figures."""
+    base, info = links["charts"].partition("/#/")[0], runs[0].info
+    page.goto(run_url(base, info.experiment_id, info.run_id))
+    number = runs[0].data.tags["mmsearch.trial"]
+    expect(page.get_by_text(f"mmsearch replay {number} --study few").first).to_be_visible()
+    expect(page.get_by_role("cell", name="embedding_dim", exact=True).first).to_be_visible()
+    images = page.locator("img[src*='get-artifact']")
+    expect(images).to_have_count(2)
+    for image in images.all():
+        image.scroll_into_view_if_needed()
+        page.wait_for_function("image => image.naturalWidth > 100", arg=image.element_handle())
+    assert errors == []

@@ -173,6 +173,11 @@ def test_client_finds_every_trial_by_the_promised_names(
         assert {key: held[key] for key in expected_curves(record)} == expected_curves(record)
         assert run.info.start_time == record.facts["started_ms"]
         assert run.info.end_time == (record.outcome.ended_ms if record.outcome else None)
+    notes = [child.data.tags.get("mlflow.note.content", "") for child in children]
+    assert f"mmsearch replay 0 --study {study.journal.name}" in notes[0]
+    assert "    pruned at step 500 of 2000" in notes[1]
+    assert "    ValueError: é" in notes[2]
+    assert notes[3] == "", "it runs"
     assert "mmsearch.reason" not in children[0].data.tags
     assert children[1].data.tags["mmsearch.reason"] == "pruned at step 500 of 2000"
     assert children[2].data.tags["mmsearch.reason"] == "ValueError: é"
