@@ -13,9 +13,11 @@ from mmsearch.search import printing
 from mmsearch.search.options import (
     DEFAULT_WORKSPACE,
     JsonOption,
+    StudyOption,
     TrackingOption,
     WorkspaceOption,
 )
+from mmsearch.search.workspace import Workspace
 
 _MODEL, _TEST = "The model", "The test"
 
@@ -25,14 +27,24 @@ def init(
         "mmsearch.toml"
     ),
     *,
+    study: StudyOption = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a config file that says every default, with a comment each, to be edited."""
-    from mmsearch.search.config_text import template  # noqa: PLC0415 (imports wait)
+    """Write a config file that says every default, with a comment each, to be edited.
 
+    With --study it says that study's settings: with its words they are the same search.
+    """
+    from mmsearch.search.config_text import template  # noqa: PLC0415 (imports wait)
+    from mmsearch.search.study_file import StudyFile  # noqa: PLC0415 (likewise)
+
+    text = template()
+    if study is not None:
+        journal = Workspace.at(workspace).existing(study)
+        text = template(journal.name, StudyFile.require(journal).settings)
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(template())
+            file.write(text)
     except FileExistsError as error:
         raise InputError(f"{str(path)!r} is there already; name a new file") from error
     except OSError as error:

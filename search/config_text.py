@@ -43,14 +43,20 @@ _EXAMPLE = {"embedding_dim": 10, "hidden_width": 200, "block_size": 3, "learning
 """The article's model."""
 
 
-def template() -> str:
-    """Write a config file that says every default, each with a comment."""
+def template(study: str = "", settings: Settings | None = None) -> str:
+    """Write a config file that says every default, each with a comment.
+
+    Args:
+        study: the name of one whose settings it says instead.
+        settings: that study's.
+    """
+    value = f"its value in study {study!r}" if study else "its default"
     lines = [
         "# What mmsearch searches and how: mmsearch run --config FILE",
-        "# Every key stands at its default; what is left out keeps it. A study keeps the settings",
-        "# that it was started with.",
+        f"# Every key stands at {value}; what is left out is at its default.",
+        "# A study keeps the settings that it was started with.",
     ]
-    for table, rows in _tables():
+    for table, rows in _tables(settings or Settings()):
         lines += ["", f"# {_ABOUT[table]}", f"[{table}]"]
         width = max(len(f"{key} = {value}") for key, value, _ in rows)
         for key, value, comment in rows:
@@ -67,11 +73,12 @@ def reference() -> str:
         "",
         "`mmsearch init` writes one with every default and a comment each; `mmsearch run --config",
         "FILE` reads it. A flag goes before the file, the file before the default. The settings in",
-        "force are stored with the study, in `study.json`, and it takes no others later.",
+        "force are stored with the study, in `study.json`, and it takes no others later; `mmsearch",
+        "init --study NAME` writes them as such a file again.",
         "",
         "This page is written by the code it describes, and a test holds the two together.",
     ]
-    for table, rows in _tables():
+    for table, rows in _tables(Settings()):
         lines += ["", f"## `[{table}]`", "", _ABOUT[table], ""]
         lines += ["| key | default | meaning |", "|---|---|---|"]
         lines += [f"| `{key}` | `{value}` | {comment} |" for key, value, comment in rows]
@@ -87,9 +94,26 @@ def reference() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _tables() -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
-    """Give each table, with the key, the default and the comment of each of its rows."""
-    settings, kinds = Settings(), get_type_hints(Settings)
+def differing(settings: Settings) -> str:
+    """Write a config file that says where settings are not at their defaults; may be empty."""
+    defaults = Settings()
+    tables = []
+    for table, keys in TABLES.items():
+        lines = [
+            f"{key} = {_toml(getattr(settings, key))}"
+            for key in keys
+            if getattr(settings, key) != getattr(defaults, key)
+        ]
+        tables.append((table, lines))
+    dimensions = settings.space.dimensions.items()
+    searched = [f"{n} = {_dimension(d)}" for n, d in dimensions if d != DEFAULTS[n]]
+    tables.append(("space", searched))
+    return "\n\n".join("\n".join((f"[{t}]", *lines)) for t, lines in tables if lines)
+
+
+def _tables(settings: Settings) -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
+    """Give each table, with the key, the value and the comment of each of its rows."""
+    kinds = get_type_hints(Settings)
     for table, keys in TABLES.items():
         rows = []
         for key in keys:
@@ -99,7 +123,10 @@ def _tables() -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
         yield table, rows
     yield (
         "space",
-        [(name, _dimension(dimension), MEANINGS[name]) for name, dimension in DEFAULTS.items()],
+        [
+            (n, _dimension(dimension), MEANINGS[n])
+            for n, dimension in settings.space.dimensions.items()
+        ],
     )
 
 

@@ -96,7 +96,8 @@ class StudyFile:
         texts = (self.id, self.corpus_fingerprint, self.split_fingerprint, self.vocabulary)
         maybe = (self.corpus, self.storage, self.tracking_uri)
         counts = (*(self.n_words[part] for part in ("train", "dev", "test")), self.n_trials)
-        if not all(isinstance(text, str) for text in (*texts, *filter(None.__ne__, maybe))):
+        given = (text for text in maybe if text is not None)
+        if not all(isinstance(text, str) for text in (*texts, *given)):
             raise TypeError("a name, a place or a fingerprint is no text")
         if not all(type(count) is int and count >= 0 for count in counts):
             raise TypeError("a number of words or trials is no whole number")

@@ -7,11 +7,17 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmsearch.search.config_text import MEANINGS, reference, template
+import pytest
+
+from mmsearch.search.config_text import MEANINGS, differing, reference, template
 from mmsearch.search.settings import TABLES, Settings, read_config
-from mmsearch.search.space import DEFAULTS
+from mmsearch.search.space import DEFAULTS, Space
+from mmsearch.search.study_file import StudyFile
+from mmsearch.tracking.journal import Journal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.warm import Warm
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,6 +45,50 @@ def test_commented_example_is_a_configuration(tmp_path: Path) -> None:
 def test_reference_is_the_one_that_the_code_writes() -> None:
     """After a change: python -m mmsearch.search.config_text > docs/config.md."""
     assert (ROOT / "docs" / "config.md").read_text() == reference()
+
+
+SETTINGS = Settings(
+    steps=1000,
+    keep_duplicates=True,
+    averaging="none",
+    pruner="none",
+    seed=3,
+    space=Space.parse(
+        {
+            "hidden_width": 64,
+            "block_size": {"low": 2, "high": 4},
+            "learning_rate": 0.1,
+            "weight_decay": {"low": 1e-6, "high": 1e-3, "log": True},
+        }
+    ),
+)
+
+
+@pytest.mark.parametrize("write", [differing, lambda settings: template("few", settings)])
+@pytest.mark.parametrize("settings", [Settings(), SETTINGS])
+def test_study_s_settings_come_back(
+    write: Callable[[Settings], str], settings: Settings, tmp_path: Path
+) -> None:
+    """What a study's note and `mmsearch init --study` say is the same search."""
+    path = tmp_path / "study.toml"
+    path.write_text(write(settings))
+    assert Settings(**read_config(path).settings) == settings
+
+
+def test_what_is_at_its_default_is_left_out() -> None:
+    """A note says what a person changed, and no more."""
+    assert differing(Settings()) == ""
+    assert differing(Settings(steps=5, segments=5)) == "[training]\nsteps = 5\nsegments = 5"
+
+
+def test_command_writes_a_study_s_settings(copied: Path, warm_command: Warm) -> None:
+    """Searched again with that file the study says that nothing differs."""
+    assert warm_command("init", "few.toml", "--study", "few", folder=copied).returncode == 0
+    stored = StudyFile.require(Journal(copied / "runs/few")).settings
+    assert Settings(**read_config(copied / "few.toml").settings) == stored
+    done = warm_command("init", "no.toml", "--study", "none", folder=copied)
+    assert done.returncode == 2
+    assert not (copied / "no.toml").exists()
 
 
 def test_command_writes_a_new_file_alone(warm_command: Warm, tmp_path: Path) -> None:
