@@ -51,8 +51,15 @@ def ui(  # noqa: PLR0913 (each is one flag)
     import webbrowser  # noqa: PLC0415 (imports wait for a command)
 
     from mmsearch.search.places import without_userinfo  # noqa: PLC0415
+    from mmsearch.search.selection import Plan  # noqa: PLC0415
     from mmsearch.search.shown import open_tracker  # noqa: PLC0415
-    from mmsearch.tracking.ui import charts_url, check_hosts, leaderboard_url, serve  # noqa: PLC0415
+    from mmsearch.tracking.ui import (  # noqa: PLC0415
+        charts_url,
+        check_hosts,
+        leaderboard_url,
+        run_url,
+        serve,
+    )
 
     allowed = [name.strip() for name in (allowed_hosts or "").split(",") if name.strip()]
     check_hosts(host, allowed)
@@ -63,20 +70,29 @@ def ui(  # noqa: PLR0913 (each is one flag)
     news = printing.console()
     news.quiet = quiet or as_json
 
-    def link(base: str) -> str:
-        return leaderboard_url(base, tracker.experiment_id, tracker.facts.id)
+    def links(base: str) -> dict[str, str | None]:
+        """Give the pages worth opening, by what they show."""
+        where = (base, tracker.experiment_id, tracker.facts.id)
+        leaderboard = leaderboard_url(*where)
+        is_confirmed = Plan.read(journal) is not None
+        return {
+            "leaderboard": leaderboard,
+            "charts": charts_url(leaderboard),
+            "summary": run_url(base, tracker.experiment_id, tracker.parent_id),
+            "confirmed": leaderboard_url(*where, kind="confirm") if is_confirmed else None,
+        }
 
     def show(base: str) -> None:
-        url = link(base)
+        found = links(base)
         if as_json:
-            links = {"leaderboard": url, "charts": charts_url(url)}
-            printing.emit({"study": journal.name, **links})
+            printing.emit({"study": journal.name, **found})
         else:
             news.print(f"study {journal.name!r} in MLflow:")
-            console.print(f"leaderboard {url}", style="bold")
-            console.print(f"charts      {charts_url(url)}", style="bold")
+            for name, url in found.items():
+                if url is not None:
+                    console.print(f"{name:<11} {url}", style="bold")
         if browser:
-            webbrowser.open(url)
+            webbrowser.open(str(found["leaderboard"]))
 
     if tracker.uri.startswith(("http://", "https://")):
         show(without_userinfo(tracker.uri).rstrip("/"))
@@ -94,7 +110,7 @@ def ui(  # noqa: PLR0913 (each is one flag)
             signal.signal(number, lambda *_: sys.exit(0))
         show(server.base)
         for base in server.elsewhere:
-            news.print(f"on other machines: {link(base)}")
+            news.print(f"on other machines: {links(base)['leaderboard']}")
         news.print("Ctrl-C ends it")
         code = server.process.wait()
         raise MMSearchError(f"the MLflow server ended with code {code}; see {server.log}")

@@ -175,6 +175,8 @@ SHAPES: Mapping[str, tuple[Key, ...]] = {
         _STUDY,
         Key("leaderboard", "text", "link to the table"),
         Key("charts", "text", "link to the charts"),
+        Key("summary", "text", "link to the study's own page"),
+        Key("confirmed", "text or null", "link to the means over fresh seeds; null before"),
     ),
 }
 """The keys of what each command prints with --json; `trials` prints a list of such objects."""

@@ -78,12 +78,12 @@ runpy.run_module("mlflow", run_name="__main__", alter_sys=True)
 """
 
 
-def leaderboard_url(base: str, experiment_id: str, study_id: str) -> str:
-    """Link to a study's trial runs, the lowest dev loss first, by its saved view.
+def leaderboard_url(base: str, experiment_id: str, study_id: str, kind: str = "trial") -> str:
+    """Link to a study's runs of a kind, the lowest dev loss first, by its saved view.
 
     The view alone says what is shown: a filter or an order in the link would take its columns.
     """
-    query = _query(workflowType="machine_learning", viewStateShareKey=view_key(study_id))
+    query = _query(workflowType="machine_learning", viewStateShareKey=view_key(study_id, kind))
     return f"{base}/#/experiments/{quote(experiment_id, safe='')}/runs?{query}"
 
 

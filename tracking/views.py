@@ -50,16 +50,21 @@ _LINE: Final[dict[str, Any]] = {
 }
 
 
-def view_key(study_id: str) -> str:
-    """Name a study's leaderboard in links; studies of one name share an experiment."""
-    return f"mmsearch-{study_id}"
+def view_key(study_id: str, kind: str = "trial") -> str:
+    """Name a study's view in links; studies of one name share an experiment.
+
+    Args:
+        study_id: the study's.
+        kind: of the runs in it: `trial`, its leaderboard, or `confirm`.
+    """
+    return f"mmsearch-{study_id}" if kind == "trial" else f"mmsearch-{study_id}-{kind}"
 
 
-def view_tag(study_id: str) -> tuple[str, str]:
-    """Give the experiment tag that holds a study's leaderboard: its key and its value."""
+def view_tag(study_id: str, kind: str = "trial") -> tuple[str, str]:
+    """Give the experiment tag that holds a study's view: its key and its value."""
     state = {
         # Any filter also takes runs out of their parent's fold.
-        "searchFilter": "tags.`mmsearch.kind` = 'trial' and "
+        "searchFilter": f"tags.`mmsearch.kind` = '{kind}' and "
         f"tags.`mmsearch.study_id` = '{study_id}'",
         "orderByKey": _ORDER,
         "orderByAsc": True,
@@ -72,10 +77,17 @@ def view_tag(study_id: str) -> tuple[str, str]:
         "compareRunCharts": _charts(),
         "chartsSearchFilter": "",
     }
+    if kind == "confirm":
+        # A row a candidate, with the mean over its seeds, which unfolds into them.
+        state["groupBy"] = {
+            "aggregateFunction": "average",
+            "groupByKeys": [{"mode": "tag", "groupByData": "mmsearch.trial"}],
+        }
     packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
+    name = "leaderboard" if kind == "trial" else "confirmation"
     # Fixed times: the tag is written again with every run, and must not change.
-    value = {"name": "leaderboard", "createdAt": 0, "updatedAt": 0, "state": f"deflate;{packed}"}
-    return f"mlflow.sharedViewState.{view_key(study_id)}", json.dumps(value)
+    value = {"name": name, "createdAt": 0, "updatedAt": 0, "state": f"deflate;{packed}"}
+    return f"mlflow.sharedViewState.{view_key(study_id, kind)}", json.dumps(value)
 
 
 def _section(name: str, n_columns: int) -> dict[str, Any]:
