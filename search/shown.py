@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import shlex
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from mmsearch.errors import MMSearchError
 from mmsearch.search import provenance
+from mmsearch.search.config_text import differing
 from mmsearch.search.export import write_model
 from mmsearch.search.places import (
     artifacts_folder,
@@ -27,7 +29,7 @@ from mmsearch.tracking.files import JournalError
 from mmsearch.tracking.final_runs import FinalRuns
 from mmsearch.tracking.looks import LocalLooks, Look
 from mmsearch.tracking.mlflow import StudyFacts, StudyTracker
-from mmsearch.tracking.rendering import StudySummary
+from mmsearch.tracking.rendering import StudySummary, block
 from mmsearch.tracking.store import first_line
 
 if TYPE_CHECKING:
@@ -284,6 +286,7 @@ def _facts(name: str, file: StudyFile) -> StudyFacts:
         tags=tags,
         params={**settings, **{f"space.{key}": value for key, value in space.items()}},
         description=describe(name, file),
+        words=_words(file),
         characters=tuple(file.vocabulary),
     )
 
@@ -292,13 +295,32 @@ def describe(name: str, file: StudyFile) -> str:
     """Say in Markdown what is searched."""
     settings = file.settings
     rows = "\n".join(f"| `{n}` | {d} |" for n, d in settings.space.dimensions.items())
+    return (
+        f"Study `{name}`: a character MLP on {_words(file)}. Each trial trains "
+        f"{settings.steps:,} steps of {settings.batch_size} examples "
+        "and is scored on dev, in nats per character. "
+        f"Sampler {settings.sampler}, pruner {settings.pruner}, seed {settings.seed}.\n\n"
+        f"| hyperparameter | searched |\n|---|---|\n{rows}\n\n{_again(name, file)}"
+    )
+
+
+def _words(file: StudyFile) -> str:
+    """Name a study's corpus, and count its words."""
     sizes = ", ".join(f"{count:,} {part}" for part, count in file.n_words.items())
     # A path need not be UTF-8, and a database takes nothing else.
     corpus = (file.corpus or "the built-in names").encode("utf-8", "backslashreplace").decode()
-    return (
-        f"Study `{name}`: a character MLP on {corpus} ({sizes} "
-        f"words; {len(file.vocabulary)} characters). Each trial trains {settings.steps:,} steps of "
-        f"{settings.batch_size} examples and is scored on dev, in nats per character. "
-        f"Sampler {settings.sampler}, pruner {settings.pruner}, seed {settings.seed}.\n\n"
-        f"| hyperparameter | searched |\n|---|---|\n{rows}"
-    )
+    return f"{corpus} ({sizes} words; {len(file.vocabulary)} characters)"
+
+
+def _again(name: str, file: StudyFile) -> str:
+    """Say in Markdown what to type for the same search in a new workspace."""
+    words = ["mmsearch", "run", "--trials", str(file.n_trials), "--study", name]
+    if file.corpus:
+        words += ["--corpus", file.corpus.encode("utf-8", "backslashreplace").decode()]
+    config = differing(file.settings)
+    if config:
+        words += ["--config", f"{name}.toml"]
+    parts = ["Search it anew, in a new workspace:", block(shlex.join(words))]
+    if config:
+        parts += [f"with `{name}.toml`:", block(config)]
+    return "\n\n".join(parts)

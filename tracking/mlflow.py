@@ -52,6 +52,8 @@ class StudyFacts:
     """The study's settings, for the parent."""
     description: str
     """Markdown, for the experiment and the parent."""
+    words: str
+    """What it trains on, in a few words."""
     characters: Sequence[str]
     """What the rows of an embedding stand for."""
 
@@ -99,7 +101,7 @@ class StudyTracker:
             self.client = create(self.uri)
             experiment = open_experiment(self.client, self.facts.experiment, self.artifacts)
             self.experiment_id = experiment.experiment_id
-        key, view = view_tag(self.facts.id)
+        key, view = view_tag(self.facts.id, self.kind)
         if experiment.tags.get(key) != view:
             self.client.set_experiment_tag(self.experiment_id, key, view)
         children = self._search(self.kind)
@@ -150,7 +152,7 @@ class StudyTracker:
             error = journal.trial_folder(record.number) / "error.txt"
             if error.exists():
                 self.client.log_artifact(shown.run_id, str(error))
-        note = rendering.trial_note(record, self.facts.name, shown.run_id)
+        note = rendering.trial_note(record, self.facts.name, self.facts.words, shown.run_id)
         tags = {"mmsearch.state": record.state, "mlflow.note.content": note}
         if record.outcome.reason:
             tags["mmsearch.reason"] = record.outcome.reason[:5000]
@@ -175,25 +177,27 @@ class StudyTracker:
         best = best_trial(summary.trials)
         metrics: dict[str, float] = dict(counts)
         tags = {"mmsearch.state": "COMPLETE" if summary.is_done else "INTERRUPTED"}
-        note = self.facts.description
         metrics |= summary.metrics
         tags |= summary.tags
+        note = [*reversed(summary.sections)]  # what came last is the result
         if best is not None and best.dev_loss is not None:
             tags["mmsearch.best_trial"] = str(best.number)
             metrics["best_dev_loss"] = best.dev_loss
-            note += "\n\n" + rendering.best_note(best, counts)
-        note = "\n\n".join((note, *summary.sections))
+            note.append(rendering.best_note(best, counts))
         now_ms = max((t.outcome.ended_ms for t in summary.trials if t.outcome), default=0)
         log_metrics(
             self.client,
             self.parent_id,
             [rendering.metric(key, value, now_ms, 0) for key, value in metrics.items()],
         )
-        self._set_tags(self.parent_id, tags | {"mlflow.note.content": note})
-        self.client.set_experiment_tag(self.experiment_id, "mlflow.note.content", note)
+        note.append(self.facts.description)
         with tempfile.TemporaryDirectory() as folder:
             for path in rendering.study_figures(summary, self.facts.name, Path(folder)):
                 self.client.log_artifact(self.parent_id, str(path), "figures")
+                note.append(rendering.inline(path.stem, self.parent_id))
+        content = "\n\n".join(note)
+        self._set_tags(self.parent_id, tags | {"mlflow.note.content": content})
+        self.client.set_experiment_tag(self.experiment_id, "mlflow.note.content", content)
         status = "FINISHED" if summary.is_done else "KILLED"
         self.client.set_terminated(self.parent_id, status)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from mmsearch.tracking.rendering import metric
+from mmsearch.tracking.rendering import inline, metric
 from mmsearch.tracking.store import log_metrics
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def write(  # noqa: PLR0913 (what a run holds)
     Returns:
         The run's id.
     """
-    from mlflow.entities import Param  # noqa: PLC0415 (slow; see store.connect)
+    from mlflow.entities import Param, RunTag  # noqa: PLC0415 (slow; see store.connect)
 
     now_ms = time.time_ns() // 1_000_000
     told = f"lr {suggested['low']:g} to {suggested['high']:g}" if suggested else "nothing"
@@ -50,10 +50,10 @@ def write(  # noqa: PLR0913 (what a run holds)
         tags={
             **tags,
             "mmsearch.kind": "lr-range",
-            "mlflow.note.content": f"Learning-rate range test; suggested: **{told}**.",
         },
     )
     run_id = str(run.info.run_id)
+    note = f"Learning-rate range test; suggested: **{told}**.\n\n{inline('lr_range', run_id)}"
     points = []
     for step, (rate, loss) in enumerate(curve, start=1):
         points.append(metric("learning_rate", rate, now_ms, step))
@@ -61,7 +61,11 @@ def write(  # noqa: PLR0913 (what a run holds)
             points.append(metric("loss/train", loss, now_ms, step))
     for end, value in (suggested or {}).items():
         points.append(metric(f"suggested_{end}", value, now_ms, 0))
-    client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
+    client.log_batch(
+        run_id,
+        params=[Param(key, str(value)) for key, value in params.items()],
+        tags=[RunTag("mlflow.note.content", note)],
+    )
     log_metrics(client, run_id, points)
     client.log_artifact(run_id, str(figure), "figures")
     client.set_terminated(run_id, "FINISHED")

@@ -142,37 +142,56 @@ def study_figures(summary: StudySummary, study: str, folder: Path) -> list[Path]
 
 def best_note(best: TrialRecord, counts: Mapping[str, int]) -> str:
     """Say the result in Markdown."""
-    rows = "\n".join(f"| `{name}` | {best.spec[name]:.6g} |" for name in HYPERPARAMETERS)
     return (
         f"**Best: trial {best.number}, dev loss {best.dev_loss:.4f} nats per character**, of "
         f"{counts['n_complete']} complete, {counts['n_pruned']} pruned and "
-        f"{counts['n_fail']} failed trials.\n\n| hyperparameter | value |\n|---|---|\n{rows}"
+        f"{counts['n_fail']} failed trials.\n\n{_point(best)}"
     )
 
 
-def trial_note(record: TrialRecord, study: str, run_id: str) -> str:
+def _point(record: TrialRecord) -> str:
+    """Give a trial's hyperparameters as a table of one row."""
+    headings = " | ".join(f"`{name}`" for name in HYPERPARAMETERS)
+    values = " | ".join(f"{record.spec[name]:.6g}" for name in HYPERPARAMETERS)
+    return f"| {headings} |\n{'|---' * len(HYPERPARAMETERS)}|\n| {values} |"
+
+
+def trial_note(record: TrialRecord, study: str, words: str, run_id: str) -> str:
     """Say in Markdown how a trial ended, with what, and how to have it again.
 
-    Figures are named by relative address, so they come from whatever server shows the note.
+    Args:
+        record: the trial's, or that of a training from a fresh seed.
+        study: its name.
+        words: what it was trained on.
+        run_id: of its run, which holds its figures.
     """
     assert record.outcome is not None  # noqa: S101 (the caller's condition, for the type checker)
     loss = "" if record.dev_loss is None else f", dev loss {record.dev_loss:.4f} nats per character"
     parts = [f"**{record.name.capitalize()} of {study}: {record.state.lower()}{loss}**"]
-    if record.outcome.reason:  # indented, so that nothing in it is taken for Markdown
-        lines = record.outcome.reason[:1000].splitlines()
-        parts.append("\n".join(f"    {line}" for line in lines))
-    rows = "\n".join(f"| `{name}` | {record.spec[name]:.6g} |" for name in HYPERPARAMETERS)
-    parts.append(f"| hyperparameter | value |\n|---|---|\n{rows}")
+    if record.outcome.reason:
+        parts.append(block(record.outcome.reason[:1000]))
+    parts += [_point(record), f"{record.facts['n_parameters']:,} parameters, trained on {words}."]
+    name = shlex.quote(study)
+    if record.is_repeat:
+        parts += ["Trained from a fresh seed, by:", block(f"mmsearch confirm --study {name}")]
+    elif record.state == "COMPLETE":
+        commands = (
+            f"mmsearch replay {record.number} --study {name}\n"
+            f"mmsearch sample --trial {record.number} --study {name}\n"
+            f"mmsearch export DIR --trial {record.number} --study {name}"
+        )
+        parts += ["Train it again and compare, draw words from it, take its weights:"]
+        parts.append(block(commands))
     if record.state == "COMPLETE":
-        if not record.is_repeat:
-            name = shlex.quote(study)
-            parts.append(
-                "Train it again and compare, or draw words from it:\n\n"
-                f"    mmsearch replay {record.number} --study {name}\n"
-                f"    mmsearch sample --trial {record.number} --study {name}"
-            )
-        parts += [
-            f"![{figure}](get-artifact?path=figures/{figure}.png&run_uuid={run_id})"
-            for figure in ("loss", "embedding")
-        ]
+        parts += [inline(figure, run_id) for figure in ("loss", "embedding")]
     return "\n\n".join(parts)
+
+
+def block(text: str) -> str:
+    """Give a text as Markdown's indented code, in which nothing is a mark."""
+    return "\n".join(f"    {line}".rstrip() for line in text.splitlines())
+
+
+def inline(figure: str, run_id: str) -> str:
+    """Show a run's figure in a note, in Markdown, from whatever server shows the note."""
+    return f"![{figure}](get-artifact?path=figures/{figure}.png&run_uuid={run_id})"

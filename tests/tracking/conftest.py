@@ -42,6 +42,7 @@ class Study:
             tags={"mmsearch.corpus": "c" * 64, "mmsearch.split": "d" * 64},
             params={"n_steps": 2000, "sampler": "tpe", "space.block_size": "3 to 8"},
             description=f"Study `{self.journal.name}`, of a test.",
+            words="ten words",
             characters=tuple(CHARACTERS),
         )
 
