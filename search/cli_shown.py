@@ -57,6 +57,7 @@ def ui(  # noqa: PLR0913 (each is one flag)
         charts_url,
         check_hosts,
         leaderboard_url,
+        plain_url,
         run_url,
         serve,
     )
@@ -80,6 +81,7 @@ def ui(  # noqa: PLR0913 (each is one flag)
             "charts": charts_url(leaderboard),
             "summary": run_url(base, tracker.experiment_id, tracker.parent_id),
             "confirmed": leaderboard_url(*where, kind="confirm") if is_confirmed else None,
+            "plain": plain_url(*where),
         }
 
     def show(base: str) -> None:
@@ -116,12 +118,13 @@ def ui(  # noqa: PLR0913 (each is one flag)
         raise MMSearchError(f"the MLflow server ended with code {code}; see {server.log}")
 
 
-def sync(
+def sync(  # noqa: PLR0913 (each is one flag)
     *,
     study: StudyOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     storage: StorageOption = None,
     tracking_uri: TrackingOption = None,
+    quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Fill MLflow in with what the workspace knows of a study, each thing once."""
@@ -132,6 +135,8 @@ def sync(
     n_shown = sync_study(place, journal, storage, tracking_uri)
     if as_json:
         printing.emit({"study": journal.name, "n_sent": n_shown})
+        return
+    if quiet:
         return
     printing.console().print(
         f"study {journal.name!r} is whole in MLflow; {n_shown} trials were sent"

@@ -177,6 +177,7 @@ SHAPES: Mapping[str, tuple[Key, ...]] = {
         Key("charts", "text", "link to the charts"),
         Key("summary", "text", "link to the study's own page"),
         Key("confirmed", "text or null", "link to the means over fresh seeds; null before"),
+        Key("plain", "text", "link to the trials without MLflow's saved view, should it fail"),
     ),
 }
 """The keys of what each command prints with --json; `trials` prints a list of such objects."""

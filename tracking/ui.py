@@ -29,7 +29,7 @@ from typing import IO
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from mmsearch.errors import InputError, MMSearchError
-from mmsearch.tracking.views import view_key
+from mmsearch.tracking.views import ORDER, run_filter, view_key
 
 __all__ = [
     "Server",
@@ -37,6 +37,7 @@ __all__ = [
     "check_hosts",
     "compare_url",
     "leaderboard_url",
+    "plain_url",
     "run_url",
     "serve",
 ]
@@ -84,6 +85,17 @@ def leaderboard_url(base: str, experiment_id: str, study_id: str, kind: str = "t
     The view alone says what is shown: a filter or an order in the link would take its columns.
     """
     query = _query(workflowType="machine_learning", viewStateShareKey=view_key(study_id, kind))
+    return f"{base}/#/experiments/{quote(experiment_id, safe='')}/runs?{query}"
+
+
+def plain_url(base: str, experiment_id: str, study_id: str) -> str:
+    """Link to a study's trial runs, the lowest dev loss first, for an MLflow that reads no view."""
+    query = _query(
+        workflowType="machine_learning",
+        searchFilter=run_filter(study_id),
+        orderByKey=ORDER,
+        orderByAsc="true",
+    )
     return f"{base}/#/experiments/{quote(experiment_id, safe='')}/runs?{query}"
 
 

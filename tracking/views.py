@@ -12,10 +12,11 @@ import json
 import zlib
 from typing import Any, Final
 
-_ORDER = "metrics.`dev_loss`"
+ORDER = "metrics.`dev_loss`"
+"""What runs are sorted by, the lowest first."""
 _SHAPE = ("embedding_dim", "hidden_width", "block_size")
 _COLUMNS = (
-    _ORDER,
+    ORDER,
     "tags.`mmsearch.state`",
     *(f"params.`{name}`" for name in _SHAPE),
     "params.`learning_rate`",
@@ -60,13 +61,19 @@ def view_key(study_id: str, kind: str = "trial") -> str:
     return f"mmsearch-{study_id}" if kind == "trial" else f"mmsearch-{study_id}-{kind}"
 
 
+def run_filter(study_id: str, kind: str = "trial") -> str:
+    """Give MLflow's condition for a study's runs of a kind.
+
+    Any condition also takes runs out of their parent's fold.
+    """
+    return f"tags.`mmsearch.kind` = '{kind}' and tags.`mmsearch.study_id` = '{study_id}'"
+
+
 def view_tag(study_id: str, kind: str = "trial") -> tuple[str, str]:
     """Give the experiment tag that holds a study's view: its key and its value."""
     state = {
-        # Any filter also takes runs out of their parent's fold.
-        "searchFilter": f"tags.`mmsearch.kind` = '{kind}' and "
-        f"tags.`mmsearch.study_id` = '{study_id}'",
-        "orderByKey": _ORDER,
+        "searchFilter": run_filter(study_id, kind),
+        "orderByKey": ORDER,
         "orderByAsc": True,
         "selectedColumns": list(_COLUMNS),
         # The best, or one that diverged would flatten every chart.

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import ConsoleMessage, Page, Response, expect, sync_playwright
 
+from mmsearch.search.selection import Confirmation
 from mmsearch.tracking.journal import Journal, ranked
 from mmsearch.tracking.store import connect, search_runs
 from mmsearch.tracking.ui import compare_url, run_url
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
     from mlflow.entities import Run
 
+    from tests.warm import Warm
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = (
     "--no-sandbox",  # or it does not start as root
@@ -31,14 +35,23 @@ QUIET = (
     "--disable-sync",
 )
 PATIENCE_MS = 60_000
+OF_MLFLOW = (
+    # It asks who is logged in, and a server without logins has no such page.
+    re.compile(r"^(Failed to load resource: .*404.*|404) http://\S+/mlflow/users/current$"),
+    # Chromium's notice that a layout took more than a frame; the next frame has the rest.
+    re.compile(r"ResizeObserver loop completed with undelivered notifications"),
+)
+"""Errors that any page of MLflow's shows."""
 N_TRIALS = 4
 
 
 @pytest.fixture(scope="module")
-def study(searched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Copy a searched workspace; MLflow keeps where its artifacts lie, so they stay there."""
+def study(searched: Path, tmp_path_factory: pytest.TempPathFactory, warm_command: Warm) -> Path:
+    """Copy a searched workspace, and confirm its best."""
     folder = tmp_path_factory.mktemp("browsed")
     shutil.copytree(searched / "runs", folder / "runs")
+    done = warm_command("confirm", "--top", 2, "--seeds", 2, folder=folder)
+    assert done.returncode == 0, done.stderr
     return folder
 
 
@@ -75,15 +88,43 @@ def page() -> Iterator[Page]:
 
 @pytest.fixture
 def errors(page: Page) -> Iterator[list[str]]:
-    """Gather what goes wrong in the page."""
+    """Gather what goes wrong in the page: in its code, on its console, in what it asks for."""
     found: list[str] = []
 
+    def note(error: str) -> None:
+        if not any(pattern.search(error) for pattern in OF_MLFLOW):
+            found.append(error)
+
     def on_error(error: object) -> None:
-        found.append(f"{error}")
+        note(f"{error}")
+
+    def on_console(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            note(f"{message.text} {message.location.get('url')}")
+
+    def on_response(response: Response) -> None:
+        if response.status >= HTTPStatus.BAD_REQUEST:
+            note(f"{response.status} {response.url}")
 
     page.on("pageerror", on_error)
+    page.on("console", on_console)
+    page.on("response", on_response)
     yield found
     page.remove_listener("pageerror", on_error)
+    page.remove_listener("console", on_console)
+    page.remove_listener("response", on_response)
+
+
+def test_errors_of_a_page_are_seen(page: Page, links: dict[str, str], errors: list[str]) -> None:
+    """A console's error, an exception and a missing page: the other tests would fail by them."""
+    page.goto(links["leaderboard"])
+    page.evaluate("console.error('by us')")
+    page.evaluate("setTimeout(() => { throw new Error('thrown') }, 0)")
+    page.evaluate("fetch('no/such/page')")
+    page.wait_for_timeout(500)
+    provoked = ("by us", "thrown", "no/such/page")
+    assert all(any(word in error for error in errors) for word in provoked)
+    assert all(any(word in error for word in provoked) for error in errors)
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +187,8 @@ def test_two_trials_compare(
     expect(page.get_by_text("Comparing 2 Runs").first).to_be_visible()
     for run in runs[:2]:
         expect(page.get_by_text(str(run.info.run_name), exact=True).first).to_be_visible()
+        rate = run.data.params["learning_rate"]
+        expect(page.get_by_text(rate, exact=True).first).to_be_attached()
     assert errors == []
 
 
@@ -164,15 +207,81 @@ def test_trial_shows_its_figures(
 def test_trial_describes_itself(
     page: Page, links: dict[str, str], runs: list[Run], errors: list[str]
 ) -> None:
-    """The overview of a run: a table, the command to have it again, and its figures."""
+    """The overview of a run: its result, the command to have it again, and its figures."""
     base, info = links["charts"].partition("/#/")[0], runs[0].info
     page.goto(run_url(base, info.experiment_id, info.run_id))
     number = runs[0].data.tags["mmsearch.trial"]
+    unfold(page)
+    expect(page.get_by_text(f"Trial {number} of few: complete, dev loss").first).to_be_visible()
     expect(page.get_by_text(f"mmsearch replay {number} --study few").first).to_be_visible()
     expect(page.get_by_role("cell", name="embedding_dim", exact=True).first).to_be_visible()
+    assert drawn(page) == [f"{name}.png&run_uuid={info.run_id}" for name in ("loss", "embedding")]
+    assert errors == []
+
+
+def test_study_describes_itself(page: Page, links: dict[str, str], errors: list[str]) -> None:
+    """Its result first, then the space, the exact command, and the figures."""
+    page.goto(links["summary"])
+    expect(page.get_by_text("Confirmed on dev: 2 fresh seeds").first).to_be_visible()
+    unfold(page)
+    command = page.get_by_text("mmsearch run --trials 4 --study few --corpus").first
+    expect(command).to_be_visible()
+    assert "--config few.toml" in command.inner_text()
+    expect(page.get_by_text("hidden_width = 32").first).to_be_visible()
+    names = [figure.partition(".png")[0] for figure in drawn(page)]
+    assert names == ["confirmation", "history", "parallel_coordinates", "trade_off"]
+    assert errors == []
+
+
+def unfold(page: Page) -> None:
+    """Show a description whole; MLflow may still have it so from the page before."""
+    fold = page.get_by_text(re.compile("^Show (more|less)$"))
+    expect(fold).to_be_visible()
+    if fold.inner_text() == "Show more":
+        fold.click()
+
+
+def drawn(page: Page) -> list[str]:
+    """Wait until the figures of a description are drawn; their files' names."""
     images = page.locator("img[src*='get-artifact']")
-    expect(images).to_have_count(2)
+    expect(images.first).to_be_visible()
     for image in images.all():
         image.scroll_into_view_if_needed()
-        page.wait_for_function("image => image.naturalWidth > 100", arg=image.element_handle())
+        page.wait_for_function("image => image.naturalWidth === 900", arg=image.element_handle())
+    return [str(image.get_attribute("src")).partition("=figures/")[2] for image in images.all()]
+
+
+def test_confirmation_has_a_row_a_candidate(
+    page: Page, links: dict[str, str], study: Path, errors: list[str]
+) -> None:
+    """Its candidates by their means over the seeds, each with its seeds below."""
+    page.goto(links["confirmed"])
+    confirmation = Confirmation.read(Journal(study / "runs/few"))
+    assert confirmation is not None
+    groups = page.get_by_text(re.compile(r"^Group: \d+$"))
+    expect(groups).to_have_count(2)
+    expected = [f"Group: {candidate.trial.number}" for candidate in confirmation.candidates]
+    assert groups.all_inner_texts() == expected
+    expect(page.get_by_role("link", name=re.compile(r"^trial \d+, seed \d$"))).to_have_count(4)
+    for candidate in confirmation.candidates:
+        mean = f"{candidate.mean:.10f}"[:7]
+        expect(page.get_by_text(re.compile(rf"^{re.escape(mean)}\d*")).first).to_be_visible()
+    assert errors == []
+
+
+def test_plain_link_needs_no_saved_view(
+    page: Page, links: dict[str, str], study: Path, runs: list[Run], errors: list[str]
+) -> None:
+    """Where MLflow cannot read the view, the trials still stand there best first."""
+    client = connect(f"sqlite:///{study}/runs/mlflow.db")
+    experiment = client.get_experiment(runs[0].info.experiment_id)
+    views = [tag for tag in experiment.tags if tag.startswith("mlflow.sharedViewState.")]
+    assert len(views) == 2
+    for view in views:
+        client.set_experiment_tag(experiment.experiment_id, view, "of another format")
+    page.goto("about:blank")
+    page.goto(links["plain"])
+    rows = page.get_by_role("link", name=re.compile(r"^trial \d+$"))
+    expect(rows).to_have_count(N_TRIALS)
+    assert rows.all_inner_texts() == [run.info.run_name for run in runs]
     assert errors == []
