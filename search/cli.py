@@ -250,7 +250,7 @@ def run(  # noqa: PLR0913 (each is one flag)
     else:
         if not quiet:
             console.print()
-        printing.print_end(console, session, result, trials, wall_s)
+        printing.print_end(console, session, result, trials, wall_s, is_quiet=quiet)
     if result.is_interrupted:
         raise typer.Exit(130)
 
@@ -313,6 +313,6 @@ def main() -> NoReturn:
     try:
         app()
     except MMSearchError as error:
-        printing.console(stderr=True).print(f"error: {error}", style="red")
+        printing.print_error(error)
         sys.exit(error.exit_code)
     sys.exit(0)

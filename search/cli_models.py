@@ -137,6 +137,7 @@ def sample(  # noqa: PLR0913 (each is one flag)
     seed: Annotated[int, typer.Option(min=0, help="Of the draws; the article's.")] = 2147483657,
     prefix: Annotated[str, typer.Option(help="What each word begins with.")] = "",
     temperature: Annotated[float, typer.Option(help="Below 1: likelier characters.")] = 1.0,
+    quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Draw new words from the chosen model; `*` marks those that stand in train."""
@@ -149,6 +150,10 @@ def sample(  # noqa: PLR0913 (each is one flag)
         return
     console = printing.console()
     state = "" if drawn["state"] == "COMPLETE" else f" ({drawn['state'].lower()})"
+    if quiet:
+        for word in drawn["words"]:
+            console.print(word["word"])
+        return
     console.print(f"{drawn['model']}{state}, dev loss {drawn['dev_loss']:.4f}", style="dim")
     if drawn["note"]:
         console.print(drawn["note"], style="yellow")
@@ -192,12 +197,13 @@ def replay(
         raise typer.Exit(1)
 
 
-def export(
+def export(  # noqa: PLR0913 (each is one flag)
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
     *,
     trial: TrialOption = None,
     study: StudyOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write the chosen model's weights, spec and vocabulary, for use without MLflow."""
@@ -222,12 +228,15 @@ def export(
         )
         return
     console = printing.console()
+    if quiet:
+        console.print(str(folder))
+        return
     if choice.unsettled:
         console.print(choice.unsettled, style="yellow")
     console.print(f"{choice.record.name} is in {str(folder)!r}: {choice.why}")
 
 
-def report(
+def report(  # noqa: PLR0913 (each is one flag)
     path: Annotated[
         Path | None,
         typer.Argument(metavar="FILE", help="HTML file.", show_default="STUDY.html"),
@@ -236,6 +245,7 @@ def report(
     top: Annotated[int, typer.Option(min=0, help="Trials that are drawn: the best so many.")] = 5,
     study: StudyOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write a study as one HTML page with its figures, for someone without MLflow."""
@@ -247,4 +257,6 @@ def report(
     if as_json:
         printing.emit({"study": journal.name, "file": str(target)})
         return
-    printing.console().print(f"study {journal.name!r} is in {str(target)!r}")
+    printing.console().print(
+        str(target) if quiet else f"study {journal.name!r} is in {str(target)!r}"
+    )

@@ -13,6 +13,7 @@ from mmsearch.search import printing
 from mmsearch.search.options import (
     DEFAULT_WORKSPACE,
     JsonOption,
+    QuietOption,
     StudyOption,
     TrackingOption,
     WorkspaceOption,
@@ -29,6 +30,7 @@ def init(
     *,
     study: StudyOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write a config file that says every default, with a comment each, to be edited.
@@ -52,7 +54,8 @@ def init(
     if as_json:
         printing.emit({"file": str(path)})
         return
-    printing.console().print(f"edit {str(path)!r}, then: mmsearch run --config {quote(str(path))}")
+    told = f"edit {str(path)!r}, then: mmsearch run --config {quote(str(path))}"
+    printing.console().print(str(path) if quiet else told)
 
 
 def lr_range(  # noqa: PLR0913 (each is one flag)

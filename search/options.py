@@ -87,6 +87,7 @@ WorkersOption = Annotated[
     int | None, typer.Option(min=1, help="Worker processes.", show_default="the cores")
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result alone.")]
+"""No progress, no advice. Of what is written, the result is its path; of `sync`, nothing."""
 
 
 def n_cores() -> int:

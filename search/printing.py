@@ -65,6 +65,26 @@ def trial_json(record: TrialRecord) -> dict[str, Any]:
     }
 
 
+def print_error(error: MMSearchError) -> None:
+    """Print an error: one line for a log; on a terminal wrapped at words, the command whole.
+
+    What is to be typed next stands at the end of a message, after a colon; broken over two lines
+    it could not be copied.
+    """
+    err, message = console(stderr=True), f"error: {error}"
+    if err.is_terminal:
+        text, colon, command = message.rpartition(": mmsearch ")
+        if not colon:
+            text, command = message, ""
+        lines = textwrap.wrap(
+            text + colon[:1], err.width, break_long_words=False, break_on_hyphens=False
+        )
+        if command:
+            lines.append(f"  mmsearch {command}")
+        message = "\n".join(lines)
+    err.print(message, style="red")
+
+
 def emit(value: object) -> None:
     """Print a result as strict JSON, in ASCII: any terminal and any reader takes it."""
     sys.stdout.write(json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
@@ -220,10 +240,16 @@ def print_start(
         out.print(f"  {n_finished} of {n_trials} trials are there already")
 
 
-def print_end(
-    out: Console, session: Session, result: SearchResult, n_trials: int, wall_s: float
+def print_end(  # noqa: PLR0913 (what a search came to)
+    out: Console,
+    session: Session,
+    result: SearchResult,
+    n_trials: int,
+    wall_s: float,
+    *,
+    is_quiet: bool,
 ) -> None:
-    """Say what came of a search and what to type next."""
+    """Say what came of a search and, if it may be said, what to type next."""
     records = session.journal.records()
     counts = ", ".join(
         f"{sum(record.state == state for record in records)} {word}"
@@ -245,6 +271,8 @@ def print_end(
             style="bold green",
         )
         out.print(f"  {spec_words(best.spec)}")
+    if is_quiet:
+        return
     here = options_of(session.journal)
     if result.n_finished < n_trials:
         out.print(f"go on:    mmsearch run --trials {n_trials}{here}")
