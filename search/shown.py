@@ -29,7 +29,7 @@ from mmsearch.tracking.files import JournalError
 from mmsearch.tracking.final_runs import FinalRuns
 from mmsearch.tracking.looks import LocalLooks, Look
 from mmsearch.tracking.mlflow import StudyFacts, StudyTracker
-from mmsearch.tracking.rendering import StudySummary, block
+from mmsearch.tracking.rendering import StudySummary, block, table
 from mmsearch.tracking.store import first_line
 
 if TYPE_CHECKING:
@@ -115,22 +115,21 @@ def summarise(
 def _confirmation_note(confirmation: Confirmation) -> str:
     """Say in Markdown what came of the fresh seeds."""
     plan = confirmation.plan
-    lines = [
-        f"**Confirmed on dev: {plan.n_seeds} fresh seeds, {plan.steps:,} steps each.** "
-        + (f"{confirmation.n_missing} trainings are missing." if confirmation.n_missing else ""),
-        "",
-        "| trial | search | mean | sd | best seed |",
-        "|---|---|---|---|---|",
-    ]
+    missing = f" {confirmation.n_missing} trainings are missing." if confirmation.n_missing else ""
+    rows = []
     for candidate in confirmation.candidates:
         cells = [f"{candidate.trial.number}", f"{candidate.trial.dev_loss:.4f}"]
         if candidate.repeats:
             sd = "" if candidate.sd is None else f"{candidate.sd:.4f}"
             cells += [f"{candidate.mean:.4f}", sd, f"{candidate.best.dev_loss:.4f}"]
-        lines.append(f"| {' | '.join(cells + [''] * (5 - len(cells)))} |")
+        rows.append(cells + [""] * (5 - len(cells)))
+    parts = [
+        f"**Confirmed on dev: {plan.n_seeds} fresh seeds, {plan.steps:,} steps each.**{missing}",
+        table(("trial", "search", "mean", "sd", "best seed"), rows),
+    ]
     if confirmation.winner:
-        lines += ["", f"Chosen: {confirmation.winner.best.name}."]
-    return "\n".join(lines)
+        parts.append(f"Chosen: {confirmation.winner.best.name}.")
+    return "\n\n".join(parts)
 
 
 def _own(looks: Iterable[Look], file: StudyFile) -> list[Look]:
@@ -294,13 +293,13 @@ def _facts(name: str, file: StudyFile) -> StudyFacts:
 def describe(name: str, file: StudyFile) -> str:
     """Say in Markdown what is searched."""
     settings = file.settings
-    rows = "\n".join(f"| `{n}` | {d} |" for n, d in settings.space.dimensions.items())
+    rows = [(f"`{n}`", f"{d}") for n, d in settings.space.dimensions.items()]
     return (
         f"Study `{name}`: a character MLP on {_words(file)}. Each trial trains "
         f"{settings.steps:,} steps of {settings.batch_size} examples "
         "and is scored on dev, in nats per character. "
         f"Sampler {settings.sampler}, pruner {settings.pruner}, seed {settings.seed}.\n\n"
-        f"| hyperparameter | searched |\n|---|---|\n{rows}\n\n{_again(name, file)}"
+        f"{table(('hyperparameter', 'searched'), rows)}\n\n{_again(name, file)}"
     )
 
 

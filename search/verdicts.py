@@ -10,6 +10,7 @@ from rich.table import Table
 from mmsearch.search.printing import print_indented, print_looks
 from mmsearch.search.wording import spec_words
 from mmsearch.tracking.looks import look_words, shown_date
+from mmsearch.tracking.rendering import table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -234,21 +235,21 @@ def final_note(look: Look) -> str:
     if look.result is None:
         return f"{head}, claimed {shown_date(look.claimed_ms)} and not finished.{why}"
     r = look.result
-    rows = "\n".join(
-        f"| {name} | {value:.4f} | {value / math.log(2):.4f} |"
+    rows = [
+        (name, f"{value:.4f}", f"{value / math.log(2):.4f}")
         for name, value in (
             ("test", r["test_loss"]),
             ("dev", r["dev_loss"]),
             ("bigram counts", r["bigram_loss"]),
             ("uniform", r["uniform_loss"]),
         )
-    )
+    ]
     return (
         f"{head}: **{r['test_loss']:.4f} nats per character** (95 % interval "
         f"{r['test_loss_low']:.4f} to {r['test_loss_high']:.4f}, bootstrap over "
         f"{r['n_test_words']:,} words), {shown_date(r['tested_ms'])}.\n\n"
         f"Chosen as: {r['why']}.{why}\n\n"
-        f"| | nats/char | bits/char |\n|---|---|---|\n{rows}"
+        f"{table(('', 'nats/char', 'bits/char'), rows)}"
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from mlflow.entities import Metric
@@ -151,9 +151,17 @@ def best_note(best: TrialRecord, counts: Mapping[str, int]) -> str:
 
 def _point(record: TrialRecord) -> str:
     """Give a trial's hyperparameters as a table of one row."""
-    headings = " | ".join(f"`{name}`" for name in HYPERPARAMETERS)
-    values = " | ".join(f"{record.spec[name]:.6g}" for name in HYPERPARAMETERS)
-    return f"| {headings} |\n{'|---' * len(HYPERPARAMETERS)}|\n| {values} |"
+    return table(
+        [f"`{name}`" for name in HYPERPARAMETERS],
+        [[f"{record.spec[name]:.6g}" for name in HYPERPARAMETERS]],
+    )
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Give a table in Markdown; MLflow's pages put no room between columns, so it brings some."""
+    lines = [headings, ["---"] * len(headings), *rows]
+    first, rule, *others = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join((first.replace(" | ", " &emsp; | "), rule, *others))
 
 
 def trial_note(record: TrialRecord, study: str, words: str, run_id: str) -> str:
