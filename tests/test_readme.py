@@ -1,4 +1,4 @@
-"""The README is run: every block of it, in order, and what it shows is what comes.
+"""The README and the guide are run: every block, in order, and what they show is what comes.
 
 Commands that would take long, or need what a test has not, are exchanged in `EXCHANGED`; blocks
 that set up an environment are left to the long run. A block of another kind fails.
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
+GUIDE = (ROOT / "docs" / "own-words.md").read_text()
 PATIENCE_S = 120
 SHORT = """
 [training]
@@ -52,12 +53,15 @@ EXCHANGED = {
     "mmsearch confirm": "mmsearch confirm --seeds 2",
     "mmsearch final-test --trial 29": "mmsearch final-test --trial 0",
     "mmsearch replay 38": "mmsearch replay 0",
+    "mmsearch run --corpus stdlib.txt --config stdlib.toml --trials 20 --steps 4000": (
+        "mmsearch run --corpus stdlib.txt --config stdlib.toml --trials 4 --steps 400 --pruner none"
+    ),
     "mmsearch lr-range": "mmsearch lr-range --steps 100 --seeds 2",
     "mlflow models serve -m models:/mmsearch-names@champion --env-manager local --port 5001": (
         "mlflow models serve -m models:/mmsearch-names@champion --env-manager local --port {serve}"
     ),
 }
-"""What is run in the place of a command of the README; each stands there once."""
+"""What is run in the place of a command; each stands in one of the pages, once."""
 SET_UP = {
     "make run",
     "make test",
@@ -68,7 +72,7 @@ SET_UP = {
     ".venv/bin/python -m pytest",
 }
 """What sets up an environment: run from a fresh clone, in the long run."""
-EXIT_CODES = {"mmsearch final-test --trial 29": 3}
+EXIT_CODES = {"mmsearch final-test --trial 29": 3, "mmsearch corpus mixed.txt": 2}
 """Of what does not end with 0."""
 SERVERS = {"mmsearch ui": "Ctrl-C ends it", "mlflow models serve": "Uvicorn running on"}
 """What serves until it is ended, and what it says once it does."""
@@ -76,6 +80,7 @@ INSTALLED = {"run", "ui", "trials"}
 """Commands that are run as they are installed; the others without their start-up (see `warm`)."""
 VARIES = {
     r"complete|pruned": "ended",
+    r"\b[0-9a-f]{16}\b": "fingerprint",
     r"(?<=\d)\*": "",
     r"; that may be chance": "",
     r"flattered itself by|been unlucky by": "been off by",
@@ -83,7 +88,7 @@ VARIES = {
     r"\d[\d,]*(\.\d+)?(e[+-]?\d+)?": "#",
 }
 """What may differ between two runs of a command, and what stands for it."""
-WORDS = re.compile(r"^[a-z]+( \*)?$", re.MULTILINE)
+WORDS = re.compile(r"^[a-z0-9_]+( \*)?$", re.MULTILINE)
 """Sampled words, one a line."""
 
 
@@ -221,13 +226,15 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def terminal(tmp_path: Path) -> Iterator[Terminal]:
     """Open a terminal in an empty folder."""
     (tmp_path / "short.toml").write_text(SHORT)
+    (tmp_path / "mixed.txt").write_text("\n".join([f"word{n}" for n in range(13)] + ["a.b"]))
     with ExitStack() as servers, warm() as command:
         yield Terminal(tmp_path, servers, command)
 
 
-def test_each_exchanged_command_stands_in_the_readme_once() -> None:
-    """A README that says something else is not run by an old table."""
-    commands = [command for block in blocks(README) for command, _ in block.commands]
+def test_each_exchanged_command_stands_in_a_page_once() -> None:
+    """A page that says something else is not run by an old table."""
+    both = [*blocks(README), *blocks(GUIDE)]
+    commands = [command for block in both for command, _ in block.commands]
     for command in [*EXCHANGED, *EXIT_CODES, *SET_UP]:
         assert commands.count(command) == 1, command
 
@@ -251,13 +258,14 @@ def failure(
     return [f"$ {real}\n{differs}"] if differs else []
 
 
-def test_every_block_of_the_readme_runs_and_prints_what_it_shows(
-    terminal: Terminal, tmp_path: Path
+@pytest.mark.parametrize("page", [README, GUIDE], ids=["README", "own-words"])
+def test_every_block_of_a_page_runs_and_prints_what_it_shows(
+    page: str, terminal: Terminal, tmp_path: Path
 ) -> None:
     """A newcomer who types it gets it."""
     ports = {"ui": free_port(), "serve": free_port()}
     failures = []
-    for block in blocks(README):
+    for block in blocks(page):
         if block.language == "toml":
             (tmp_path / "search.toml").write_text(block.content)
             read_config(tmp_path / "search.toml")
