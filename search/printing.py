@@ -85,9 +85,14 @@ def print_error(error: MMSearchError) -> None:
     err.print(message, style="red")
 
 
-def emit(value: object) -> None:
-    """Print a result as strict JSON, in ASCII: any terminal and any reader takes it."""
-    sys.stdout.write(json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
+def emit(value: object, *, indent: int | None = 2) -> None:
+    """Print a result as strict JSON, in ASCII: any terminal and any reader takes it.
+
+    Args:
+        value: the result.
+        indent: None for one line.
+    """
+    sys.stdout.write(json.dumps(_finite(value), indent=indent, allow_nan=False) + "\n")
     sys.stdout.flush()
 
 

@@ -48,7 +48,10 @@ class Progress:
 
     def __enter__(self) -> Self:
         if self.console.is_terminal and not self.is_quiet:
-            self._live = Live(Sized(self._draw), console=self.console, refresh_per_second=4)
+            # It goes at its end: what the search came to is printed next.
+            self._live = Live(
+                Sized(self._draw), console=self.console, refresh_per_second=4, transient=True
+            )
             self._live.start()
         return self
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import json
 import signal
 import threading
 import time
@@ -121,8 +120,7 @@ class Watch:
         if record is None:
             return
         if self.as_json:
-            line = json.dumps(printing.trial_json(record))
-            self.console.file.write(line + "\n")
+            printing.emit(printing.trial_json(record), indent=None)
         else:
             self.console.print(trial_line(record, is_best=record is self._board.best))
         self.console.file.flush()
