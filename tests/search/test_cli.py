@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
 import signal
 import socket
@@ -23,6 +21,7 @@ from mmsearch.data.corpus import BUILTIN_CORPUS
 from mmsearch.search.cli import app
 from mmsearch.search.settings import Settings
 from tests.commands import COMMAND, Mmsearch, environment
+from tests.terminal import in_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -184,31 +183,13 @@ def test_corpus_says_what_is_in_it(mmsearch: Mmsearch) -> None:
 
 def test_run_draws_itself_on_a_terminal(tmp_path: Path, small_corpus: Path) -> None:
     """The live display works in 80 columns and leaves the result on the screen."""
-    leader, follower = pty.openpty()
-    process = subprocess.Popen(
-        [COMMAND, "run", "--corpus", str(small_corpus), "-n", "2", "--steps", "400"],
-        cwd=tmp_path,
-        env={**environment(tmp_path), "TERM": "xterm-256color"},
-        stdin=follower,
-        stdout=follower,
-        stderr=follower,
-        start_new_session=True,
-    )
-    os.close(follower)
-    output = b""
-    while True:
-        try:
-            chunk = os.read(leader, 65536)
-        except OSError:
-            break
-        if not chunk:
-            break
-        output += chunk
-    assert process.wait(timeout=60) == 0
-    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.decode())
+    words = ("run", "--corpus", small_corpus, "-n", 2, "--steps", 400)
+    code, written = in_terminal(tmp_path, *words)
+    assert code == 0, written
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written)
     assert "of 2 trials" in shown
-    assert "best: trial" in shown
-    assert output.rstrip().endswith(b"few") or b"\x1b[?25h" in output
+    assert re.search(r"\nbest: trial \d, dev loss .*\n", shown.rpartition("\n2 of 2 trials")[2])
+    assert "\x1b[?25h" in written, "the cursor is there again"
 
 
 def answers(base: str) -> bool:
