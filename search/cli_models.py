@@ -69,9 +69,10 @@ def confirm(  # noqa: PLR0913 (each is one flag)
     console = printing.console()
     is_quiet = quiet or as_json
     if not is_quiet:
+        best = "trial" if len(plan.trials) == 1 else f"{len(plan.trials)} trials"
         console.print(
-            f"study {session.journal.name!r}: the best {len(plan.trials)} trials, fresh seeds 1 "
-            f"to {plan.n_seeds} each, {plan.steps:,} steps, on dev"
+            f"study {session.journal.name!r}: the best {best}, "
+            f"fresh seeds 1 to {plan.n_seeds} each, {plan.steps:,} steps, on dev"
         )
     with Progress(console, n_repeats, job.done(), is_quiet=is_quiet, what="repeats") as progress:
         result = train(

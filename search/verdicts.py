@@ -109,7 +109,8 @@ def _print_flattery(out: Console, confirmation: Confirmation) -> None:
         has_diverged = any(c.n_failed for c in confirmation.candidates if c.trial.number == first)
         why = "it diverged from a fresh seed" if has_diverged else "it was trained for other steps"
         out.print(
-            f"how much trial {first}, the search's winner, flattered itself is not told: {why}"
+            f"by how much trial {first}, the search's winner, flattered itself is not told:\n"
+            f"  {why}"
         )
         return
     how = "flattered itself by" if gap >= 0 else "been unlucky by"

@@ -11,7 +11,7 @@ import sys
 import tomllib
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args, get_type_hints
 from urllib.parse import urlsplit
 
 import pytest
@@ -19,7 +19,7 @@ from typer.main import get_command
 
 from mmsearch.data.corpus import BUILTIN_CORPUS
 from mmsearch.search.cli import app
-from mmsearch.search.settings import Settings
+from mmsearch.search.settings import Pruner, Sampler, Settings
 from tests.commands import COMMAND, Mmsearch, environment
 from tests.terminal import in_terminal
 
@@ -56,11 +56,15 @@ def test_help_imports_nothing_slow() -> None:
 def test_help_names_the_true_defaults() -> None:
     """The defaults in --help are those that a study gets."""
     options = {p.name: p for p in get_command(app).commands["run"].params}  # type: ignore[attr-defined]
-    settings = Settings()
+    settings, kinds, n_choices = Settings(), get_type_hints(Settings), 0
     for field in fields(Settings):
         option = options.get(field.name)
         if option is not None and isinstance(option.show_default, str):
             assert option.show_default == str(getattr(settings, field.name))
+        if option is not None and (choices := get_args(kinds[field.name])):
+            assert option.help == f"{', '.join(choices)}."
+            n_choices += len(choices)
+    assert n_choices == len(get_args(Sampler)) + len(get_args(Pruner))
 
 
 def test_help_of_run_fits_one_screen(mmsearch: Mmsearch) -> None:

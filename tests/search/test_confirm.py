@@ -204,7 +204,7 @@ def test_no_choice_is_no_success(copied: Path, warm_command: Warm) -> None:
     done = warm_command("confirm", "--top", 1, "--seeds", 2, folder=copied)
     assert done.returncode == 1
     assert "all diverged" in done.stdout
-    assert "flattered itself is not told: it diverged from a fresh seed" in done.stdout
+    assert "flattered itself is not told:\n  it diverged from a fresh seed" in done.stdout
 
 
 def test_what_is_damaged_beside_a_study_stops_no_search(copied: Path, warm_command: Warm) -> None:
