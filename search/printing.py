@@ -6,6 +6,7 @@ import json
 import math
 import sys
 import textwrap
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,15 +113,16 @@ def search_json(
 ) -> dict[str, Any]:
     """Give what came of a search as JSON values."""
     records = session.journal.records()
+    states = Counter(record.state for record in records)
     best = best_trial(records)
     return {
         "study": session.journal.name,
         "n_trials": n_trials,
         "n_finished": result.n_finished,
         "is_interrupted": result.is_interrupted,
-        "n_complete": sum(record.state == "COMPLETE" for record in records),
-        "n_pruned": sum(record.state == "PRUNED" for record in records),
-        "n_failed": sum(record.state == "FAIL" for record in records),
+        "n_complete": states["COMPLETE"],
+        "n_pruned": states["PRUNED"],
+        "n_failed": states["FAIL"],
         "wall_s": round(wall_s, 3),
         "best": None if best is None else trial_json(best),
     }
@@ -256,10 +258,8 @@ def print_end(  # noqa: PLR0913 (what a search came to)
 ) -> None:
     """Say what came of a search and, if it may be said, what to type next."""
     records = session.journal.records()
-    counts = ", ".join(
-        f"{sum(record.state == state for record in records)} {word}"
-        for state, word in (("COMPLETE", "complete"), ("PRUNED", "pruned"), ("FAIL", "failed"))
-    )
+    states = Counter(record.state for record in records)
+    counts = f"{states['COMPLETE']} complete, {states['PRUNED']} pruned, {states['FAIL']} failed"
     if result.n_begun == 0 and result.n_finished >= n_trials:
         out.print(
             f"study {session.journal.name!r} has its {n_trials} trials already ({counts}); "

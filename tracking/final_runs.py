@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mmsearch.errors import MMSearchError
 from mmsearch.tracking.looks import NUMBERS, Look
-from mmsearch.tracking.rendering import metric
+from mmsearch.tracking.rendering import metric, note_tag
 from mmsearch.tracking.store import search_runs
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class FinalRuns:
                 self._log_test_split(run_id, look.split, n_words)
             except Exception:  # noqa: BLE001 (another process may just have made the data set)
                 self._log_test_split(run_id, look.split, n_words)
-        tags = {"mlflow.note.content": note}
+        tags = note_tag(note)
         metrics, params = [], []
         if look.result is not None:
             tags |= {

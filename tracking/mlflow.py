@@ -153,7 +153,7 @@ class StudyTracker:
             if error.exists():
                 self.client.log_artifact(shown.run_id, str(error))
         note = rendering.trial_note(record, self.facts.name, self.facts.words, shown.run_id)
-        tags = {"mmsearch.state": record.state, "mlflow.note.content": note}
+        tags = {"mmsearch.state": record.state, **rendering.note_tag(note)}
         if record.outcome.reason:
             tags["mmsearch.reason"] = record.outcome.reason[:5000]
         self._set_tags(shown.run_id, tags)
@@ -195,9 +195,10 @@ class StudyTracker:
             for path in rendering.study_figures(summary, self.facts.name, Path(folder)):
                 self.client.log_artifact(self.parent_id, str(path), "figures")
                 note.append(rendering.inline(path.stem, self.parent_id))
-        content = "\n\n".join(note)
-        self._set_tags(self.parent_id, tags | {"mlflow.note.content": content})
-        self.client.set_experiment_tag(self.experiment_id, "mlflow.note.content", content)
+        shown = rendering.note_tag("\n\n".join(note))
+        self._set_tags(self.parent_id, tags | shown)
+        for key, value in shown.items():
+            self.client.set_experiment_tag(self.experiment_id, key, value)
         status = "FINISHED" if summary.is_done else "KILLED"
         self.client.set_terminated(self.parent_id, status)
 
@@ -245,7 +246,7 @@ class StudyTracker:
             "mmsearch.study_id": self.facts.id,
             "mmsearch.study": self.facts.name,
             "mmsearch.state": "RUNNING",
-            "mlflow.note.content": self.facts.description,
+            **rendering.note_tag(self.facts.description),
         }
         run = self.client.create_run(self.experiment_id, tags=tags, run_name=self.facts.name)
         return str(run.info.run_id)

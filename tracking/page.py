@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from markdown_it import MarkdownIt
 
-from mmsearch.tracking import files
+from mmsearch.tracking import files, rendering
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 _STYLE = """
@@ -41,10 +42,9 @@ def picture(path: Path, text: str) -> str:
     return f"![{escaped(text)}](data:image/png;base64,{content})"
 
 
-def table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """Give a table as Markdown; the first column is aligned to the left."""
-    lines = [headings, ("---",) * len(headings), *rows]
-    return "\n".join(f"| {' | '.join(map(escaped, line))} |" for line in lines)
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Give a table as Markdown that shows its cells as they are."""
+    return rendering.table([*map(escaped, headings)], [[*map(escaped, row)] for row in rows])
 
 
 def escaped(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from mmsearch.tracking.rendering import inline, metric
+from mmsearch.tracking.rendering import inline, metric, note_tag
 from mmsearch.tracking.store import log_metrics
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def write(  # noqa: PLR0913 (what a run holds)
     client.log_batch(
         run_id,
         params=[Param(key, str(value)) for key, value in params.items()],
-        tags=[RunTag("mlflow.note.content", note)],
+        tags=[RunTag(key, value) for key, value in note_tag(note).items()],
     )
     log_metrics(client, run_id, points)
     client.log_artifact(run_id, str(figure), "figures")

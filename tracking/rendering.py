@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 HYPERPARAMETERS = ("embedding_dim", "hidden_width", "block_size", "learning_rate", "weight_decay")
 """In the order in which a person compares them."""
+_HEADINGS = re.compile(r"^\|.*\|$(?=\n\| --- \|)", re.MULTILINE)
+"""Of a table in Markdown."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,10 +161,18 @@ def _point(record: TrialRecord) -> str:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Give a table in Markdown; MLflow's pages put no room between columns, so it brings some."""
-    lines = [headings, ["---"] * len(headings), *rows]
-    first, rule, *others = [f"| {' | '.join(line)} |" for line in lines]
-    return "\n".join((first.replace(" | ", " &emsp; | "), rule, *others))
+    """Give a table in Markdown."""
+    lines = (headings, ["---"] * len(headings), *rows)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def note_tag(note: str) -> dict[str, str]:
+    """Give the tag that shows a note, in Markdown, on MLflow's page of a run or an experiment.
+
+    Its pages put no room between a table's columns, so each heading brings some.
+    """
+    roomy = _HEADINGS.sub(lambda found: found[0].replace(" | ", " &emsp; | "), note)
+    return {"mlflow.note.content": roomy}
 
 
 def trial_note(record: TrialRecord, study: str, words: str, run_id: str) -> str:

@@ -27,6 +27,7 @@ def test_report_tells_the_whole_study(copied: Path, warm_command: Warm) -> None:
     rows = re.findall(r"<tr>\n<td>(\d+)</td>\n<td>complete</td>", page)
     assert rows == [str(record.number) for record in best_first]
     assert "corpus fingerprint" in page
+    assert "\N{EM SPACE}" not in page, "that is for MLflow's pages"
     assert not re.search(r'(?:src|href)="(?!data:)', page)
 
 

@@ -175,6 +175,7 @@ def test_client_finds_every_trial_by_the_promised_names(
         assert run.info.end_time == (record.outcome.ended_ms if record.outcome else None)
     notes = [child.data.tags.get("mlflow.note.content", "") for child in children]
     assert f"mmsearch replay 0 --study {study.journal.name}" in notes[0]
+    assert "\n| `embedding_dim` &emsp; | `hidden_width` &emsp; | " in notes[0]
     assert "    pruned at step 500 of 2000" in notes[1]
     assert "    ValueError: é" in notes[2]
     assert notes[3] == "", "it runs"
