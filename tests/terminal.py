@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def in_terminal(folder: Path, *words: object, **env: str) -> tuple[int, str]:
-    """Run the installed command in a terminal.
+def begin(folder: Path, *words: object, **env: str) -> tuple[subprocess.Popen[bytes], int]:
+    """Start the installed command in a terminal.
 
     Args:
         folder: where, and whose home.
@@ -25,32 +25,41 @@ def in_terminal(folder: Path, *words: object, **env: str) -> tuple[int, str]:
         env: more of its environment.
 
     Returns:
-        Its exit code, and all that it wrote, control sequences included.
+        The process, and what reads its terminal until it has ended.
     """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    settled = {"TERM": "xterm-256color", **env}
-    inherited = {name: value for name, value in environment(folder).items() if name != "COLUMNS"}
-    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE"):
-        inherited.pop(name, None)
+    # The size is the terminal's to tell, and colours are asked for by nobody but `env`.
+    unset = ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE")
+    kept = {name: value for name, value in environment(folder).items() if name not in unset}
     process = subprocess.Popen(
         [COMMAND, *map(str, words)],
         cwd=folder,
-        env={**inherited, **settled},
+        env={**kept, "TERM": "xterm-256color", **env},
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
         start_new_session=True,
     )
     os.close(theirs)
-    written = b""
-    while True:
-        try:
-            chunk = os.read(ours, 65536)
-        except OSError:  # nobody writes any more
-            break
-        if not chunk:
-            break
-        written += chunk
-    os.close(ours)
+    return process, ours
+
+
+def read(terminal: int) -> bytes:
+    """Read what a command has written; nothing once it has ended."""
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # nobody writes any more
+        return b""
+
+
+def in_terminal(folder: Path, *words: object, **env: str) -> tuple[int, str]:
+    """Run a command as `begin` does, to its end.
+
+    Returns:
+        Its exit code, and all that it wrote, control sequences included.
+    """
+    process, terminal = begin(folder, *words, **env)
+    written = b"".join(iter(lambda: read(terminal), b""))
+    os.close(terminal)
     return process.wait(), written.decode().replace("\r\n", "\n")

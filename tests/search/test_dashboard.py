@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mmsearch.search.space import DEFAULTS
 from mmsearch.tracking.journal import Journal
 from tests.commands import environment
+from tests.tracking.service import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,9 +28,7 @@ STATES = {"Complete": "COMPLETE", "Pruned": "PRUNED", "Fail": "FAIL"}
 @contextlib.contextmanager
 def dashboard(folder: Path) -> Iterator[str]:
     """Serve a workspace's database; gives the address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = Path(sys.executable).with_name("optuna-dashboard")
     place = ("--host", "127.0.0.1", "--port", str(port), "--server", "wsgiref")
     words = [str(command), *place, f"sqlite:///{folder}/runs/optuna.db"]

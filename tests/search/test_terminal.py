@@ -25,14 +25,19 @@ SHOWN = (
     ("confirm", "--top", 1, "--seeds", 1, "--quiet"),
     ("run", "--help"),
 )
-WRONG = (
-    ("trials", "--study", "another"),
-    ("replay", 99),
-    ("sample", "--trial", 99),
-    ("run", "--corpus", "no/such/folder/of/a/rather/long/name/words.txt"),
-    ("final-test", "--trial", 99),
-    ("trials", "--workspace", "nowhere/" + "in-a-folder-with-a-name-that-does-not-end/" * 3),
-)
+TAKEN = ("--corpus", "no/such/folder/of/a/rather/long/name/words.txt")
+WRONG = {
+    ("trials", "--study", "another"): "mmsearch run --study another",
+    ("replay", 99): "mmsearch trials",
+    ("sample", "--trial", 99): "mmsearch trials",
+    ("final-test", "--trial", 99): "mmsearch trials",
+    ("trials", "--workspace", "nowhere/" + "in-a-folder-with-a-name-that-does-not-end/" * 3): (
+        "mmsearch run"
+    ),
+    ("run", *TAKEN): None,
+    ("run", "--study", "no name"): None,
+}
+"""What is typed, and the command that the error names; where None, what it asks for has none."""
 
 
 def plain(written: str) -> list[str]:
@@ -84,17 +89,19 @@ def test_display_heeds_no_color(tmp_path: Path, small_corpus: Path) -> None:
     assert max(map(len, plain(written))) <= 80
 
 
-@pytest.mark.parametrize("words", WRONG, ids=lambda words: f"{words[0]}-{words[1]}".strip("-"))
-def test_errors_wrap_at_words_and_leave_commands_whole(copied: Path, words: tuple[object]) -> None:
+@pytest.mark.parametrize(("words", "command"), WRONG.items())
+def test_errors_wrap_at_words_and_name_the_next_command(
+    copied: Path, words: tuple[object], command: str | None
+) -> None:
     """A line is too long only where one word is, a path; the next command has its own line."""
     code, written = in_terminal(copied, *words)
     lines = plain(written)
     assert code == 2
     assert lines[0].startswith("error: ")
     for line in lines:
-        assert len(line) <= 80 or len(line.split()) == 1 or line.startswith("  mmsearch "), line
-    commands = [line for line in lines if "mmsearch " in line]
-    assert all(line.startswith("  mmsearch ") for line in commands)
+        assert len(line) <= 80 or len(line.split()) == 1 or line == f"  {command}", line
+    named = [line for line in lines if "mmsearch " in line]
+    assert named == ([] if command is None else [f"  {command}"])
 
 
 def test_quiet_commands_print_the_result_alone(

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import pty
 import re
 import signal
-import struct
-import subprocess
-import termios
 import time
 from typing import TYPE_CHECKING
 
 import pyte
 
-from tests.commands import COMMAND, environment
 from tests.search.searches import PATIENCE_S, Search
+from tests.terminal import begin, read
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.warm import Warm
 
-WATCH = (COMMAND, "trials", "--watch")
+WATCH = ("trials", "--watch")
 
 
 class Terminal:
@@ -33,19 +28,12 @@ class Terminal:
     def __init__(self, folder: Path, *words: str) -> None:
         self._screen = pyte.Screen(80, 24)
         self._stream = pyte.ByteStream(self._screen)
-        self._ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-        env = {**environment(folder), "TERM": "xterm", "NO_COLOR": "1"}
-        self.process = subprocess.Popen(
-            words, cwd=folder, env=env, stdin=theirs, stdout=theirs, stderr=theirs
-        )
-        os.close(theirs)
+        self.process, self._terminal = begin(folder, *words, TERM="xterm", NO_COLOR="1")
 
     def read(self) -> str | None:
         """Take in what it has written; None once it has ended."""
-        try:
-            content = os.read(self._ours, 65536)
-        except OSError:  # nobody writes any more
+        content = read(self._terminal)
+        if not content:
             return None
         self._stream.feed(content)
         return "\n".join(self._screen.display)
@@ -64,7 +52,7 @@ class Terminal:
         while self.read() is not None:
             pass
         code = self.process.wait(PATIENCE_S)
-        os.close(self._ours)
+        os.close(self._terminal)
         return code, "\n".join(self._screen.display)
 
 
