@@ -41,15 +41,21 @@ class SegmentRecord:
     step: int
     """Steps done when it ended."""
     train: Sequence[tuple[int, float, float]]
-    """(step, train loss in nats, learning rate)."""
+    """(step, mean minibatch loss in nats, learning rate)."""
     dev_loss: float
-    """Of the weights after it, in nats a character."""
+    """Loss on dev of the scored weights after it, in nats a character."""
     wall_s: float
     """Seconds of training and scoring."""
     ended_ms: int
     """Unix time of its end."""
     weights_sha256: str
-    """Of the weights file after it."""
+    """SHA-256 of the weights file after it."""
+    train_loss: float | None = None
+    """Loss of the same weights on a fixed part of train, as many words as dev has, in nats a
+    character; None in records of version 0.1."""
+    dev_parts: Mapping[str, float] = field(default_factory=dict)
+    """Loss of the same weights on parts of dev: `half_1` and `half_2`; and, where repeated words
+    were kept, `in_train` for words that also stand in train and `not_in_train` for the others."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,13 +112,21 @@ class TrialRecord:
         )
 
     @property
+    def scored(self) -> SegmentRecord | None:
+        """The segment whose weights are the model: the best one so far, or the last one.
+
+        A trial with `patience` keeps its best weights; one without keeps the last.
+        """
+        return self.best if self.spec.get("patience") else next(reversed(self.curve), None)
+
+    @property
     def dev_loss(self) -> float | None:
-        """Of the latest weights, in nats a character; the score, where the trial is complete."""
-        return self.curve[-1].dev_loss if self.curve else None
+        """Dev loss of the model, in nats a character; the score, where the trial is complete."""
+        return self.scored.dev_loss if self.scored else None
 
     @property
     def best(self) -> SegmentRecord | None:
-        """The segment with the lowest dev loss."""
+        """The segment with the lowest dev loss, the first of equals."""
         return min(self.curve, key=lambda record: record.dev_loss, default=None)
 
     @property
@@ -238,6 +252,7 @@ class Journal:
     ) -> None:
         """Note one segment, then keep its weights, and the words sampled from them if any."""
         values = {name: getattr(record, name) for name in SegmentRecord.__slots__}
+        values["dev_parts"] = dict(record.dev_parts)
         line = json.dumps(values, allow_nan=False).encode() + b"\n"
         files.append(self.trial_folder(number) / "curve.jsonl", line)
         if samples:
@@ -341,7 +356,14 @@ def _read_curve(path: Path) -> tuple[SegmentRecord, ...]:
             )
             record = SegmentRecord(**values)
             _check_segment(record)
-        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+        ) as error:
             raise files.damaged(path, f"line {number}, {error}") from error
         records.append(record)
     return tuple(records)
@@ -354,7 +376,10 @@ def _check_segment(record: SegmentRecord) -> None:
         ValueError: one is not.
     """
     counts = (record.segment, record.step, record.ended_ms)
-    numbers = (record.dev_loss, record.wall_s, *(n for point in record.train for n in point))
+    numbers = [record.dev_loss, record.wall_s, *(n for point in record.train for n in point)]
+    numbers += record.dev_parts.values()
+    if record.train_loss is not None:
+        numbers.append(record.train_loss)
     if not all(type(count) is int and count >= 0 for count in counts):
         raise ValueError("a segment, a step or a time is no whole number")
     if not all(type(n) in {int, float} and math.isfinite(n) for n in numbers):
