@@ -65,6 +65,24 @@ class DistinctContexts:
     n_examples: int
     """The sum of `pair_count`."""
 
+    def count(self, contexts: Contexts) -> Tensor:
+        """Count how often each of these pairs occurs among some of the same examples.
+
+        Args:
+            contexts: examples of the same block size, each of which is one of these pairs.
+
+        Returns:
+            Counts, float64, shape (P,).
+        """
+        part = distinct(contexts)
+        pairs = (self.inputs[self.pair_context], self.pair_target)
+        wanted = (part.inputs[part.pair_context], part.pair_target)
+        both = torch.cat([torch.column_stack(p).int() for p in (pairs, wanted)])
+        _, rank = _rank_rows(both.numpy())
+        counts = np.zeros(len(rank))
+        counts[rank[len(self.pair_target) :]] = part.pair_count.numpy()
+        return torch.from_numpy(counts[rank[: len(self.pair_target)]])
+
 
 def build_contexts(words: Sequence[str], vocabulary: Vocabulary, block_size: int) -> Contexts:
     """Make one example of every character and every word's end.

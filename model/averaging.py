@@ -1,4 +1,4 @@
-"""The weights that a trial is judged by: a mean over where SGD has been.
+"""The weights that a trial is judged by: a mean over the optimizer's steps.
 
 At a constant learning rate the weights of one step are noisy, and their mean is not: the noise
 averages out where a schedule would have to anneal it away. The mean after t steps is what a trial
@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mmsearch.model.mlp import Parameters
 
 POWER = 8
@@ -29,11 +29,14 @@ class State:
     parameters: Parameters
     """The model: what is scored, sampled from and tested."""
     iterate: Parameters | None = None
-    """Where SGD goes on from, if that is not the model itself."""
+    """Weights that the optimizer goes on from, where these are not the model."""
+    mean: Parameters | None = None
+    """Running mean of the weights, where it is not the model: the model is an earlier one then."""
+    moments: tuple[Parameters, Parameters] | None = None
+    """Adam's first and second moment."""
 
 
-@torch.inference_mode()
-def average_in(mean: Parameters, iterate: Parameters, start: int, end: int) -> None:
+def average_in(mean: Tensor, iterate: Tensor, start: int, end: int) -> None:
     """Take the weights after step `end` into a mean over the steps until `start`, in place.
 
     Polynomial-decay averaging (Shamir and Zhang, 2013, section 4) in a form that needs no count:
@@ -41,10 +44,8 @@ def average_in(mean: Parameters, iterate: Parameters, start: int, end: int) -> N
 
     Args:
         mean: changed; ignored where `start` is 0.
-        iterate: the same shapes.
+        iterate: the same shape.
         start: steps that are in the mean.
         end: steps done; above `start`.
     """
-    share = 1 - (start / end) ** (POWER + 1)
-    for old, new in zip(mean.named().values(), iterate.named().values(), strict=True):
-        old.lerp_(new, share)
+    mean.lerp_(iterate, 1 - (start / end) ** (POWER + 1))

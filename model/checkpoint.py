@@ -14,21 +14,23 @@ from mmsearch.errors import InputError
 from mmsearch.model.averaging import State
 from mmsearch.model.mlp import Parameters
 
-_ITERATE = "iterate."
-"""Stands before the names of the tensors that SGD goes on from."""
+_PARTS = ("iterate.", "mean.", "moment_1.", "moment_2.")
+"""Prefixes of the tensors that training goes on from, in the order of `State`."""
 
 
-def to_bytes(parameters: Parameters, iterate: Parameters | None = None) -> bytes:
-    """Serialise a model's five tensors under the article's names; equal tensors give equal bytes.
+def to_bytes(state: State | Parameters) -> bytes:
+    """Serialise a model and what its training goes on from; equal tensors give equal bytes.
 
-    Args:
-        parameters: the model.
-        iterate: where SGD goes on from, if that is not the model itself.
+    The model's five tensors have the article's names, those of its training a prefix each.
     """
-    tensors = parameters.map(Tensor.contiguous).named()
-    if iterate is not None:
-        ahead = iterate.map(Tensor.contiguous).named()
-        tensors |= {_ITERATE + name: tensor for name, tensor in ahead.items()}
+    if not isinstance(state, State):
+        state = State(state)
+    tensors = state.parameters.map(Tensor.contiguous).named()
+    parts = (state.iterate, state.mean, *(state.moments or ()))
+    for prefix, part in zip(_PARTS, parts, strict=False):
+        if part is not None:
+            named = part.map(Tensor.contiguous).named()
+            tensors |= {prefix + name: tensor for name, tensor in named.items()}
     return safetensors.torch.save(tensors)
 
 
@@ -58,19 +60,31 @@ def state_from_bytes(content: bytes) -> State:
         ValueError,
     ) as error:
         raise InputError(f"the weights cannot be read: {error}") from error
-    names = [field.name for field in fields(Parameters)]
-    ahead = {name for name in tensors if name.startswith(_ITERATE)}
-    if set(tensors) - ahead != set(names) or (ahead and ahead != {_ITERATE + n for n in names}):
-        raise InputError(f"the weights hold {sorted(tensors)}, not {sorted(names)}")
-    parameters = _checked(Parameters(**{name: tensors[name] for name in names}))
-    if not ahead:
-        return State(parameters)
-    iterate = _checked(Parameters(**{name: tensors[_ITERATE + name] for name in names}))
-    for name, tensor in iterate.named().items():
-        model = parameters.named()[name]
-        if (tensor.shape, tensor.dtype) != (model.shape, model.dtype):
-            raise InputError(f"the weights do not fit together: {name} and {_ITERATE}{name}")
-    return State(parameters, iterate)
+    held = sorted(tensors)
+    parameters = _take(tensors, "")
+    if parameters is None:
+        raise InputError(f"the weights hold {held}, not {sorted(_NAMES)}")
+    parts = [_take(tensors, prefix) for prefix in _PARTS]
+    iterate, mean, first, second = parts
+    if tensors or (first is None) != (second is None):
+        raise InputError(f"the weights hold {held}: not one network and its training")
+    for prefix, part in zip(_PARTS, parts, strict=True):
+        for name, tensor in part.named().items() if part else ():
+            model = parameters.named()[name]
+            if (tensor.shape, tensor.dtype) != (model.shape, model.dtype):
+                raise InputError(f"the weights do not fit together: {name} and {prefix}{name}")
+    moments = None if first is None or second is None else (first, second)
+    return State(parameters, iterate, mean, moments)
+
+
+_NAMES = [field.name for field in fields(Parameters)]
+
+
+def _take(tensors: dict[str, Tensor], prefix: str) -> Parameters | None:
+    """Take the five tensors of one prefix out of a dictionary; None where one is missing."""
+    if not all(prefix + name in tensors for name in _NAMES):
+        return None
+    return _checked(Parameters(**{name: tensors.pop(prefix + name) for name in _NAMES}))
 
 
 def _checked(parameters: Parameters) -> Parameters:

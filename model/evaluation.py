@@ -1,4 +1,4 @@
-"""The mean loss of a model over a split, from its distinct (context, next) pairs.
+"""Mean losses of a model over words and parts of them, from distinct (context, next) pairs.
 
 A split of names repeats itself: at block size 3 the reference dev split has 22,655 examples but
 2,965 distinct contexts. Each of them goes through the network once, and each distinct pair counts
@@ -7,38 +7,123 @@ as often as it occurs, which gives the same mean.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn import functional
 
+from mmsearch.data.contexts import build_contexts, distinct
 from mmsearch.model.mlp import forward
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
     from mmsearch.data.contexts import DistinctContexts
+    from mmsearch.data.corpus import Vocabulary
     from mmsearch.model.mlp import Parameters
 
 CONTEXTS_AT_ONCE = 1024
 """Rows a forward pass; keeps the hidden layer within a core's cache."""
+_MAX_TABLE = 2**22
+"""Numbers in the table of a first layer, at most: more would not stay in the cache."""
 
 
-@torch.inference_mode()
-def mean_loss(parameters: Parameters, distinct: DistinctContexts) -> float:
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """Words that a model is scored on, and parts of them that are scored apart."""
+
+    contexts: DistinctContexts
+    parts: Mapping[str, Tensor]
+    """How many examples of each part are each distinct pair, float64, shape (P,)."""
+
+    @classmethod
+    def of(
+        cls,
+        words: Sequence[str],
+        vocabulary: Vocabulary,
+        block_size: int,
+        parts: Mapping[str, Sequence[bool]] | None = None,
+    ) -> Scored:
+        """Count the distinct pairs of words.
+
+        Args:
+            words: words without the boundary.
+            vocabulary: knows every character of them.
+            block_size: context length.
+            parts: for each part whether each word belongs to it.
+        """
+        contexts = distinct(build_contexts(words, vocabulary, block_size))
+        counts = {}
+        for name, is_in_part in (parts or {}).items():
+            members = [word for word, is_in in zip(words, is_in_part, strict=True) if is_in]
+            if members:
+                counts[name] = contexts.count(build_contexts(members, vocabulary, block_size))
+        return cls(contexts, counts)
+
+
+def mean_loss(parameters: Parameters, contexts: DistinctContexts) -> float:
     """Mean cross-entropy over all examples, in nats a character.
 
     Returns:
         The mean; infinite or NaN where the model is.
     """
+    return float(_losses(parameters, contexts) @ contexts.pair_count.double()) / contexts.n_examples
+
+
+def mean_losses(parameters: Parameters, scored: Scored) -> tuple[float, dict[str, float]]:
+    """Mean cross-entropy over all examples and over those of each part, in nats a character.
+
+    Returns:
+        The means; infinite or NaN where the model is.
+    """
+    losses_P, contexts = _losses(parameters, scored.contexts), scored.contexts
+    whole = float(losses_P @ contexts.pair_count.double()) / contexts.n_examples
+    parts = {name: float(losses_P @ n) / float(n.sum()) for name, n in scored.parts.items()}
+    return whole, parts
+
+
+@torch.inference_mode()
+def _losses(parameters: Parameters, contexts: DistinctContexts) -> Tensor:
+    """Cross-entropy of each distinct pair, in nats, float64, shape (P,)."""
     target_logits, normalisers = [], []
+    table_QH = _table(parameters, len(contexts.inputs))
     # Pairs come sorted by context, so each slice of contexts owns a slice of the pairs.
     bounds = torch.searchsorted(
-        distinct.pair_context,
-        torch.arange(0, len(distinct.inputs) + CONTEXTS_AT_ONCE, CONTEXTS_AT_ONCE),
+        contexts.pair_context,
+        torch.arange(0, len(contexts.inputs) + CONTEXTS_AT_ONCE, CONTEXTS_AT_ONCE),
     ).tolist()
-    for number, inputs_BT in enumerate(torch.split(distinct.inputs, CONTEXTS_AT_ONCE)):
-        logits_BV = forward(parameters, inputs_BT)
+    for number, inputs_BT in enumerate(torch.split(contexts.inputs, CONTEXTS_AT_ONCE)):
+        if table_QH is None:
+            logits_BV = forward(parameters, inputs_BT)
+        else:
+            logits_BV = _forward_by_table(parameters, table_QH, inputs_BT)
         pairs = slice(bounds[number], bounds[number + 1])
-        rows = distinct.pair_context[pairs] - number * CONTEXTS_AT_ONCE
-        target_logits.append(logits_BV[rows, distinct.pair_target[pairs]])
+        rows = contexts.pair_context[pairs] - number * CONTEXTS_AT_ONCE
+        target_logits.append(logits_BV[rows, contexts.pair_target[pairs]])
         normalisers.append(torch.logsumexp(logits_BV, 1)[rows])
-    losses = torch.cat(normalisers).double() - torch.cat(target_logits).double()
-    return float(losses @ distinct.pair_count.double()) / distinct.n_examples
+    return torch.cat(normalisers).double() - torch.cat(target_logits).double()
+
+
+def _table(parameters: Parameters, n_contexts: int) -> Tensor | None:
+    """Return what each character at each position adds to the hidden layer, shape (T * V, H).
+
+    None where the table would cost more than it saves.
+    """
+    vocab_size, dim = parameters.C.shape
+    n_inputs, hidden_width = parameters.W1.shape
+    block_size = n_inputs // dim
+    if 2 * vocab_size > n_contexts or block_size * vocab_size * hidden_width > _MAX_TABLE:
+        return None
+    W1_TDH = parameters.W1.view(block_size, dim, hidden_width)
+    return torch.matmul(parameters.C, W1_TDH).view(-1, hidden_width)
+
+
+def _forward_by_table(parameters: Parameters, table_QH: Tensor, inputs_BT: Tensor) -> Tensor:
+    """Score every next character as `forward` does."""
+    block_size, vocab_size = inputs_BT.shape[1], len(parameters.C)
+    rows_BT = inputs_BT.long() + torch.arange(block_size) * vocab_size
+    summed_BH = functional.embedding_bag(rows_BT, table_QH, mode="sum")
+    return torch.tanh(summed_BH + parameters.b1) @ parameters.W2 + parameters.b2

@@ -1,110 +1,332 @@
 """The training step, with hand-written gradients in place of autograd.
 
 At these sizes autograd costs more than the arithmetic: the step below allocates nothing, fuses
-each update into the matrix product that makes its gradient, and is held to autograd by the tests.
+each SGD update into the matrix product that makes its gradient, and is held to autograd and to
+`torch.optim` by the tests.
 
 Shape suffixes as in `mlp`; S is the number of steps of one call.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from torch.nn import functional
+from torch.optim.adamw import adamw
+
+from mmsearch.model.mlp import Parameters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-    from mmsearch.model.mlp import Parameters
+    from mmsearch.model.minibatches import Minibatches
+    from mmsearch.model.spec import Optimizer
+
+BETAS = (0.9, 0.999)
+"""Decay of Adam's two moments (Kingma and Ba, 2015)."""
+EPSILON = 1e-8
+"""Added to the root of Adam's second moment."""
+_ALIGNMENT = 16
+"""Each tensor begins at a multiple of so many numbers, where vector instructions are fastest."""
 
 
-class SGDKernel:
-    """Runs SGD steps on its own copy of the parameters, in their dtype, on the CPU.
+class Kernel:
+    """Takes optimizer steps on its own copy of the parameters, in their dtype, on the CPU.
+
+    All numbers of the network stand in one vector, `flat`: so do their mean and Adam's moments,
+    and each is changed by one operation. `pack` and `unpack` translate between the two forms.
+
+    Where the vocabulary is small beside the batch, the first layer is a table: what each character
+    at each position adds to the hidden layer. W1 then
+    stands as (T, H, D) in the vector: the order in which each of its three products is fastest.
 
     Not thread-safe: the buffers belong to one caller.
     """
 
     def __init__(
-        self, parameters: Parameters, *, batch_size: int, weight_decay: float = 0.0
+        self,
+        parameters: Parameters,
+        *,
+        batch_size: int,
+        weight_decay: float = 0.0,
+        optimizer: Optimizer = "sgd",
+        has_table: bool | None = None,
     ) -> None:
-        self.parameters = parameters.map(torch.clone)
-        """What has been learnt so far; changed in place by `steps`."""
-        self._weight_decay = weight_decay
-        vocab_size, embedding_dim = parameters.C.shape
+        """Copy parameters and make the buffers.
+
+        Args:
+            parameters: where training starts or goes on.
+            batch_size: B.
+            weight_decay: decay of the three matrices, in each step times the learning rate.
+            optimizer: what turns a gradient into a step.
+            has_table: whether the first layer is a table; None to decide by the arithmetic.
+        """
+        self._like = parameters
+        vocab_size, dim = parameters.C.shape
         n_inputs, hidden_width = parameters.W1.shape
+        self._block_size = n_inputs // dim
+        self._batch_size = batch_size
+        self._weight_decay = weight_decay
+        if has_table is None:
+            in_table = 2 * batch_size * vocab_size + 3 * vocab_size * dim
+            has_table = in_table < 3 * batch_size * dim
+        self._has_table = has_table
+        self._n_matrices, self._size, self._places = _layout(parameters)
+        self.flat = self.pack(parameters)
+        """All numbers that are learnt; changed in place by `steps`."""
+        self._learnt = self._views(self.flat)
+        self.moments: tuple[Tensor, Tensor] | None = None
+        """Adam's first and second moment, each as `flat` is; None with SGD."""
+        self.n_done = 0
+        """Steps that are in Adam's moments."""
+        self._gradient: Tensor | None = None
+        self._into = self._learnt
+        if optimizer == "adam":
+            self.moments = torch.zeros_like(self.flat), torch.zeros_like(self.flat)
+            self._gradient = torch.zeros_like(self.flat)
+            self._into = self._views(self._gradient)
         new = parameters.C.new_empty
-        self._emb_BK = new(batch_size, n_inputs)
-        self._d_emb_BK = new(batch_size, n_inputs)
+        if has_table:
+            self._table_VQ = new(vocab_size, self._block_size * hidden_width)
+            self._d_C_VD = new(vocab_size, dim)
+        else:
+            self._emb_BK = new(batch_size, n_inputs)
+            self._d_emb_BK = new(batch_size, n_inputs)
         self._h_BH = new(batch_size, hidden_width)
         self._d_h_BH = new(batch_size, hidden_width)
         self._logits_BV = new(batch_size, vocab_size)
         self._p_BV = new(batch_size, vocab_size)
         self._ones_B = new(batch_size).fill_(1)
-        self._minus_ones_B1 = new(batch_size, 1).fill_(-1)
         self._minus_one = new(()).fill_(-1)
-        self._embedding_dim = embedding_dim
+
+    @property
+    def parameters(self) -> Parameters:
+        """A copy of what has been learnt so far."""
+        return self.unpack(self.flat)
+
+    def pack(self, parameters: Parameters) -> Tensor:
+        """Copy parameters, or numbers of their shapes, into a vector."""
+        flat = self._like.C.new_zeros(self._size)
+        for view, tensor in zip(
+            self._views(flat), self._arranged(parameters).named().values(), strict=True
+        ):
+            view.copy_(tensor)
+        return flat
+
+    def unpack(self, flat: Tensor) -> Parameters:
+        """Copy a vector into tensors of the article's shapes."""
+        found = Parameters(*self._views(flat))
+        if self._has_table:
+            shape = self._block_size, self._like.W1.shape[1], self._like.C.shape[1]
+            W1 = found.W1.view(shape).transpose(1, 2).reshape(self._like.W1.shape)
+            found = Parameters(found.C, W1, found.b1, found.W2, found.b2)
+        return found.map(torch.clone)
 
     @torch.inference_mode()
-    def steps(
-        self, inputs_SBT: Tensor, targets_SB: Tensor, learning_rates: Sequence[float]
-    ) -> Tensor:
-        """Take one SGD step for each row of minibatches.
+    def steps(self, drawn: Minibatches, learning_rates: Sequence[float]) -> Tensor:
+        """Take one step for each minibatch.
 
         Args:
-            inputs_SBT: ids in [0, V), int32 or int64.
-            targets_SB: ids, int64.
+            drawn: S minibatches of B contexts.
             learning_rates: one a step.
 
         Returns:
-            Losses in nats of each example before its step's update, shape (S, B).
+            Mean loss of each minibatch before its step's update, in nats, shape (S,).
         """
-        C, W1, b1, W2, b2 = self.parameters.named().values()
-        emb_BK, d_emb_BK, h_BH, d_h_BH = self._emb_BK, self._d_emb_BK, self._h_BH, self._d_h_BH
-        logits_BV, p_BV, ones_B = self._logits_BV, self._p_BV, self._ones_B
-        emb_flat, d_emb_flat = (
-            emb_BK.view(-1, self._embedding_dim),
-            d_emb_BK.view(-1, self._embedding_dim),
-        )
-        emb_t, h_t, d_h_t, p_t, W1_t, W2_t = (
-            tensor.t() for tensor in (emb_BK, h_BH, d_h_BH, p_BV, W1, W2)
-        )
-        n_steps, batch_size = targets_SB.shape
-        log_p_SB1 = self._p_BV.new_empty(n_steps, batch_size, 1)
-        ids = inputs_SBT.reshape(n_steps, -1).long()
+        log_p = self.flat.new_empty(len(drawn.weights))
+        inputs = drawn.inputs.long()
+        pieces = drawn.sizes.tolist()
         rows = zip(
-            ids.unbind(),
-            ids.unsqueeze(2).expand(-1, -1, self._embedding_dim).unbind(),
-            targets_SB.unsqueeze(2).unbind(),
-            log_p_SB1.unbind(),
+            self._gathers(inputs) if self._has_table else inputs,
+            torch.split(drawn.positions, pieces),
+            torch.split(drawn.weights.to(self.flat.dtype).neg(), pieces),
+            torch.split(log_p, pieces),
             learning_rates,
             strict=True,
         )
-        for id_row, id_matrix, target_B1, log_p_B1, learning_rate in rows:
-            scale = -learning_rate / batch_size
-            keep = 1 - learning_rate * self._weight_decay
-            torch.index_select(C, 0, id_row, out=emb_flat)
-            # tanh(x) = 2 sigmoid(2 x) - 1: within 2e-7 of torch.tanh, at a third of its time.
-            torch.addmm(b1, emb_BK, W1, beta=2, alpha=2, out=h_BH)
-            h_BH.sigmoid_()
-            torch.add(self._minus_one, h_BH, alpha=2, out=h_BH)
-            torch.addmm(b2, h_BH, W2, out=logits_BV)
-            torch.log_softmax(logits_BV, 1, out=p_BV)
-            torch.gather(p_BV, 1, target_B1, out=log_p_B1)
-            p_BV.exp_()
-            p_BV.scatter_add_(1, target_B1, self._minus_ones_B1)
-            # p_BV is now B times the gradient of the mean loss by the logits. Each matrix is
-            # read for the gradient below it before its own update.
-            torch.mm(p_BV, W2_t, out=d_h_BH)
-            W2.addmm_(h_t, p_BV, beta=keep, alpha=scale)
-            b2.addmv_(p_t, ones_B, alpha=scale)
-            torch.ops.aten.tanh_backward.grad_input(d_h_BH, h_BH, grad_input=d_h_BH)
-            # The embeddings' gradient is scaled here: scatter_add_ takes no factor.
-            torch.addmm(emb_BK, d_h_BH, W1_t, beta=0, alpha=scale, out=d_emb_BK)
-            W1.addmm_(emb_t, d_h_BH, beta=keep, alpha=scale)
-            b1.addmv_(d_h_t, ones_B, alpha=scale)
-            if self._weight_decay:
-                C.mul_(keep)
-            C.scatter_add_(0, id_matrix, d_emb_flat)
-        return log_p_SB1.squeeze(2).neg_()
+        step: Any = self._table_step if self._has_table else self._dense_step
+        for contexts, positions, minus_weights, log_p_step, learning_rate in rows:
+            targets = positions, minus_weights, log_p_step
+            if self._gradient is not None:
+                step(contexts, targets, 1 / self._batch_size, 0.0, 0.0)
+                self._adam_step(learning_rate)
+            else:
+                keep = 1 - learning_rate * self._weight_decay
+                step(contexts, targets, -learning_rate / self._batch_size, keep, 1.0)
+        steps_of_pairs = torch.repeat_interleave(drawn.sizes)
+        summed = torch.zeros(len(pieces), dtype=self.flat.dtype)
+        summed.index_add_(0, steps_of_pairs, log_p * drawn.weights.to(log_p.dtype), alpha=-1)
+        return summed / self._batch_size
+
+    def _dense_step(
+        self,
+        ids_BT: Tensor,
+        targets: tuple[Tensor, Tensor, Tensor],
+        scale: float,
+        keep: float,
+        keep_bias: float,
+    ) -> None:
+        """Run one step forward and backward.
+
+        Args:
+            ids_BT: the contexts.
+            targets: positions in the logits, minus their weights, and where log p is written to.
+            scale: factor of the gradient of the summed loss in what is written.
+            keep: factor of what stood in the place of a matrix before.
+            keep_bias: likewise of a bias.
+        """
+        C, W1, b1, _, _ = self._learnt
+        to_C, to_W1, to_b1, _, _ = self._into
+        emb_BK, d_emb_BK, dim = self._emb_BK, self._d_emb_BK, C.shape[1]
+        ids = ids_BT.reshape(-1)
+        torch.index_select(C, 0, ids, out=emb_BK.view(-1, dim))
+        # tanh(x) = 2 sigmoid(2 x) - 1: within 2e-7 of torch.tanh, at a third of its time.
+        torch.addmm(b1, emb_BK, W1, beta=2, alpha=2, out=self._h_BH)
+        self._upper_layers(targets, scale, keep, keep_bias)
+        # The embeddings' gradient is scaled here: scatter_add_ takes no factor.
+        torch.addmm(emb_BK, self._d_h_BH, W1.t(), beta=0, alpha=scale, out=d_emb_BK)
+        to_W1.addmm_(emb_BK.t(), self._d_h_BH, beta=keep, alpha=scale)
+        to_b1.addmv_(self._d_h_BH.t(), self._ones_B, beta=keep_bias, alpha=scale)
+        if keep == 0:
+            to_C.zero_()
+        elif keep != 1:
+            to_C.mul_(keep)
+        to_C.scatter_add_(0, ids.unsqueeze(1).expand(-1, dim), d_emb_BK.view(-1, dim))
+
+    def _table_step(
+        self,
+        gathered: tuple[Tensor, Tensor, Tensor],
+        targets: tuple[Tensor, Tensor, Tensor],
+        scale: float,
+        keep: float,
+        keep_bias: float,
+    ) -> None:
+        """Do as `_dense_step`, by a table of what each character at each position adds."""
+        C, W1, b1, _, _ = self._learnt
+        to_C, to_W1, to_b1, _, _ = self._into
+        vocab_size, dim = C.shape
+        W1_QD, to_W1_QD, table_VQ = W1.view(-1, dim), to_W1.view(-1, dim), self._table_VQ
+        rows_BT, sorted_R, bounds_P = gathered
+        torch.addmm(table_VQ, C, W1_QD.t(), beta=0, alpha=2, out=table_VQ)
+        table_PH = table_VQ.view(-1, self._h_BH.shape[1])
+        doubled_BH = functional.embedding_bag(rows_BT, table_PH, mode="sum")
+        torch.add(doubled_BH, b1, alpha=2, out=self._h_BH)
+        self._upper_layers(targets, scale, keep, keep_bias)
+        d_table_PH = functional.embedding_bag(sorted_R, self._d_h_BH, bounds_P, mode="sum")
+        d_table_VQ = d_table_PH.view(vocab_size, -1)
+        torch.mm(d_table_VQ, W1_QD, out=self._d_C_VD)
+        to_W1_QD.addmm_(d_table_VQ.t(), C, beta=keep, alpha=scale)
+        to_b1.addmv_(self._d_h_BH.t(), self._ones_B, beta=keep_bias, alpha=scale)
+        if keep == 0:
+            torch.mul(self._d_C_VD, scale, out=to_C)
+        else:
+            to_C.mul_(keep).add_(self._d_C_VD, alpha=scale)
+
+    def _gathers(self, inputs_SBT: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Say for each step which rows of the table a context adds up, and the other way round.
+
+        Rows stand by character first, then by position.
+
+        Returns:
+            For each step the rows of each context, (B, T); the contexts of each row, one row after
+            another, (B * T,); and where each row's contexts begin among them, (V * T,).
+        """
+        n_steps, n_rows = len(inputs_SBT), self._table_VQ.shape[0] * self._block_size
+        rows_SBT = inputs_SBT * self._block_size + torch.arange(self._block_size)
+        rows_SR = rows_SBT.view(n_steps, -1)
+        # numpy sorts two-byte numbers by their digits, in a tenth of torch's time.
+        small = rows_SR.numpy().astype(np.int16 if n_rows < 2**15 else np.int32)
+        sorted_SR = torch.from_numpy(small.argsort(1, kind="stable")) // self._block_size
+        numbered = rows_SR + n_rows * torch.arange(n_steps).unsqueeze(1)
+        counts_SP = torch.bincount(numbered.view(-1), minlength=n_steps * n_rows).view(n_steps, -1)
+        bounds_SP = counts_SP.cumsum(1) - counts_SP
+        return list(zip(rows_SBT, sorted_SR, bounds_SP, strict=True))
+
+    def _upper_layers(
+        self,
+        targets: tuple[Tensor, Tensor, Tensor],
+        scale: float,
+        keep: float,
+        keep_bias: float,
+    ) -> None:
+        """From the hidden layer's doubled inputs to the gradient by these inputs, in `_d_h_BH`."""
+        _, _, _, W2, b2 = self._learnt
+        _, _, _, to_W2, to_b2 = self._into
+        positions, minus_weights, log_p = targets
+        h_BH, d_h_BH, p_BV = self._h_BH, self._d_h_BH, self._p_BV
+        h_BH.sigmoid_()
+        torch.add(self._minus_one, h_BH, alpha=2, out=h_BH)
+        torch.addmm(b2, h_BH, W2, out=self._logits_BV)
+        torch.log_softmax(self._logits_BV, 1, out=p_BV)
+        torch.gather(p_BV.view(-1), 0, positions, out=log_p)
+        p_BV.exp_()
+        p_BV.view(-1).scatter_add_(0, positions, minus_weights)
+        # p_BV is now B times the gradient of the mean loss by the logits. Each matrix is read for
+        # the gradient below it before its own update.
+        torch.mm(p_BV, W2.t(), out=d_h_BH)
+        to_W2.addmm_(h_BH.t(), p_BV, beta=keep, alpha=scale)
+        to_b2.addmv_(p_BV.t(), self._ones_B, beta=keep_bias, alpha=scale)
+        torch.ops.aten.tanh_backward.grad_input(d_h_BH, h_BH, grad_input=d_h_BH)
+
+    def _adam_step(self, learning_rate: float) -> None:
+        """Change the parameters by their gradient, with decoupled decay of the matrices."""
+        assert self._gradient is not None  # noqa: S101 (the caller's condition, for the type checker)
+        assert self.moments is not None  # noqa: S101 (likewise)
+        vectors = (self.flat, self._gradient, *self.moments)
+        for part, decay in (
+            (slice(self._n_matrices), self._weight_decay),
+            (slice(self._n_matrices, None), 0.0),
+        ):
+            flat, gradient, first, second = (vector[part] for vector in vectors)
+            adamw(
+                [flat],
+                [gradient],
+                [first],
+                [second],
+                [],
+                [torch.tensor(float(self.n_done))],
+                fused=True,
+                amsgrad=False,
+                beta1=BETAS[0],
+                beta2=BETAS[1],
+                lr=learning_rate,
+                weight_decay=decay,
+                eps=EPSILON,
+                maximize=False,
+            )
+        self.n_done += 1
+
+    def _views(self, flat: Tensor) -> list[Tensor]:
+        return [flat[start : start + size].view(shape) for start, size, shape in self._places]
+
+    def _arranged(self, parameters: Parameters) -> Parameters:
+        """Put W1 into the order that it has in the vector."""
+        if not self._has_table:
+            return parameters
+        dim, hidden_width = parameters.C.shape[1], parameters.W1.shape[1]
+        by_position = parameters.W1.view(self._block_size, dim, hidden_width)
+        W1 = by_position.transpose(1, 2).reshape(parameters.W1.shape)
+        return Parameters(parameters.C, W1, parameters.b1, parameters.W2, parameters.b2)
+
+
+def _layout(parameters: Parameters) -> tuple[int, int, list[tuple[int, int, torch.Size]]]:
+    """Place the tensors in a vector, the matrices first.
+
+    Returns:
+        Numbers before the first bias, numbers in all, and the place of each tensor in the order
+        of the article: start, size and shape.
+    """
+    tensors = list(parameters.named().values())
+    places: dict[int, tuple[int, int, torch.Size]] = {}
+    end = n_matrices = 0
+    for dimensions in (2, 1):
+        for index, tensor in enumerate(tensors):
+            if tensor.dim() == dimensions:
+                places[index] = (end, tensor.numel(), tensor.shape)
+                end += -(-tensor.numel() // _ALIGNMENT) * _ALIGNMENT
+        n_matrices = n_matrices or end
+    return n_matrices, end, [places[index] for index in range(len(tensors))]

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from mmsearch.model.kernel import SGDKernel
+from mmsearch.model.kernel import Kernel
 from mmsearch.model.mlp import init_parameters
-from mmsearch.model.training import MAX_LOSS_NATS
+from mmsearch.model.training import MAX_IDS_AT_ONCE, MAX_LOSS_NATS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from mmsearch.data.contexts import Contexts
+    from mmsearch.model.minibatches import Source
     from mmsearch.model.spec import TrialSpec
 
 SMOOTHED = 0.05
@@ -37,14 +37,14 @@ def rates(low: float, high: float, n_steps: int) -> NDArray[np.float64]:
 
 
 def range_losses(
-    spec: TrialSpec, learning_rates: NDArray[np.float64], train: Contexts, *, vocab_size: int
+    spec: TrialSpec, learning_rates: NDArray[np.float64], source: Source, *, vocab_size: int
 ) -> NDArray[np.float64]:
-    """Take one SGD step at each learning rate in turn.
+    """Take one optimizer step at each learning rate in turn.
 
     Args:
         spec: sizes, start, batch size, weight decay and seed; its steps and rate do not count.
         learning_rates: of the steps, shape (S,).
-        train: examples to draw minibatches from, at this spec's block size.
+        source: what minibatches are drawn from, at this spec's block size.
         vocab_size: V.
 
     Returns:
@@ -53,11 +53,19 @@ def range_losses(
     """
     generator = torch.Generator().manual_seed(spec.seed)
     parameters = init_parameters(spec, vocab_size, generator)
-    kernel = SGDKernel(parameters, batch_size=spec.batch_size, weight_decay=spec.weight_decay)
-    shape = (len(learning_rates), spec.batch_size)
-    chosen = torch.randint(len(train.targets), shape, generator=generator)
-    losses = kernel.steps(train.inputs[chosen], train.targets[chosen], learning_rates.tolist())
-    means = losses.double().mean(1).numpy()
+    kernel = Kernel(
+        parameters,
+        batch_size=spec.batch_size,
+        weight_decay=spec.weight_decay,
+        optimizer=spec.optimizer,
+    )
+    # Drawn in pieces: all minibatches of a long test at once need not fit into memory.
+    at_once = max(1, MAX_IDS_AT_ONCE // (spec.batch_size * spec.block_size))
+    losses = [
+        kernel.steps(source.draw(len(rates), spec.batch_size, generator), rates.tolist())
+        for rates in np.split(learning_rates, range(at_once, len(learning_rates), at_once))
+    ]
+    means = torch.cat(losses).double().numpy()
     is_lost = np.maximum.accumulate(~(means <= MAX_LOSS_NATS))  # NaN is not below anything
     return np.where(is_lost, np.inf, means)
 

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from mmsearch.data.contexts import build_contexts, distinct
 from mmsearch.errors import MMSearchError
 from mmsearch.model.averaging import STRIDE, State, average_in
-from mmsearch.model.evaluation import mean_loss
-from mmsearch.model.kernel import SGDKernel
+from mmsearch.model.evaluation import Scored, mean_losses
+from mmsearch.model.kernel import Kernel
+from mmsearch.model.minibatches import Distributions, Examples, add_noise
 from mmsearch.model.mlp import init_parameters
 from mmsearch.model.schedule import learning_rates
 
 if TYPE_CHECKING:
-    from mmsearch.data.contexts import Contexts, DistinctContexts
-    from mmsearch.model.spec import TrialSpec
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from mmsearch.data.corpus import Vocabulary
+    from mmsearch.model.minibatches import Source
+    from mmsearch.model.spec import Targets, TrialSpec
 
 POINTS_A_TRIAL = 200
 """Points of the train curve, about; each is a mean over the steps since the one before."""
@@ -40,14 +47,14 @@ class DivergedError(MMSearchError):
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
-    """The train loss around one step."""
+    """The minibatch loss around one step."""
 
     step: int
     """Steps done so far."""
     loss_nats: float
     """Mean loss of the minibatches since the point before."""
     learning_rate: float
-    """Of the last of those steps."""
+    """Learning rate of the last of those steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,71 +62,150 @@ class Segment:
     """What one segment gives."""
 
     state: State
-    """The weights after it, float32; without an iterate where the trial has ended."""
+    """The weights after it, float32; the model alone where the trial has ended."""
     curve: tuple[CurvePoint, ...]
     dev_loss: float
-    """Of the model among them, in nats a character."""
+    """Dev loss of the weights after it, in nats a character."""
+    dev_parts: Mapping[str, float]
+    """The same over parts of dev."""
+    train_loss: float
+    """Loss of the same weights on a fixed part of train, in nats a character."""
 
 
-def train_segment(  # noqa: PLR0913 (the inputs of a pure function)
-    spec: TrialSpec,
-    segment: int,
-    before: State | None,
-    train: Contexts,
-    dev: DistinctContexts,
-    *,
-    vocab_size: int,
+class TrialData:
+    """What a trial trains on and is scored on, at one block size."""
+
+    def __init__(
+        self,
+        train: Sequence[str],
+        dev: Sequence[str],
+        vocabulary: Vocabulary,
+        block_size: int,
+        targets: Targets = "examples",
+    ) -> None:
+        """Build the examples of both splits.
+
+        Args:
+            train: words to train on; the first of them, as many as dev has, give the train loss.
+            dev: words to score on.
+            vocabulary: knows every character of both.
+            block_size: context length.
+            targets: what minibatches are drawn from.
+        """
+        self.vocab_size = vocabulary.size
+        known = frozenset(train)
+        is_known = [word in known for word in dev]
+        parts = {"half_1": [n % 2 == 0 for n in range(len(dev))]}
+        parts["half_2"] = [not is_in for is_in in parts["half_1"]]
+        if any(is_known):
+            parts |= {"in_train": is_known, "not_in_train": [not is_in for is_in in is_known]}
+        self.dev = Scored.of(dev, vocabulary, block_size, parts)
+        self.train_part = Scored.of(train[: len(dev)], vocabulary, block_size)
+        contexts = build_contexts(train, vocabulary, block_size)
+        self.n_bytes = 2 * contexts.inputs.nbytes + 8 * contexts.targets.nbytes
+        """Memory that it takes, at most, about."""
+        counts_V = torch.bincount(contexts.targets, minlength=vocabulary.size)
+        self.unigram_ends = (counts_V.cumsum(0) / len(contexts)).float()
+        self.source: Source = (
+            Examples(contexts, vocabulary.size)
+            if targets == "examples"
+            else Distributions(distinct(contexts), vocabulary.size)
+        )
+
+
+def train_segment(
+    spec: TrialSpec, dev_losses: Sequence[float], before: State | None, data: TrialData
 ) -> Segment:
-    """Train segment `segment` of a trial (1 to `spec.n_segments`) and score it on dev.
+    """Train the next segment of a trial and score it on dev.
 
     Pure: minibatches come from a generator seeded by (trial seed, segment), so the same input
     gives the same bits in any process with as many torch threads, on the same machine and versions.
 
     Args:
         spec: the trial.
-        segment: which one.
-        before: the weights after the segment before, None before the first; not changed.
-        train: examples to draw minibatches from, with replacement, at this spec's block size.
-        dev: what the weights are scored on.
-        vocab_size: V.
+        dev_losses: those of its segments so far.
+        before: the weights after the last of them, None before the first; not changed.
+        data: what it trains on and is scored on, at this spec's block size and targets.
 
     Raises:
         DivergedError: a weight is not finite, or a loss is not at most `MAX_LOSS_NATS`; names the
             step.
     """
-    if before is None:
-        before = State(init_parameters(spec, vocab_size, _generator(spec.seed, 0)))
+    segment = len(dev_losses) + 1
     if spec.learning_rate * max(1.0, spec.weight_decay) > torch.finfo(torch.float32).max:
         raise DivergedError(
             f"learning_rate {spec.learning_rate} with weight_decay {spec.weight_decay} leaves no "
             f"finite weight at step 1 of {spec.n_steps}"
         )
-    generator = _generator(spec.seed, segment)
-    kernel = SGDKernel(
+    if before is None:
+        before = State(init_parameters(spec, data.vocab_size, _generator(spec.seed, 0)))
+    start, end = spec.segment_end(segment - 1), spec.segment_end(segment)
+    kernel = Kernel(
         before.iterate or before.parameters,
         batch_size=spec.batch_size,
         weight_decay=spec.weight_decay,
+        optimizer=spec.optimizer,
     )
-    mean = None if spec.averaging == "none" else before.parameters.map(torch.clone)
-    start, end = spec.segment_end(segment - 1), spec.segment_end(segment)
-    n_ids = (end - start) * spec.batch_size * spec.block_size
-    n_points = max(1, round(POINTS_A_TRIAL / spec.n_segments), n_ids // MAX_IDS_AT_ONCE)
-    bounds = np.linspace(start, end, min(n_points, end - start) + 1).astype(int).tolist()
-    curve = []
-    for first, last in pairwise(bounds):
-        rates = learning_rates(spec, first, last)
-        chosen = torch.randint(
-            len(train.targets), (last - first, spec.batch_size), generator=generator
+    if before.moments is not None:
+        kernel.moments = kernel.pack(before.moments[0]), kernel.pack(before.moments[1])
+        kernel.n_done = start
+    is_averaged = spec.averaging != "none"
+    mean = kernel.pack(before.mean or before.parameters) if is_averaged else None
+    curve = _take_steps(spec, kernel, mean, data, _generator(spec.seed, segment), (start, end))
+    iterate = kernel.parameters
+    scored = iterate if mean is None else kernel.unpack(mean)
+    dev_loss, dev_parts = mean_losses(scored, data.dev)
+    finite = all(
+        bool(tensor.isfinite().all())
+        for parameters in (iterate, scored)
+        for tensor in parameters.named().values()
+    )
+    if not (finite and dev_loss <= MAX_LOSS_NATS):
+        raise DivergedError(f"the dev loss is {_beyond(dev_loss)} at step {end} of {spec.n_steps}")
+    train_loss, _ = mean_losses(scored, data.train_part)
+    losses = [*dev_losses, dev_loss]
+    is_model = spec.score_index(losses) == segment - 1
+    state = State(scored if is_model else before.parameters)
+    if not spec.has_ended(losses):
+        pair = kernel.moments
+        moments = pair and (kernel.unpack(pair[0]), kernel.unpack(pair[1]))
+        state = State(
+            state.parameters,
+            iterate=None if is_model and mean is None else iterate,
+            mean=None if is_model or mean is None else scored,
+            moments=moments,
         )
-        inputs, targets = train.inputs[chosen], train.targets[chosen]
+    return Segment(state, curve, dev_loss, dev_parts, train_loss)
+
+
+def _take_steps(  # noqa: PLR0913, PLR0917 (what `train_segment` has made)
+    spec: TrialSpec,
+    kernel: Kernel,
+    mean: Tensor | None,
+    data: TrialData,
+    generator: torch.Generator,
+    span: tuple[int, int],
+) -> tuple[CurvePoint, ...]:
+    """Train from one step to another, taking the weights into `mean` on the way.
+
+    Raises:
+        DivergedError: a minibatch's loss is not at most `MAX_LOSS_NATS`.
+    """
+    curve = []
+    for first, last in pairwise(_bounds(spec, *span)):
+        rates = learning_rates(spec, first, last)
+        drawn = data.source.draw(last - first, spec.batch_size, generator)
+        if spec.context_noise:
+            noisy = add_noise(drawn.inputs, spec.context_noise, data.unigram_ends, generator)
+            drawn = replace(drawn, inputs=noisy)
         losses = []
         stride = last - first if mean is None else STRIDE
         for done in range(0, last - first, stride):
             part = slice(done, min(done + stride, last - first))
-            losses.append(kernel.steps(inputs[part], targets[part], rates[part].tolist()))
+            losses.append(kernel.steps(drawn.part(part), rates[part].tolist()))
             if mean is not None:
-                average_in(mean, kernel.parameters, first + part.start, first + part.stop)
-        step_losses = torch.cat(losses).mean(1)
+                average_in(mean, kernel.flat, first + part.start, first + part.stop)
+        step_losses = torch.cat(losses)
         is_lost = ~(step_losses <= MAX_LOSS_NATS)  # NaN is not below anything
         if bool(is_lost.any()):
             index = int(is_lost.nonzero()[0])
@@ -128,17 +214,17 @@ def train_segment(  # noqa: PLR0913 (the inputs of a pure function)
                 f"the train loss is {_beyond(lost)} at step {step} of {spec.n_steps}"
             )
         curve.append(CurvePoint(last, float(step_losses.double().mean()), float(rates[-1])))
-    has_ended = segment == spec.n_segments
-    state = State(kernel.parameters) if mean is None else State(mean, kernel.parameters)
-    dev_loss = mean_loss(state.parameters, dev)
-    finite = all(
-        bool(tensor.isfinite().all())
-        for parameters in (kernel.parameters, state.parameters)
-        for tensor in parameters.named().values()
-    )
-    if not (finite and dev_loss <= MAX_LOSS_NATS):
-        raise DivergedError(f"the dev loss is {_beyond(dev_loss)} at step {end} of {spec.n_steps}")
-    return Segment(State(state.parameters) if has_ended else state, tuple(curve), dev_loss)
+    return tuple(curve)
+
+
+def _bounds(spec: TrialSpec, start: int, end: int) -> list[int]:
+    """Return the steps between which minibatches are drawn at once, and a point is kept each."""
+    n_ids = (end - start) * spec.batch_size * spec.block_size
+    n_points = max(1, round(POINTS_A_TRIAL / spec.n_segments), n_ids // MAX_IDS_AT_ONCE)
+    if spec.evaluations == "growing" and n_ids <= MAX_IDS_AT_ONCE:
+        n_points = min(n_points, max(1, (end - start) // STRIDE))
+    bounds = np.linspace(start, end, min(n_points, end - start) + 1)
+    return [int(step) for step in bounds]
 
 
 def _beyond(loss: float) -> str:

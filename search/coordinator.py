@@ -117,6 +117,11 @@ class _Running:
     weights: bytes | None
     n_deaths: int = 0
 
+    @property
+    def dev_losses(self) -> tuple[float, ...]:
+        """Those of its segments so far."""
+        return tuple(segment.dev_loss for segment in self.record.curve)
+
 
 @dataclass(slots=True)
 class Coordinator:
@@ -126,7 +131,7 @@ class Coordinator:
     settings: Settings
     journal: Journal
     executor: Executor
-    run_segment: Callable[[TrialSpec, int, bytes | None], SegmentResult]
+    run_segment: Callable[[TrialSpec, tuple[float, ...], bytes | None], SegmentResult]
     """What the executor calls."""
     vocab_size: int
     n_workers: int
@@ -247,8 +252,8 @@ class Coordinator:
 
     def _submit(self, number: int) -> None:
         trial = self._running[number]
-        segment = len(trial.record.curve) + 1
-        future = self.executor.submit(self.run_segment, trial.spec, segment, trial.weights)
+        losses = trial.dev_losses
+        future = self.executor.submit(self.run_segment, trial.spec, losses, trial.weights)
         future.add_done_callback(lambda done: self._done.put((number, done)))
 
     def _handle_next(self) -> None:
@@ -286,6 +291,8 @@ class Coordinator:
             step=trial.spec.segment_end(segment),
             train=result.train,
             dev_loss=result.dev_loss,
+            dev_parts=result.dev_parts,
+            train_loss=result.train_loss,
             wall_s=result.wall_s,
             ended_ms=_now_ms(),
             weights_sha256=result.weights_sha256,
@@ -300,10 +307,9 @@ class Coordinator:
     def _go_on(self, number: int) -> None:
         """Complete a trial, prune it, or send its next segment."""
         trial = self._running[number]
-        n_done = len(trial.record.curve)
-        if n_done == trial.spec.n_segments:
+        if trial.spec.has_ended(trial.dev_losses):
             self._finish(number, Outcome(state="COMPLETE", ended_ms=_now_ms()))
-        elif n_done and self.proposer.should_prune(number):
+        elif trial.record.curve and self.proposer.should_prune(number):
             reason = f"pruned at step {trial.record.curve[-1].step} of {trial.spec.n_steps}"
             self._finish(number, Outcome(state="PRUNED", reason=reason, ended_ms=_now_ms()))
         else:

@@ -13,9 +13,9 @@ import torch
 from rich.table import Table
 from tomlkit.exceptions import TOMLKitError
 
-from mmsearch.data.contexts import build_contexts
 from mmsearch.errors import InputError, MMSearchError
 from mmsearch.model.lr_range import FLOOR, SMOOTHED, Valley, range_losses, rates, smoothed, valley
+from mmsearch.model.training import TrialData
 from mmsearch.search.places import artifacts_folder
 from mmsearch.search.printing import print_indented
 from mmsearch.search.settings import read_config
@@ -109,13 +109,15 @@ def range_test(  # noqa: PLR0913 (each is one flag)
     settings, words = session.file.settings, session.words
     seeds = tuple(trial_seed(settings.seed, number) for number in range(n_seeds))
     learning_rates = rates(low, high, n_steps)
-    train = build_contexts(words.train, words.vocabulary, int(point["block_size"]))
+    data = TrialData(
+        words.train, words.dev, words.vocabulary, int(point["block_size"]), settings.targets
+    )
     losses = np.stack(
         [
             range_losses(
                 settings.trial_spec({**point, "learning_rate": high}, seed),
                 learning_rates,
-                train,
+                data.source,
                 vocab_size=words.vocabulary.size,
             )
             for seed in seeds

@@ -137,6 +137,7 @@ def replay(session: Session, number: int | None) -> Replay:
                 is_equal=(line.segment, line.step) == (place, spec.segment_end(place))
                 and tuple(line.train) == result.train
                 and line.dev_loss == result.dev_loss
+                and (line.train_loss in {None, result.train_loss})
                 and line.weights_sha256 == result.weights_sha256,
             )
             for place, (line, result) in enumerate(zip(record.curve, results, strict=False), 1)
@@ -154,8 +155,9 @@ def _train(
     weights: bytes | None = None
     with WorkerPool(1, worker.start, (session.words,)) as pool:
         for segment in range(1, n_segments + 1):
+            losses = tuple(result.dev_loss for result in results)
             try:
-                result = pool.submit(worker.run_segment, spec, segment, weights).result()
+                result = pool.submit(worker.run_segment, spec, losses, weights).result()
             except DivergedError as error:
                 return results, str(error)
             except BrokenExecutor as error:

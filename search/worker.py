@@ -10,18 +10,22 @@ import os
 import signal
 import threading
 import time
+from collections import OrderedDict
 from dataclasses import dataclass
-from functools import lru_cache
 from multiprocessing import parent_process
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mmsearch.data.contexts import Contexts, DistinctContexts
+    from collections.abc import Mapping
+
     from mmsearch.data.corpus import Vocabulary
-    from mmsearch.model.spec import TrialSpec
+    from mmsearch.model.spec import Targets, TrialSpec
+    from mmsearch.model.training import TrialData
 
 N_SAMPLES = 20
 """Words sampled from each complete trial."""
+MAX_BYTES_HELD = 2**27
+"""Bytes of examples, of block sizes used before, beyond which a worker drops the oldest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +42,12 @@ class SegmentResult:
     """What a worker sends back; plain values, so that the coordinator needs no torch."""
 
     train: tuple[tuple[int, float, float], ...]
-    """(step, train loss in nats, learning rate)."""
+    """(step, mean minibatch loss in nats, learning rate)."""
     dev_loss: float
+    dev_parts: Mapping[str, float]
+    """Dev loss on parts of dev."""
+    train_loss: float
+    """Loss of the same weights on a fixed part of train."""
     weights: bytes
     """safetensors"""
     weights_sha256: str
@@ -71,8 +79,15 @@ def start(words: Words) -> None:
         threading.Thread(target=follow, daemon=True).start()
 
 
-def run_segment(spec: TrialSpec, segment: int, weights: bytes | None) -> SegmentResult:
-    """Train one segment from the weights before it.
+def run_segment(
+    spec: TrialSpec, dev_losses: tuple[float, ...], weights: bytes | None
+) -> SegmentResult:
+    """Train the next segment of a trial from the weights before it.
+
+    Args:
+        spec: the trial.
+        dev_losses: those of its segments so far.
+        weights: what the last of them gave; None before the first.
 
     Raises:
         DivergedError: the loss is not finite.
@@ -83,19 +98,21 @@ def run_segment(spec: TrialSpec, segment: int, weights: bytes | None) -> Segment
 
     if _words is None:
         raise RuntimeError("the worker has not been started with its words")
-    train, dev = _contexts(spec.block_size)
+    data = _data(spec.block_size, spec.targets)
     begun = time.perf_counter()
     state = None if weights is None else checkpoint.state_from_bytes(weights)
-    result = train_segment(spec, segment, state, train, dev, vocab_size=_words.vocabulary.size)
+    result = train_segment(spec, dev_losses, state, data)
     wall_s = time.perf_counter() - begun
-    content = checkpoint.to_bytes(result.state.parameters, result.state.iterate)
+    content = checkpoint.to_bytes(result.state)
     samples: tuple[str, ...] = ()
-    if segment == spec.n_segments:
+    if spec.has_ended([*dev_losses, result.dev_loss]):
         drawn = sample_words(result.state.parameters, _words.vocabulary, N_SAMPLES)
         samples = tuple(sample.word for sample in drawn)
     return SegmentResult(
         train=tuple((p.step, p.loss_nats, p.learning_rate) for p in result.curve),
         dev_loss=result.dev_loss,
+        dev_parts=result.dev_parts,
+        train_loss=result.train_loss,
         weights=content,
         weights_sha256=checkpoint.sha256(content),
         samples=samples,
@@ -103,12 +120,20 @@ def run_segment(spec: TrialSpec, segment: int, weights: bytes | None) -> Segment
     )
 
 
-@lru_cache(maxsize=16)
-def _contexts(block_size: int) -> tuple[Contexts, DistinctContexts]:
-    """Build the examples of one block size, once a worker."""
-    from mmsearch.data.contexts import build_contexts, distinct  # noqa: PLC0415 (torch)
+_held: OrderedDict[tuple[int, Targets], TrialData] = OrderedDict()
+
+
+def _data(block_size: int, targets: Targets) -> TrialData:
+    """Build what trials of one block size train on, or return it from before."""
+    from mmsearch.model.training import TrialData  # noqa: PLC0415 (torch)
 
     if _words is None:
         raise RuntimeError("the worker has not been started with its words")
-    train = build_contexts(_words.train, _words.vocabulary, block_size)
-    return train, distinct(build_contexts(_words.dev, _words.vocabulary, block_size))
+    key = block_size, targets
+    if key not in _held:
+        # Old ones go first, so that the new one can have their memory.
+        while len(_held) > 1 and sum(data.n_bytes for data in _held.values()) > MAX_BYTES_HELD:
+            _held.popitem(last=False)
+        _held[key] = TrialData(_words.train, _words.dev, _words.vocabulary, *key)
+    _held.move_to_end(key)
+    return _held[key]

@@ -14,6 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mmsearch.errors import InputError
+from mmsearch.model.averaging import State
 from mmsearch.model.checkpoint import from_bytes, sha256, state_from_bytes, to_bytes
 from mmsearch.model.mlp import Parameters, forward
 from tests.model.specs import make_parameters
@@ -60,7 +61,7 @@ def test_round_trip_keeps_every_bit(dtype: torch.dtype) -> None:
 def test_model_and_iterate_survive_together() -> None:
     """A trial under way has two sets of weights; who wants the model gets the model."""
     iterate = make_parameters(*SHAPE, seed=1)
-    content = to_bytes(WEIGHTS, iterate)
+    content = to_bytes(State(WEIGHTS, iterate))
 
     state = state_from_bytes(content)
 

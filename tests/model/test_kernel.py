@@ -1,4 +1,4 @@
-"""The hand-written gradients are autograd's, and zero-padded parameters stay zero."""
+"""The steps are those of autograd and `torch.optim`, and zero-padded parameters stay zero."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mmsearch.model.kernel import SGDKernel
+from mmsearch.model.kernel import Kernel
+from mmsearch.model.minibatches import Minibatches
 from mmsearch.model.mlp import Parameters, forward, loss
 from tests.model.specs import make_parameters
 
@@ -22,6 +23,7 @@ SHAPES = [
 ]
 """(V, D, H, T, B)"""
 DECAYS = [0.0, 0.1]
+TABLES = [False, True]
 F64 = torch.float64
 
 
@@ -34,6 +36,10 @@ class Batches:
     targets: Tensor
     """(S, B)"""
     rates: list[float]
+
+    def minibatches(self, vocab_size: int) -> Minibatches:
+        """Make what the kernel takes."""
+        return Minibatches.of_examples(self.inputs, self.targets, vocab_size)
 
 
 def draw(
@@ -56,11 +62,8 @@ def autograd_sgd(
     losses = []
     steps = zip(batches.inputs, batches.targets, batches.rates, strict=True)
     for inputs_BT, targets_B, rate in steps:
-        losses_B = functional.cross_entropy(
-            forward(tensors, inputs_BT), targets_B, reduction="none"
-        )
-        losses.append(losses_B.detach())
-        mean = losses_B.mean()
+        mean = functional.cross_entropy(forward(tensors, inputs_BT), targets_B)
+        losses.append(mean.detach())
         gradients = torch.autograd.grad(mean, list(tensors.named().values()))
         with torch.no_grad():
             for tensor, gradient in zip(tensors.named().values(), gradients, strict=True):
@@ -70,12 +73,45 @@ def autograd_sgd(
 
 
 def run(
-    parameters: Parameters, batches: Batches, weight_decay: float = 0.0
+    parameters: Parameters,
+    batches: Batches,
+    weight_decay: float = 0.0,
+    *,
+    has_table: bool | None = None,
 ) -> tuple[Parameters, Tensor]:
     """Train by the kernel."""
-    kernel = SGDKernel(parameters, batch_size=batches.targets.shape[1], weight_decay=weight_decay)
-    losses = kernel.steps(batches.inputs, batches.targets, batches.rates)
+    kernel = Kernel(
+        parameters,
+        batch_size=batches.targets.shape[1],
+        weight_decay=weight_decay,
+        has_table=has_table,
+    )
+    losses = kernel.steps(batches.minibatches(len(parameters.C)), batches.rates)
     return kernel.parameters, losses
+
+
+def torch_adam(
+    parameters: Parameters, drawn: Minibatches, rates: list[float], weight_decay: float
+) -> Parameters:
+    """Train distributions of next characters by autograd and `torch.optim.AdamW`."""
+    tensors = parameters.map(lambda t: t.clone().requires_grad_())
+    named = tensors.named().values()
+    groups = [
+        {"params": [t for t in named if t.dim() == 2], "weight_decay": weight_decay},
+        {"params": [t for t in named if t.dim() == 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups)
+    pieces = drawn.sizes.tolist()
+    positions = torch.split(drawn.positions, pieces)
+    weights = torch.split(drawn.weights, pieces)
+    for inputs_BT, at, share, rate in zip(drawn.inputs, positions, weights, rates, strict=True):
+        log_p = functional.log_softmax(forward(tensors, inputs_BT), 1).view(-1)
+        optimizer.zero_grad()
+        (-(share * log_p[at]).sum() / len(inputs_BT)).backward()  # type: ignore[no-untyped-call]
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+    return tensors.map(Tensor.detach)
 
 
 def assert_close(ours: Parameters, theirs: Parameters, tolerance: float) -> None:
@@ -88,8 +124,9 @@ def assert_close(ours: Parameters, theirs: Parameters, tolerance: float) -> None
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("weight_decay", DECAYS)
 @pytest.mark.parametrize("repeated", [False, True])
+@pytest.mark.parametrize("has_table", TABLES)
 def test_one_step_is_autograds_gradient(
-    shape: tuple[int, int, int, int, int], weight_decay: float, *, repeated: bool
+    shape: tuple[int, int, int, int, int], weight_decay: float, *, repeated: bool, has_table: bool
 ) -> None:
     """At rate 1 the step is the gradient itself, also where one embedding is used many times."""
     vocab_size, embedding_dim, hidden_width, block_size, batch_size = shape
@@ -97,7 +134,7 @@ def test_one_step_is_autograds_gradient(
     drawn = draw(1, vocab_size, block_size, batch_size, repeated=repeated)
     batches = Batches(drawn.inputs, drawn.targets, [1.0])
 
-    ours, our_losses = run(start, batches, weight_decay)
+    ours, our_losses = run(start, batches, weight_decay, has_table=has_table)
     theirs, their_losses = autograd_sgd(start, batches, weight_decay)
 
     assert_close(ours, theirs, 1e-10)
@@ -106,19 +143,62 @@ def test_one_step_is_autograds_gradient(
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("weight_decay", DECAYS)
+@pytest.mark.parametrize("has_table", TABLES)
 def test_many_steps_are_those_of_a_plain_loop(
-    shape: tuple[int, int, int, int, int], weight_decay: float
+    shape: tuple[int, int, int, int, int], weight_decay: float, *, has_table: bool
 ) -> None:
     """Each update reads what it needs before that is overwritten, and rates change by the step."""
     vocab_size, embedding_dim, hidden_width, block_size, batch_size = shape
     start = make_parameters(vocab_size, embedding_dim, hidden_width, block_size, dtype=F64)
     batches = draw(25, vocab_size, block_size, batch_size)
 
-    ours, our_losses = run(start, batches, weight_decay)
+    ours, our_losses = run(start, batches, weight_decay, has_table=has_table)
     theirs, their_losses = autograd_sgd(start, batches, weight_decay)
 
     assert_close(ours, theirs, 1e-10)
     assert torch.allclose(our_losses, their_losses, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("weight_decay", DECAYS)
+@pytest.mark.parametrize("has_table", TABLES)
+def test_adam_on_distributions_is_torchs(
+    shape: tuple[int, int, int, int, int], weight_decay: float, *, has_table: bool
+) -> None:
+    """Gradients of whole distributions, bias correction and decoupled decay are the library's."""
+    vocab_size, embedding_dim, hidden_width, block_size, batch_size = shape
+    start = make_parameters(vocab_size, embedding_dim, hidden_width, block_size, dtype=F64)
+    generator = torch.Generator().manual_seed(5)
+    shares = torch.rand(12, batch_size, vocab_size, generator=generator, dtype=F64)
+    drawn = Minibatches(
+        inputs=torch.randint(vocab_size, (12, batch_size, block_size), generator=generator),
+        positions=torch.arange(batch_size * vocab_size).repeat(12),
+        weights=(shares / shares.sum(2, keepdim=True)).view(-1),
+        sizes=torch.full((12,), batch_size * vocab_size),
+    )
+    rates = [0.02 / (1 + step) for step in range(12)]
+
+    kernel = Kernel(
+        start,
+        batch_size=batch_size,
+        weight_decay=weight_decay,
+        optimizer="adam",
+        has_table=has_table,
+    )
+    kernel.steps(drawn, rates)
+
+    assert_close(kernel.parameters, torch_adam(start, drawn, rates, weight_decay), 1e-9)
+
+
+def test_table_is_used_where_the_vocabulary_is_small() -> None:
+    """Both ways train the same network; which is faster follows from its sizes."""
+    batches = draw(40, 27, 8, 128)
+    start = make_parameters(27, 63, 100, 8, dtype=F64)
+
+    by_table, _ = run(start, batches, 0.01, has_table=True)
+    densely, _ = run(start, batches, 0.01, has_table=False)
+
+    assert_close(by_table, densely, 1e-9)
 
 
 def test_losses_are_those_before_each_update() -> None:
@@ -129,10 +209,10 @@ def test_losses_are_those_before_each_update() -> None:
 
     _, losses = run(start, batches)
 
-    assert losses.shape == (2, 32)
+    assert losses.shape == (2,)
     for step, parameters in enumerate((start, after_one)):
         before = loss(parameters, batches.inputs[step], batches.targets[step])
-        assert float(losses[step].mean()) == pytest.approx(float(before), abs=1e-12)
+        assert float(losses[step]) == pytest.approx(float(before), abs=1e-12)
 
 
 def test_float32_stays_close_to_float64() -> None:
@@ -154,9 +234,10 @@ def test_split_calls_change_no_bit() -> None:
     batches = draw(10, 27, 3, 8)
     whole, _ = run(start, batches, 0.01)
 
-    kernel = SGDKernel(start, batch_size=8, weight_decay=0.01)
+    kernel = Kernel(start, batch_size=8, weight_decay=0.01)
+    drawn = batches.minibatches(27)
     for steps in (slice(0, 1), slice(1, 4), slice(4, 10)):
-        kernel.steps(batches.inputs[steps], batches.targets[steps], batches.rates[steps])
+        kernel.steps(drawn.part(steps), batches.rates[steps])
 
     for name, tensor in whole.named().items():
         assert torch.equal(tensor, kernel.parameters.named()[name])

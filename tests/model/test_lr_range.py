@@ -11,19 +11,21 @@ from hypothesis import strategies as st
 from mmsearch.data.contexts import Contexts
 from mmsearch.model import mlp
 from mmsearch.model.lr_range import Valley, range_losses, rates, smoothed, valley
+from mmsearch.model.minibatches import Examples
 from tests.model.specs import make_spec
 
 V = 5
 
 
 @pytest.fixture
-def train() -> Contexts:
+def train() -> Examples:
     """Draw examples without a pattern."""
     generator = torch.Generator().manual_seed(1)
-    return Contexts(
+    contexts = Contexts(
         inputs=torch.randint(V, (50, 3), generator=generator),
         targets=torch.randint(V, (50,), generator=generator),
     )
+    return Examples(contexts, V)
 
 
 def test_rates_are_evenly_spaced_on_a_log_scale() -> None:
@@ -34,7 +36,7 @@ def test_rates_are_evenly_spaced_on_a_log_scale() -> None:
     assert np.diff(np.log(found)) == pytest.approx(np.full(999, np.log(1000) / 999))
 
 
-def test_steps_are_those_of_plain_sgd(train: Contexts) -> None:
+def test_steps_are_those_of_plain_sgd(train: Examples) -> None:
     """Autograd, with one rate a step, gives the same losses."""
     spec = make_spec(weight_decay=0.01)
     learning_rates = rates(0.01, 0.5, 30)
@@ -42,10 +44,10 @@ def test_steps_are_those_of_plain_sgd(train: Contexts) -> None:
 
     generator = torch.Generator().manual_seed(spec.seed)
     parameters = mlp.init_parameters(spec, V, generator).map(lambda p: p.requires_grad_())
-    chosen = torch.randint(len(train.targets), (30, spec.batch_size), generator=generator)
+    chosen = torch.randint(len(train.contexts), (30, spec.batch_size), generator=generator)
     expected = []
     for rows, rate in zip(chosen, learning_rates.tolist(), strict=True):
-        loss = mlp.loss(parameters, train.inputs[rows], train.targets[rows])
+        loss = mlp.loss(parameters, train.contexts.inputs[rows], train.contexts.targets[rows])
         expected.append(loss.item())
         named = parameters.named()
         gradients = torch.autograd.grad(loss, list(named.values()))
@@ -56,7 +58,7 @@ def test_steps_are_those_of_plain_sgd(train: Contexts) -> None:
     assert found == pytest.approx(expected, abs=1e-5)
 
 
-def test_loss_stays_infinite_once_it_has_diverged(train: Contexts) -> None:
+def test_loss_stays_infinite_once_it_has_diverged(train: Examples) -> None:
     """Rates far beyond all reason end in infinity, and nothing after it is a number."""
     found = range_losses(make_spec(), rates(0.1, 1e6, 40), train, vocab_size=V)
     is_lost = np.isinf(found)

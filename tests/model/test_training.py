@@ -8,14 +8,14 @@ import os
 import subprocess
 import sys
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmsearch.data.contexts import Contexts, DistinctContexts, build_contexts, distinct
+from mmsearch.data.contexts import build_contexts, distinct
 from mmsearch.data.corpus import BUILTIN_CORPUS, Vocabulary
 from mmsearch.model import training
 from mmsearch.model.averaging import POWER, State, average_in
@@ -23,7 +23,8 @@ from mmsearch.model.checkpoint import sha256, state_from_bytes, to_bytes
 from mmsearch.model.evaluation import mean_loss
 from mmsearch.model.mlp import Parameters, init_parameters, loss
 from mmsearch.model.schedule import learning_rates
-from mmsearch.model.training import DivergedError, Segment, train_segment
+from mmsearch.model.spec import Targets
+from mmsearch.model.training import DivergedError, Segment, TrialData, train_segment
 from tests.model.specs import make_parameters, make_spec
 
 if TYPE_CHECKING:
@@ -32,29 +33,47 @@ if TYPE_CHECKING:
 WORDS = BUILTIN_CORPUS.read_text("utf-8").split()[:300]
 VOCABULARY = Vocabulary.of(WORDS)
 BLOCK_SIZE = 3
-TRAIN: Contexts = build_contexts(WORDS[:250], VOCABULARY, BLOCK_SIZE)
-DEV: DistinctContexts = distinct(build_contexts(WORDS[250:], VOCABULARY, BLOCK_SIZE))
+TRAIN = build_contexts(WORDS[:250], VOCABULARY, BLOCK_SIZE)
+DEV = distinct(build_contexts(WORDS[250:], VOCABULARY, BLOCK_SIZE))
+DATA = {
+    targets: TrialData(WORDS[:250], WORDS[250:], VOCABULARY, BLOCK_SIZE, targets)
+    for targets in get_args(Targets)
+}
+RECIPE: dict[str, Any] = {
+    "optimizer": "adam",
+    "learning_rate": 0.01,
+    "weight_decay": 0.1,
+    "targets": "contexts",
+    "context_noise": 0.2,
+    "schedule": "constant",
+    "averaging": "polynomial",
+    "evaluations": "growing",
+    "n_steps": 300,
+    "n_segments": 8,
+    "patience": 2,
+    "extend_to": 3.0,
+}
+"""Everything that version 0.1 did not have."""
 
 FRESH_PROCESS = """
 import json, sys, torch
 torch.set_num_threads(1)
-from mmsearch.data.contexts import build_contexts, distinct
 from mmsearch.data.corpus import BUILTIN_CORPUS, Vocabulary
 from mmsearch.model.checkpoint import sha256, to_bytes
 from mmsearch.model.spec import TrialSpec
-from mmsearch.model.training import train_segment
+from mmsearch.model.training import TrialData, train_segment
 
 specs = [TrialSpec.from_json(values) for values in json.loads(sys.argv[1])]
 words = BUILTIN_CORPUS.read_text("utf-8").split()[:300]
 vocabulary = Vocabulary.of(words)
 for spec in specs:
-    train = build_contexts(words[:250], vocabulary, spec.block_size)
-    dev = distinct(build_contexts(words[250:], vocabulary, spec.block_size))
-    weights = None
-    for segment in range(1, spec.n_segments + 1):
-        done = train_segment(spec, segment, weights, train, dev, vocab_size=vocabulary.size)
-        weights = done.state
-        print(sha256(to_bytes(weights.parameters, weights.iterate)), done.dev_loss.hex())
+    data = TrialData(words[:250], words[250:], vocabulary, spec.block_size, spec.targets)
+    state, losses = None, []
+    while not spec.has_ended(losses):
+        done = train_segment(spec, losses, state, data)
+        state = done.state
+        losses.append(done.dev_loss)
+        print(sha256(to_bytes(state)), done.dev_loss.hex())
 """
 
 
@@ -62,14 +81,15 @@ def train(spec: TrialSpec, segment: int = 1, before: State | Parameters | None =
     """Train one segment on the few words of these tests."""
     if isinstance(before, Parameters):
         before = State(before)
-    return train_segment(spec, segment, before, TRAIN, DEV, vocab_size=VOCABULARY.size)
+    return train_segment(spec, [9.0] * (segment - 1), before, DATA[spec.targets])
 
 
 def train_all(spec: TrialSpec) -> list[Segment]:
     """Train a whole trial, its weights handed on in memory."""
     segments: list[Segment] = []
-    for number in range(1, spec.n_segments + 1):
-        segments.append(train(spec, number, segments[-1].state if segments else None))
+    while not spec.has_ended(losses := [segment.dev_loss for segment in segments]):
+        state = segments[-1].state if segments else None
+        segments.append(train_segment(spec, losses, state, DATA[spec.targets]))
     return segments
 
 
@@ -77,7 +97,7 @@ def name_of(weights: State | Parameters) -> str:
     """Name weights as the search does."""
     if isinstance(weights, Parameters):
         weights = State(weights)
-    return sha256(to_bytes(weights.parameters, weights.iterate))
+    return sha256(to_bytes(weights))
 
 
 def test_same_input_gives_the_same_bits() -> None:
@@ -94,6 +114,7 @@ def test_fresh_process_gives_the_same_bits() -> None:
         make_spec(weight_decay=0.01),
         make_spec(averaging="polynomial", schedule="constant"),
         make_spec(embedding_dim=24, hidden_width=256, n_steps=20, batch_size=32, init="article"),
+        make_spec(**RECIPE),
     ]
     here = [
         f"{name_of(segment.state)} {segment.dev_loss.hex()}"
@@ -112,18 +133,66 @@ def test_fresh_process_gives_the_same_bits() -> None:
     assert done.stdout.splitlines() == here
 
 
-@pytest.mark.parametrize("averaging", ["none", "polynomial"])
-def test_chaining_through_bytes_is_chaining_in_memory(averaging: str) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"averaging": "none"},
+        {"averaging": "polynomial"},
+        RECIPE,
+        RECIPE | {"averaging": "none", "optimizer": "sgd", "learning_rate": 1.0},
+    ],
+)
+def test_chaining_through_bytes_is_chaining_in_memory(changes: dict[str, Any]) -> None:
     """Between two segments lies a checkpoint: a trial carried on from it is the trial itself."""
-    spec = make_spec(n_segments=4, averaging=averaging)
-    in_memory = train_all(spec)
+    spec = make_spec(**{"n_segments": 4, **changes})
 
     content: bytes | None = None
-    for number, expected in enumerate(in_memory, start=1):
-        got = train(spec, number, None if content is None else state_from_bytes(content))
-        content = to_bytes(got.state.parameters, got.state.iterate)
+    losses: list[float] = []
+    for expected in train_all(spec):
+        state = None if content is None else state_from_bytes(content)
+        got = train_segment(spec, losses, state, DATA[spec.targets])
+        content = to_bytes(got.state)
+        losses.append(got.dev_loss)
         assert sha256(content) == name_of(expected.state)
         assert (got.curve, got.dev_loss) == (expected.curve, expected.dev_loss)
+
+
+def test_a_patient_trial_keeps_the_weights_of_its_best_evaluation() -> None:
+    """On 250 words a large network soon learns them by heart; the model is from before that."""
+    spec = make_spec(**RECIPE | {"weight_decay": 0.0, "context_noise": 0.0, "hidden_width": 64})
+
+    segments = train_all(spec)
+
+    losses = [segment.dev_loss for segment in segments]
+    best = losses.index(min(losses))
+    assert best < len(losses) - 1
+    assert mean_loss(segments[-1].state.parameters, DEV) == losses[best]
+    assert segments[-1].state == State(segments[-1].state.parameters)
+    assert segments[-1].train_loss < segments[best].train_loss
+
+
+def test_a_trial_goes_on_while_its_dev_loss_improves() -> None:
+    """The plan is where a trial is compared, and no reason to end one that still learns."""
+    spec = make_spec(**RECIPE | {"learning_rate": 1e-4, "patience": 3})
+
+    segments = train_all(spec)
+
+    assert len(segments) > spec.n_segments
+    assert segments[-1].curve[-1].step == spec.max_steps == 3 * spec.n_steps
+
+
+def test_parts_of_dev_make_the_whole() -> None:
+    """Halves and words known from train are scored by the same weights as all of dev."""
+    words = ["anna", "otto", "anna", "lea", "mia", "ann"]
+    data = TrialData(words[:3], words[2:], Vocabulary.of(words), 2)
+
+    segment = train_segment(make_spec(block_size=2, n_steps=4), [], None, data)
+
+    n_all = sum(len(word) + 1 for word in words[2:])
+    for first, second, n_first in (("half_1", "half_2", 9), ("in_train", "not_in_train", 5)):
+        parts = segment.dev_parts
+        whole = (parts[first] * n_first + parts[second] * (n_all - n_first)) / n_all
+        assert whole == pytest.approx(segment.dev_loss)
 
 
 @pytest.mark.parametrize("n_segments", [1, 3, 60])
@@ -148,12 +217,10 @@ def test_model_is_the_mean_of_where_training_has_been(n_segments: int) -> None:
 @given(cuts=st.sets(st.integers(1, 999), max_size=20))
 def test_mean_of_equal_weights_is_those_weights(cuts: set[int]) -> None:
     """However the steps are cut, the shares of all of them make one."""
-    weights = make_parameters(5, 2, 3, 2)
-    mean = make_parameters(5, 2, 3, 2, seed=1)
+    weights, mean = torch.linspace(-1, 1, 9), torch.linspace(2, 7, 9)
     for start, end in pairwise([0, *sorted(cuts), 1000]):
         average_in(mean, weights, start, end)
-    for name, tensor in mean.named().items():
-        assert torch.allclose(tensor, weights.named()[name], atol=1e-6)
+    assert torch.allclose(mean, weights, atol=1e-6)
 
 
 @pytest.mark.parametrize("seed", [8, 2**32, 2**64])
