@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 CONTEXTS_AT_ONCE = 1024
 """Rows a forward pass; keeps the hidden layer within a core's cache."""
+_MAX_LOGITS = 2**20
+"""Numbers a forward pass may make of them; fewer rows are taken where the vocabulary is large."""
 _MAX_TABLE = 2**22
 """Numbers in the table of a first layer, at most: more would not stay in the cache."""
 
@@ -88,23 +90,23 @@ def mean_losses(parameters: Parameters, scored: Scored) -> tuple[float, dict[str
 @torch.inference_mode()
 def _losses(parameters: Parameters, contexts: DistinctContexts) -> Tensor:
     """Cross-entropy of each distinct pair, in nats, float64, shape (P,)."""
-    target_logits, normalisers = [], []
     table_QH = _table(parameters, len(contexts.inputs))
+    losses_P = torch.empty(len(contexts.pair_target), dtype=torch.float64)
+    at_once = max(1, min(CONTEXTS_AT_ONCE, _MAX_LOGITS // len(parameters.b2)))
     # Pairs come sorted by context, so each slice of contexts owns a slice of the pairs.
     bounds = torch.searchsorted(
-        contexts.pair_context,
-        torch.arange(0, len(contexts.inputs) + CONTEXTS_AT_ONCE, CONTEXTS_AT_ONCE),
+        contexts.pair_context, torch.arange(0, len(contexts.inputs) + at_once, at_once)
     ).tolist()
-    for number, inputs_BT in enumerate(torch.split(contexts.inputs, CONTEXTS_AT_ONCE)):
+    for number, inputs_BT in enumerate(torch.split(contexts.inputs, at_once)):
         if table_QH is None:
             logits_BV = forward(parameters, inputs_BT)
         else:
             logits_BV = _forward_by_table(parameters, table_QH, inputs_BT)
         pairs = slice(bounds[number], bounds[number + 1])
-        rows = contexts.pair_context[pairs] - number * CONTEXTS_AT_ONCE
-        target_logits.append(logits_BV[rows, contexts.pair_target[pairs]])
-        normalisers.append(torch.logsumexp(logits_BV, 1)[rows])
-    return torch.cat(normalisers).double() - torch.cat(target_logits).double()
+        rows = contexts.pair_context[pairs] - number * at_once
+        losses_P[pairs] = torch.logsumexp(logits_BV, 1)[rows].double()
+        losses_P[pairs] -= logits_BV[rows, contexts.pair_target[pairs]].double()
+    return losses_P
 
 
 def _table(parameters: Parameters, n_contexts: int) -> Tensor | None:

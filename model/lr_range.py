@@ -60,7 +60,7 @@ def range_losses(
         optimizer=spec.optimizer,
     )
     # Drawn in pieces: all minibatches of a long test at once need not fit into memory.
-    at_once = max(1, MAX_IDS_AT_ONCE // (spec.batch_size * spec.block_size))
+    at_once = max(1, MAX_IDS_AT_ONCE // (spec.batch_size * source.n_ids))
     losses = [
         kernel.steps(source.draw(len(rates), spec.batch_size, generator), rates.tolist())
         for rates in np.split(learning_rates, range(at_once, len(learning_rates), at_once))

@@ -57,6 +57,10 @@ class Minibatches:
 class Source(Protocol):
     """What minibatches are drawn from."""
 
+    @property
+    def n_ids(self) -> int:
+        """Numbers that a drawn context takes, about; tells how many fit into memory at once."""
+
     def draw(self, n_steps: int, batch_size: int, generator: torch.Generator) -> Minibatches:
         """Draw the minibatches of some steps."""
 
@@ -67,6 +71,11 @@ class Examples:
 
     contexts: Contexts
     vocab_size: int
+
+    @property
+    def n_ids(self) -> int:
+        """Numbers that a drawn context takes."""
+        return self.contexts.block_size
 
     def draw(self, n_steps: int, batch_size: int, generator: torch.Generator) -> Minibatches:
         """Draw the minibatches of some steps."""
@@ -98,6 +107,8 @@ class Distributions:
         n_pairs_M = torch.bincount(distinct.pair_context, minlength=n_contexts)
         self._n_pairs_M = n_pairs_M
         self._first_pair_M = n_pairs_M.cumsum(0) - n_pairs_M
+        n_pairs = float((counts_M * n_pairs_M).sum()) / distinct.n_examples
+        self.n_ids = distinct.inputs.shape[1] + round(4 * n_pairs)
         self._weights_P = (distinct.pair_count / counts_M[distinct.pair_context]).float()
 
     def draw(self, n_steps: int, batch_size: int, generator: torch.Generator) -> Minibatches:

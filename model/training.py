@@ -192,7 +192,7 @@ def _take_steps(  # noqa: PLR0913, PLR0917 (what `train_segment` has made)
         DivergedError: a minibatch's loss is not at most `MAX_LOSS_NATS`.
     """
     curve = []
-    for first, last in pairwise(_bounds(spec, *span)):
+    for first, last in pairwise(_bounds(spec, data.source.n_ids, *span)):
         rates = learning_rates(spec, first, last)
         drawn = data.source.draw(last - first, spec.batch_size, generator)
         if spec.context_noise:
@@ -217,9 +217,9 @@ def _take_steps(  # noqa: PLR0913, PLR0917 (what `train_segment` has made)
     return tuple(curve)
 
 
-def _bounds(spec: TrialSpec, start: int, end: int) -> list[int]:
+def _bounds(spec: TrialSpec, ids_a_context: int, start: int, end: int) -> list[int]:
     """Return the steps between which minibatches are drawn at once, and a point is kept each."""
-    n_ids = (end - start) * spec.batch_size * spec.block_size
+    n_ids = (end - start) * spec.batch_size * ids_a_context
     n_points = max(1, round(POINTS_A_TRIAL / spec.n_segments), n_ids // MAX_IDS_AT_ONCE)
     if spec.evaluations == "growing" and n_ids <= MAX_IDS_AT_ONCE:
         n_points = min(n_points, max(1, (end - start) // STRIDE))
