@@ -1,25 +1,30 @@
-"""One training step on one thread: the article's loop against `SGDKernel`, side by side.
+"""One training step on one thread: the article's loop against `Kernel`, side by side.
 
     python bench/step.py
 
 The two take turns in one process, so that a busy machine slows both; each figure is the median
 of several turns. The floor is the arithmetic alone, 6 B (T D H + H V) floating-point operations,
-at the speed of a 1024 x 1024 matrix product in the same process. Ours is what `train_segment` does
-by default, the mean over the steps included.
+at the speed of a 1024 x 1024 matrix product in the same process. Ours is what `train_segment` does:
+for the article's recipe in batches of 32 drawn examples, and for the default recipe with
+distributions of next characters and noise, where the article's loop keeps to examples and SGD. The
+mean over the steps is included in both.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from report import report, spread
 from torch.nn import functional
 
+from mmsearch.data.contexts import Contexts, distinct
 from mmsearch.model.averaging import STRIDE, average_in
-from mmsearch.model.kernel import SGDKernel
+from mmsearch.model.kernel import Kernel
+from mmsearch.model.minibatches import Distributions, Examples, add_noise
 from mmsearch.model.mlp import Parameters
 
 if TYPE_CHECKING:
@@ -27,9 +32,19 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from mmsearch.model.minibatches import Source
+    from mmsearch.model.spec import Optimizer
+
 SHAPES = ((2, 100, 3), (10, 200, 3), (16, 256, 5), (24, 512, 8), (48, 512, 10))
-N_TURNS, N_STEPS, BATCH_SIZE, VOCAB_SIZE, N_EXAMPLES = 9, 200, 32, 27, 180_000
-RATE = 0.1
+RECIPE_SHAPES = ((24, 200, 6), (63, 415, 8))
+CASES = [
+    *((shape, "article", 32) for shape in SHAPES),
+    *((shape, recipe, 128) for shape in RECIPE_SHAPES for recipe in ("sgd", "adam")),
+    ((63, 415, 8), "adam", 256),
+]
+"""Embedding, hidden and block size; the recipe; contexts a step."""
+N_TURNS, N_STEPS, VOCAB_SIZE, N_EXAMPLES = 9, 200, 27, 180_000
+RATE = {"sgd": 0.1, "adam": 1e-3}
 
 
 def new_parameters(embedding_dim: int, hidden_width: int, block_size: int) -> Parameters:
@@ -44,8 +59,10 @@ def new_parameters(embedding_dim: int, hidden_width: int, block_size: int) -> Pa
     )
 
 
-def article(parameters: Parameters, inputs: Tensor, targets: Tensor) -> Callable[[], None]:
-    """Give the article's loop: autograd, and indices drawn at every step."""
+def article(
+    parameters: Parameters, inputs: Tensor, targets: Tensor, batch_size: int
+) -> Callable[[], None]:
+    """Return the article's loop: autograd, and indices drawn at every step."""
     tensors = list(parameters.named().values())
     C, W1, b1, W2, b2 = tensors
     for tensor in tensors:
@@ -53,35 +70,54 @@ def article(parameters: Parameters, inputs: Tensor, targets: Tensor) -> Callable
 
     def steps() -> None:
         for _ in range(N_STEPS):
-            chosen = torch.randint(0, len(targets), (BATCH_SIZE,))
-            h = torch.tanh(C[inputs[chosen]].view(BATCH_SIZE, -1) @ W1 + b1)
+            chosen = torch.randint(0, len(targets), (batch_size,))
+            h = torch.tanh(C[inputs[chosen]].view(batch_size, -1) @ W1 + b1)
             loss = functional.cross_entropy(h @ W2 + b2, targets[chosen])
             for tensor in tensors:
                 tensor.grad = None
             loss.backward()  # type: ignore[no-untyped-call]  # torch
             for tensor in tensors:
-                tensor.data += -RATE * tensor.grad  # type: ignore[operator]  # backward made it
+                tensor.data += -0.1 * tensor.grad  # type: ignore[operator]  # backward made it
 
     return steps
 
 
-def ours(parameters: Parameters, inputs: Tensor, targets: Tensor) -> Callable[[], None]:
-    """Give what `train_segment` does between two points of its curve."""
-    kernel = SGDKernel(parameters, batch_size=BATCH_SIZE)
-    mean = parameters.map(torch.clone)
+def ours(
+    parameters: Parameters, contexts: Contexts, recipe: str, batch_size: int
+) -> Callable[[], None]:
+    """Return what `train_segment` does between two points of its curve."""
+    optimizer: Optimizer = "adam" if recipe == "adam" else "sgd"
+    kernel = Kernel(parameters, batch_size=batch_size, weight_decay=1e-4, optimizer=optimizer)
+    mean = kernel.flat.clone()
+    generator = torch.Generator().manual_seed(1)
+    source: Source = (
+        Examples(contexts, VOCAB_SIZE)
+        if recipe == "article"
+        else Distributions(distinct(contexts), VOCAB_SIZE)
+    )
+    unigram_ends = torch.linspace(0, 1, VOCAB_SIZE + 1)[1:]
     n_done = 0
 
     def steps() -> None:
         nonlocal n_done
-        chosen = torch.randint(len(targets), (N_STEPS, BATCH_SIZE))
-        batches = inputs[chosen], targets[chosen]
+        drawn = source.draw(N_STEPS, batch_size, generator)
+        if recipe != "article":
+            noisy = add_noise(drawn.inputs, 0.1, unigram_ends, generator)
+            drawn = replace(drawn, inputs=noisy)
         for start in range(0, N_STEPS, STRIDE):
             part = slice(start, start + STRIDE)
-            kernel.steps(batches[0][part], batches[1][part], [RATE] * STRIDE)
-            average_in(mean, kernel.parameters, n_done, n_done + STRIDE)
+            kernel.steps(drawn.part(part), [RATE[optimizer]] * STRIDE)
+            average_in(mean, kernel.flat, n_done, n_done + STRIDE)
             n_done += STRIDE
 
     return steps
+
+
+def skewed(n: int, block_size: int) -> Contexts:
+    """Draw examples that repeat themselves about as names do."""
+    shares = 1 / torch.arange(1, VOCAB_SIZE + 1)
+    ids = torch.multinomial(shares, n * (block_size + 1), replacement=True).view(n, -1)
+    return Contexts(inputs=ids[:, :-1].int(), targets=ids[:, -1].contiguous())
 
 
 def microseconds(steps: Callable[[], object], n: int) -> float:
@@ -100,21 +136,23 @@ def main() -> None:
         microseconds(lambda: square @ square, 1) for _ in range(N_TURNS)
     ) / 1e3  # fmt: skip
     rows, figures = [], []
-    for shape in SHAPES:
+    for shape, recipe, batch_size in CASES:
         embedding_dim, hidden_width, block_size = shape
-        inputs = torch.randint(VOCAB_SIZE, (N_EXAMPLES, block_size), dtype=torch.int32)
-        targets = torch.randint(VOCAB_SIZE, (N_EXAMPLES,))
-        loops = [make(new_parameters(*shape), inputs, targets) for make in (article, ours)]
+        contexts = skewed(N_EXAMPLES, block_size)
+        loops = [
+            article(new_parameters(*shape), contexts.inputs, contexts.targets, batch_size),
+            ours(new_parameters(*shape), contexts, recipe, batch_size),
+        ]
         turns = [[microseconds(loop, N_STEPS) for loop in loops] for _ in range(N_TURNS)]
         theirs_us, ours_us = (statistics.median(times) for times in zip(*turns, strict=True))
         ratios = [theirs / own for theirs, own in turns]
         multiplied = block_size * embedding_dim * hidden_width + hidden_width * VOCAB_SIZE
-        floor_us = 6 * BATCH_SIZE * multiplied / gigaflops / 1e3
-        name = "/".join(map(str, shape))
+        floor_us = 6 * batch_size * multiplied / gigaflops / 1e3
+        name = f"{'/'.join(map(str, shape))}, {recipe}, {batch_size}"
         ratio = spread(ratios)
         rows.append(
             {
-                "emb/hid/block": name,
+                "emb/hid/block, recipe, batch": name,
                 "article": f"{theirs_us:.0f} µs",
                 "ours": f"{ours_us:.0f} µs",
                 "article/ours": f"{ratio['median']:.1f}x",
@@ -127,7 +165,7 @@ def main() -> None:
             {"shape": name, "article_us": theirs_us, "ours_us": ours_us, "floor_us": floor_us}
             | {"article_by_ours": ratio}
         )
-    title = f"one thread, {gigaflops:.0f} GFLOP/s, batch {BATCH_SIZE}, {N_TURNS} turns"
+    title = f"one thread, {gigaflops:.0f} GFLOP/s, {N_TURNS} turns"
     report("step", title, rows, {"gigaflops": gigaflops, "steps": figures})
 
 

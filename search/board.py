@@ -141,7 +141,7 @@ class Board:
             curves.insert(0, Curve(mark=mark, points=_points(self.best), style="green"))
             name = f"{self.best.name}, the lowest" if self.best.is_repeat else "the best"
             caption += f"; {mark} and +/-: {name}, at the same step"
-        n_steps = max(record.spec["n_steps"] for record in shown)
+        n_steps = max(*(r.spec["n_steps"] for r in shown), *(c.points[-1][0] for c in curves))
         frame = Frame(n_steps=n_steps, width=width, height=n_rows, is_ascii=is_ascii)
         chart = draw_chart(curves, frame)
         return [_line(caption, "dim"), *chart] if chart else []
@@ -154,7 +154,7 @@ class Board:
         cells: list[RenderableType] = [
             _line(self._marks[record.number], f"bold {self._style(record)}"),
             _line(trial_label(record)),
-            ProgressBar(total=record.spec["n_steps"], completed=step, width=10),
+            ProgressBar(total=max(step, record.spec["n_steps"]), completed=step, width=10),
             _line(loss),
         ]
         if self.best is not None:

@@ -310,7 +310,8 @@ class Coordinator:
         if trial.spec.has_ended(trial.dev_losses):
             self._finish(number, Outcome(state="COMPLETE", ended_ms=_now_ms()))
         elif trial.record.curve and self.proposer.should_prune(number):
-            reason = f"pruned at step {trial.record.curve[-1].step} of {trial.spec.n_steps}"
+            step, planned = trial.record.curve[-1].step, trial.spec.n_steps
+            reason = f"pruned at step {step} of {max(step, planned)}"
             self._finish(number, Outcome(state="PRUNED", reason=reason, ended_ms=_now_ms()))
         else:
             self._show(trial.record)

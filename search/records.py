@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def check_record(record: TrialRecord) -> None:
-    """Check that a trial was begun and ended as one of this version.
+    """Check that a trial was begun, trained and ended by the rules of its spec.
 
     Raises:
         InputError: its spec or facts are of another shape, or its curve is not all there.
@@ -23,10 +23,8 @@ def check_record(record: TrialRecord) -> None:
         raise InputError("its start or its number of parameters is no whole number")
     if not isinstance(record.facts.get("versions", {}), dict):
         raise InputError("its versions are no table")
-    n_segments = len(record.curve)
-    if n_segments > spec.n_segments or (
-        record.state == "COMPLETE" and n_segments < spec.n_segments
-    ):
+    losses = [segment.dev_loss for segment in record.curve]
+    if spec.has_ended(losses[:-1]) or (record.state == "COMPLETE" and not spec.has_ended(losses)):
         raise InputError(
-            f"it is {record.state}, and {n_segments} of its {spec.n_segments} segments are there"
+            f"it is {record.state}, and its {len(losses)} segments are not those of such a trial"
         )
