@@ -11,17 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
 
 from mmsearch.errors import MMSearchError
 from mmsearch.search.places import ledger_folder
+from mmsearch.search.tables import TableColumn, fitted_table, spec_columns
 from mmsearch.search.wording import duration, spec_words
 from mmsearch.search.workspace import options_of
+from mmsearch.tracking.columns import shown_columns
 from mmsearch.tracking.journal import best_trial
 from mmsearch.tracking.looks import LocalLooks, look_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from rich.table import Table
 
     from mmsearch.data.corpus import Corpus
     from mmsearch.data.split import Split
@@ -136,29 +139,32 @@ def trials_table(records: Sequence[TrialRecord], *, is_running: bool) -> Table:
         is_running: whether the study is being searched; else a trial that has not ended is
             stopped, until the next run.
     """
-    headings = ["trial", "state", "dev loss", "emb", "hidden", "block", "lr", "params", "time"]
-    has_decay = any(record.spec["weight_decay"] for record in records)
-    if has_decay:
-        headings.insert(headings.index("params"), "wd")
-    table = Table(box=None, padding=(0, 1), header_style="bold", pad_edge=False)
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading == "state" else "right", no_wrap=True)
-    for record in records:
-        spec = record.spec
-        table.add_row(
-            str(record.number),
-            "stopped" if record.outcome is None and not is_running else record.state.lower(),
-            "" if record.dev_loss is None else f"{record.dev_loss:.4f}",
-            str(spec["embedding_dim"]),
-            str(spec["hidden_width"]),
-            str(spec["block_size"]),
-            f"{spec['learning_rate']:.3g}",
-            *([f"{spec['weight_decay']:.1e}"] if has_decay else []),
-            f"{record.facts['n_parameters']:,}",
-            f"{record.wall_s:.1f} s",
-            style=None if record.state == "COMPLETE" else "dim",
-        )
-    return table
+    specs = [record.spec for record in records]
+    columns = [
+        TableColumn(heading="trial", cells=[str(record.number) for record in records]),
+        TableColumn(
+            heading="state",
+            cells=[
+                "stopped" if r.outcome is None and not is_running else r.state.lower()
+                for r in records
+            ],
+            is_left=True,
+        ),
+        TableColumn(
+            heading="dev loss",
+            cells=["" if r.dev_loss is None else f"{r.dev_loss:.4f}" for r in records],
+        ),
+        *spec_columns(shown_columns(specs), specs),
+        TableColumn(
+            heading="params", cells=[f"{r.facts['n_parameters']:,}" for r in records], rank=1
+        ),
+        TableColumn(heading="time", cells=[_seconds(record.wall_s) for record in records]),
+    ]
+    return fitted_table(columns, [None if r.state == "COMPLETE" else "dim" for r in records])
+
+
+def _seconds(wall_s: float) -> str:
+    return f"{wall_s:.1f} s" if wall_s < 99.95 else f"{wall_s:.0f} s"  # noqa: PLR2004 (three digits)
 
 
 def corpus_json(corpus: Corpus, split: Split, looks: Sequence[Look]) -> dict[str, Any]:
@@ -241,7 +247,7 @@ def print_start(
         out.print("  the test split of these words is spent:", style="yellow")
         print_looks(out, looks)
     for name, dimension in file.settings.space.dimensions.items():
-        if not dimension.is_fixed or dimension.low:
+        if not dimension.is_fixed or str(dimension) != "0":
             out.print(f"  {name:<14} {dimension}")
     if 0 < n_finished < n_trials:
         out.print(f"  {n_finished} of {n_trials} trials are there already")

@@ -12,6 +12,7 @@ from mmsearch.search.shown import describe, summarise
 from mmsearch.search.study_file import StudyFile
 from mmsearch.search.wording import duration
 from mmsearch.tracking import page, rendering
+from mmsearch.tracking.columns import shown_columns
 from mmsearch.tracking.journal import best_trial, ranked
 
 if TYPE_CHECKING:
@@ -71,10 +72,10 @@ def _trial_parts(
 ) -> list[str]:
     weights = journal.read_weights(record)
     figures = rendering.trial_figures(record, weights, tuple(file.vocabulary), scratch)
-    shape = {name: f"{record.spec[name]:.4g}" for name in rendering.HYPERPARAMETERS}
+    columns = shown_columns([record.spec])
     parts = [
         f"## {page.escaped(record.name.capitalize())}, dev loss {record.dev_loss:.4f}",
-        page.table(tuple(shape), [tuple(shape.values())]),
+        page.table([c.name for c in columns], [[c.text(record.spec, 4) for c in columns]]),
         *(page.picture(path, f"{record.name}: {path.stem}") for path in figures),
     ]
     samples = journal.read_samples(record.number)
@@ -84,20 +85,20 @@ def _trial_parts(
 
 
 def _trials_table(summary: StudySummary) -> str:
-    names = [n for n in rendering.HYPERPARAMETERS if any(t.spec[n] for t in summary.trials)]
+    columns = shown_columns([trial.spec for trial in summary.trials])
     rows = [
         (
             str(record.number),
             record.state.lower(),
             "" if record.dev_loss is None else f"{record.dev_loss:.4f}",
-            *(f"{record.spec[name]:.4g}" for name in names),
+            *(column.text(record.spec, 4) for column in columns),
             f"{record.facts['n_parameters']:,}",
             duration(record.wall_s),
             record.outcome.reason if record.outcome else "",
         )
         for record in sorted(summary.trials, key=rank)
     ]
-    words = (name.replace("_", " ") for name in names)
+    words = (column.name.replace("_", " ") for column in columns)
     headings = ("trial", "state", "dev loss", *words, "parameters", "time", "reason")
     return page.table(headings, rows)
 
@@ -105,7 +106,8 @@ def _trials_table(summary: StudySummary) -> str:
 def _origin(file: StudyFile) -> str:
     """Say what the results follow from: settings, words and versions."""
     settings = file.settings.to_json()
-    settings.pop("space")
+    space = settings.pop("space")
+    settings = {name: value for name, value in settings.items() if name not in space}
     places = {"storage": file.storage, "tracking URI": file.tracking_uri}
     rows = {
         **{name.replace("_", " "): str(value) for name, value in settings.items()},

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from mmsearch.search.printing import print_indented, print_looks
+from mmsearch.search.tables import TableColumn, fitted_table, spec_columns
 from mmsearch.search.wording import spec_words
+from mmsearch.tracking.columns import shown_columns
 from mmsearch.tracking.looks import look_words, shown_date
 from mmsearch.tracking.rendering import table
 
@@ -55,32 +57,26 @@ def print_confirmation(
         looks: at its test split so far.
     """
     plan = confirmation.plan
-    table = Table(box=None, padding=(0, 1), header_style="bold", pad_edge=False)
-    for heading in ("trial", "search", "mean ± sd", "best", "emb", "hidden", "block", "lr", "wd"):
-        if heading != "wd" or any(c.trial.spec["weight_decay"] for c in confirmation.candidates):
-            table.add_column(heading, justify="right", no_wrap=True)
-    for candidate in confirmation.candidates:
-        spec = candidate.trial.spec
-        cells = [
-            str(candidate.trial.number),
-            f"{candidate.trial.dev_loss:.4f}",
-            _mean_words(candidate, plan.n_seeds),
-            f"{candidate.best.dev_loss:.4f}" if candidate.repeats else "",
-            str(spec["embedding_dim"]),
-            str(spec["hidden_width"]),
-            str(spec["block_size"]),
-            f"{spec['learning_rate']:.3g}",
-            f"{spec['weight_decay']:.1e}",
-        ]
-        is_best = candidate is confirmation.winner
-        table.add_row(*cells[: len(table.columns)], style="bold green" if is_best else None)
-    out.print(table)
+    candidates = confirmation.candidates
+    specs = [candidate.trial.spec for candidate in candidates]
+    columns = [
+        TableColumn(heading="trial", cells=[str(c.trial.number) for c in candidates]),
+        TableColumn(heading="search", cells=[f"{c.trial.dev_loss:.4f}" for c in candidates]),
+        TableColumn(heading="mean ± sd", cells=[_mean_words(c, plan.n_seeds) for c in candidates]),
+        TableColumn(
+            heading="best",
+            cells=[f"{c.best.dev_loss:.4f}" if c.repeats else "" for c in candidates],
+            rank=1,
+        ),
+        *spec_columns(shown_columns(specs), specs),
+    ]
+    winner = confirmation.winner
+    out.print(fitted_table(columns, ["bold green" if c is winner else None for c in candidates]))
     if confirmation.n_missing:
         out.print(f"{confirmation.n_missing} trainings are missing")
         out.print(f"go on:    {plan.command}{where}")
         return
     _print_flattery(out, confirmation)
-    winner = confirmation.winner
     if winner is None:
         out.print("every candidate diverged from some seed; confirm more of them with --top")
         return

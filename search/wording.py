@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from mmsearch.search.tables import WIDTH
+from mmsearch.tracking.columns import shown_columns
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
@@ -15,11 +18,23 @@ if TYPE_CHECKING:
 
 def spec_words(spec: Mapping[str, Any]) -> str:
     """Say a trial's hyperparameters in one short line."""
-    words = (
-        f"emb {spec['embedding_dim']}  hidden {spec['hidden_width']}  "
-        f"block {spec['block_size']}  lr {spec['learning_rate']:.3g}"
-    )
-    return f"{words}  wd {spec['weight_decay']:.1e}" if spec["weight_decay"] else words
+    columns = shown_columns([spec])
+    return "  ".join(f"{column.heading} {column.text(spec)}" for column in columns)
+
+
+def short_spec_words(spec: Mapping[str, Any]) -> str:
+    """Say the same in fewer characters, as the rest of a line."""
+    short = {"hidden": "hid", "block": "blk"}
+    columns = shown_columns([spec])
+    return " ".join(f"{short.get(c.heading, c.heading)} {_short(c.text(spec, 2))}" for c in columns)
+
+
+def _short(number: str) -> str:
+    """Write a small number by its power of ten, where that is shorter."""
+    if not number.startswith("0.00"):
+        return number.replace("e-0", "e-")
+    shorter = f"{float(number):.1e}".replace("e-0", "e-").replace(".0e", "e")
+    return min(number, shorter, key=len)
 
 
 def duration(seconds: float) -> str:
@@ -41,7 +56,12 @@ def trial_line(record: TrialRecord, *, is_best: bool) -> Text:
     style = "bold green" if is_best else "" if record.state == "COMPLETE" else "dim"
     text.append(loss, style=style)
     # The table at the end has a candidate's hyperparameters, and this line no room for them.
-    return text if record.is_repeat else text.append(spec_words(record.spec), style="dim")
+    if record.is_repeat:
+        return text
+    words = spec_words(record.spec)
+    if len(text) + len(words) > WIDTH:
+        words = short_spec_words(record.spec)
+    return text.append(words, style="dim")
 
 
 def trial_label(record: TrialRecord) -> str:

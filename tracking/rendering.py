@@ -8,16 +8,17 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from mmsearch.tracking.columns import COLUMNS, shown_columns
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from mlflow.entities import Metric
 
+    from mmsearch.tracking.columns import Column
     from mmsearch.tracking.journal import SegmentRecord, TrialRecord
 
-HYPERPARAMETERS = ("embedding_dim", "hidden_width", "block_size", "learning_rate", "weight_decay")
-"""In the order in which a person compares them."""
 _HEADINGS = re.compile(r"^\|.*\|$(?=\n\| --- \|)", re.MULTILINE)
 """Of a table in Markdown."""
 
@@ -122,9 +123,12 @@ def study_figures(summary: StudySummary, study: str, folder: Path) -> list[Path]
         )
     complete = [trial for trial in scored if trial.state == "COMPLETE"]
     if len(complete) > 1:
-        names = [name for name in HYPERPARAMETERS if len({t.spec[name] for t in complete}) > 1]
+        columns = _numbers_that_differ(complete)
         drawn["parallel_coordinates"] = figures.parallel_coordinates(
-            [({n: t.spec[n] for n in names}, t.dev_loss or math.nan) for t in complete],
+            [
+                ({column.name: column.value(t.spec) for column in columns}, t.dev_loss or math.nan)
+                for t in complete
+            ],
             log_axes=summary.log_axes,
             title=f"{study}: complete trials",
         )
@@ -143,6 +147,16 @@ def study_figures(summary: StudySummary, study: str, folder: Path) -> list[Path]
     return paths
 
 
+def _numbers_that_differ(trials: Sequence[TrialRecord]) -> list[Column]:
+    """Find what a chart of trials has axes for."""
+    return [
+        column
+        for column in COLUMNS
+        if len(values := {column.value(trial.spec) for trial in trials}) > 1
+        and not any(isinstance(value, str) for value in values)
+    ]
+
+
 def best_note(best: TrialRecord, counts: Mapping[str, int]) -> str:
     """Say the result in Markdown."""
     return (
@@ -154,10 +168,9 @@ def best_note(best: TrialRecord, counts: Mapping[str, int]) -> str:
 
 def _point(record: TrialRecord) -> str:
     """Give a trial's hyperparameters as a table of one row."""
-    return table(
-        [f"`{name}`" for name in HYPERPARAMETERS],
-        [[f"{record.spec[name]:.6g}" for name in HYPERPARAMETERS]],
-    )
+    columns = shown_columns([record.spec])
+    headings = [f"`{column.name}`" for column in columns]
+    return table(headings, [[column.text(record.spec, 6) for column in columns]])
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

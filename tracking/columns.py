@@ -1,0 +1,80 @@
+"""The columns in which a trial's hyperparameters are shown, wherever they are."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mmsearch.model.spec import TrialSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Column:
+    """One field of a trial's spec."""
+
+    name: str
+    """In the spec, Optuna and MLflow."""
+    heading: str
+    """In a narrow table."""
+    digits: int = 2
+    """Significant digits of a float in a narrow table."""
+    is_always_shown: bool = False
+    is_hyperparameter: bool = True
+    """Whether each space has it; else it is a key of `[training]` that a space may search too."""
+
+    def value(self, spec: Mapping[str, Any]) -> Any:
+        """Return a trial's value; one of version 0.1 lacks what came later."""
+        return spec.get(self.name, _LATER.get(self.name))
+
+    def text(self, spec: Mapping[str, Any], digits: int | None = None) -> str:
+        """Return a trial's value for a table."""
+        value = self.value(spec)
+        return f"{value:.{digits or self.digits}g}" if isinstance(value, float) else f"{value}"
+
+
+_LATER = {
+    field.name: field.default
+    for field in dataclasses.fields(TrialSpec)
+    if field.default is not dataclasses.MISSING
+}
+COLUMNS = (
+    Column(name="embedding_dim", heading="emb", is_always_shown=True),
+    Column(name="hidden_width", heading="hidden", is_always_shown=True),
+    Column(name="block_size", heading="block", is_always_shown=True),
+    Column(name="learning_rate", heading="lr", digits=3, is_always_shown=True),
+    Column(name="weight_decay", heading="wd"),
+    Column(name="context_noise", heading="noise"),
+    *(
+        Column(name=name, heading=heading, is_hyperparameter=False)
+        for name, heading in {
+            "batch_size": "batch",
+            "optimizer": "optimizer",
+            "targets": "targets",
+            "init": "init",
+            "schedule": "schedule",
+            "averaging": "averaging",
+        }.items()
+    ),
+)
+"""In the order in which a person compares them."""
+HYPERPARAMETERS = tuple(column.name for column in COLUMNS if column.is_hyperparameter)
+"""Their names alone, without the keys of `[training]`."""
+
+
+def shown_columns(specs: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """Return the columns that tell trials apart, the first four in any case.
+
+    Of a single trial, these are its hyperparameters that are not 0.
+    """
+
+    def is_shown(column: Column) -> bool:
+        values = {column.value(spec) for spec in specs}
+        if len(values) == 1 == len(specs):
+            return column.is_hyperparameter and bool(next(iter(values)))
+        return len(values) > 1
+
+    return [column for column in COLUMNS if column.is_always_shown or is_shown(column)]
