@@ -11,23 +11,21 @@ if TYPE_CHECKING:
 
 FLAT_SHARE = 0.4
 """Share of the steps before the cosine begins to fall. `docs/log.md` has the comparison."""
-CUT_SHARE = 0.5
-"""Share of the steps before the article's cut (100,000 of 200,000)."""
-CUT_FACTOR = 0.1
-"""What the article's cut multiplies the learning rate with."""
 
 
 def learning_rates(spec: TrialSpec, start: int, stop: int) -> np.ndarray:
     """Learning rates of steps `start` to `stop - 1` (counted from 0), float64.
 
     `cosine` is flat for `FLAT_SHARE` of the steps and then follows half a cosine to zero
-    (Loshchilov and Hutter, 2017, eq. 5, without restarts); `step` is the article's cut.
+    (Loshchilov and Hutter, 2017, eq. 5, without restarts); `step` multiplies the rate with
+    `spec.cut_factor` after the share `spec.cut_at` of the steps: the article cuts it to a tenth
+    after 100,000 of 200,000.
     """
     done = np.arange(start, stop, dtype=np.float64) / spec.n_steps
     if spec.schedule == "constant":
         factor = np.ones_like(done)
     elif spec.schedule == "step":
-        factor = np.where(done < CUT_SHARE, 1.0, CUT_FACTOR)
+        factor = np.where(done < spec.cut_at, 1.0, spec.cut_factor)
     else:
         fallen = np.clip((done - FLAT_SHARE) / (1 - FLAT_SHARE), 0, 1)
         factor = 0.5 * (1 + np.cos(np.pi * fallen))

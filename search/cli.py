@@ -153,12 +153,14 @@ def run(  # noqa: PLR0913 (each is one flag)
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option(metavar="N", help="SGD steps.", show_default="60000", rich_help_panel=_SEARCH),
+        typer.Option(
+            metavar="N", help="Planned steps.", show_default="12000", rich_help_panel=_SEARCH
+        ),
     ] = None,
     batch_size: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="Examples a step.", show_default="32", rich_help_panel=_SEARCH
+            metavar="N", help="Examples a step.", show_default="128", rich_help_panel=_SEARCH
         ),
     ] = None,
     storage: Annotated[

@@ -23,12 +23,15 @@ from mmsearch.search.workspace import Workspace
 _MODEL, _TEST = "The model", "The test"
 
 
-def init(
+def init(  # noqa: PLR0913 (each is one flag)
     path: Annotated[Path, typer.Argument(metavar="FILE", help="A new file.")] = Path(
         "mmsearch.toml"
     ),
     *,
     study: StudyOption = None,
+    article: Annotated[
+        bool, typer.Option("--article", help="Say the article's own recipe.")
+    ] = False,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -38,12 +41,18 @@ def init(
     With --study it says that study's settings: with its words they are the same search.
     """
     from mmsearch.search.config_text import template  # noqa: PLC0415 (imports wait)
+    from mmsearch.search.settings import settle  # noqa: PLC0415 (likewise)
     from mmsearch.search.study_file import StudyFile  # noqa: PLC0415 (likewise)
 
     text = template()
+    if study is not None and article:
+        raise InputError("--study and --article both say which settings; give one of them")
     if study is not None:
         journal = Workspace.at(workspace).existing(study)
-        text = template(journal.name, StudyFile.require(journal).settings)
+        settings = StudyFile.require(journal).settings
+        text = template(settings, f"its value in study {journal.name!r}")
+    if article:
+        text = template(settle({"recipe": "article"}), "its value in the article's recipe")
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)

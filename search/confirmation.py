@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmsearch.errors import RefusedError
+from mmsearch.model.spec import TrialSpec
 from mmsearch.search.coordinator import Proposal
 from mmsearch.search.selection import Plan, confirmations, leading, repeats
-from mmsearch.search.space import DEFAULTS
 from mmsearch.tracking.journal import Outcome
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Confirm:
                     ended_ms=time.time_ns() // 1_000_000,
                 )
                 self.journal.finish(number, given_up)
-        return Repeats(self.session.journal, self.plan, self.settings.seed)
+        return Repeats(self.session.journal, self.plan, self.settings)
 
     def guard(self) -> AbstractContextManager[None]:
         """Do nothing: no database of Optuna's has a part in it."""
@@ -108,10 +108,10 @@ class Confirm:
 class Repeats:
     """Proposes each candidate from each seed, once; the journal alone says what has been done."""
 
-    def __init__(self, journal: Journal, plan: Plan, study_seed: int) -> None:
+    def __init__(self, journal: Journal, plan: Plan, settings: Settings) -> None:
         self._journal = journal
         self._plan = plan
-        self._seed = study_seed
+        self._settings = settings
 
     def counts(self) -> dict[str, int]:
         """Count the ended trainings by state."""
@@ -158,10 +158,10 @@ class Repeats:
         return repeats(self._journal, self._plan)
 
     def _proposal(self, number: int, trial: int, nth: int) -> Proposal:
-        spec = self._journal.read(trial).spec
+        spec = TrialSpec.from_json(self._journal.read(trial).spec)
         return Proposal(
             number=number,
-            point={name: spec[name] for name in DEFAULTS},
-            seed=confirm_seed(self._seed, nth),
+            point={name: getattr(spec, name) for name in self._settings.space.dimensions},
+            seed=confirm_seed(self._settings.seed, nth),
             facts={"trial": trial, "nth_seed": nth},
         )

@@ -40,8 +40,8 @@ class Proposal:
     """A trial to train."""
 
     number: int
-    point: Mapping[str, float]
-    """Its hyperparameters."""
+    point: Mapping[str, Any]
+    """Its hyperparameters, and what else is searched."""
     seed: int
     """Of its training."""
     facts: Mapping[str, Any] = field(default_factory=dict)

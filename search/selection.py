@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mmsearch.errors import InputError, RefusedError
-from mmsearch.search.space import DEFAULTS
+from mmsearch.model.spec import TrialSpec
 from mmsearch.search.workspace import options_of
 from mmsearch.tracking.files import damaged
 from mmsearch.tracking.journal import CONFIRM_AGAIN, Journal, TrialRecord, ranked
@@ -216,9 +217,10 @@ def repeats(journal: Journal, plan: Plan) -> Mapping[tuple[int, int], TrialRecor
 
 def leading(records: Sequence[TrialRecord], top: int) -> list[TrialRecord]:
     """Give the best complete trials, best first; of equal hyperparameters the best alone."""
-    distinct: dict[tuple[Any, ...], TrialRecord] = {}
+    distinct: dict[TrialSpec, TrialRecord] = {}
     for record in ranked(records):
-        distinct.setdefault(tuple(record.spec[name] for name in DEFAULTS), record)
+        spec = TrialSpec.from_json(record.spec)
+        distinct.setdefault(dataclasses.replace(spec, seed=0), record)
     return list(distinct.values())[:top]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 import uuid
 from dataclasses import dataclass
@@ -15,7 +14,14 @@ from mmsearch.errors import RefusedError
 from mmsearch.search import provenance
 from mmsearch.search.patience import Patience
 from mmsearch.search.places import absolute, storage_url, tracking_uri, without_password
-from mmsearch.search.settings import Config, Settings, differences, read_config
+from mmsearch.search.settings import (
+    Config,
+    Settings,
+    check_setting,
+    differences,
+    read_config,
+    settle,
+)
 from mmsearch.search.study_file import StudyFile
 from mmsearch.search.worker import Words
 from mmsearch.search.workspace import Workspace, name_from, options_of
@@ -55,7 +61,7 @@ class Session:
     file: StudyFile
     corpus: Corpus
     split: Split
-    enqueue: tuple[Mapping[str, float], ...]
+    enqueue: tuple[Mapping[str, Any], ...]
     """Configurations to try first."""
     given_storage: str | None
     """Optuna URL, password and all, where one was given."""
@@ -76,13 +82,17 @@ class Session:
 
     @classmethod
     def _open(cls, request: Request) -> Session:
-        config = read_config(request.config) if request.config else Config({})
-        given = {**config.settings, **request.given}
+        for setting, value in request.given.items():
+            check_setting(setting, value)
         workspace = Workspace.at(request.workspace)
         name = request.study or (name_from(request.corpus) if request.corpus else "names")
         journal = workspace.journal(name)
         stored = StudyFile.read(journal)
-        settings = dataclasses.replace(stored.settings if stored else Settings(), **given)
+        before = stored.settings if stored else None
+        config = Config({})
+        if request.config:
+            config = read_config(request.config, request.given, before)
+        settings = settle({**config.settings, **request.given}, before)
         enqueue = tuple(settings.space.check_point(point) for point in config.enqueue)
         path = request.corpus
         if path is None and stored is not None and stored.corpus is not None:
@@ -107,7 +117,7 @@ class Session:
             versions=stored.versions if stored else provenance.versions(),
         )
         if stored is not None:
-            _check_same(name, stored, file, given, corpus)
+            _check_same(name, stored, file, corpus)
         return cls(
             workspace=workspace,
             journal=journal,
@@ -210,7 +220,7 @@ class Search:
         # Only now is the study this one: a refused storage must not be what it is known by.
         self.journal.write_study(session.file.to_json())
         with self.guard():
-            handle.enqueue(session.enqueue)
+            handle.enqueue([*session.enqueue, *self.settings.start_points()])
         return handle
 
     def guard(self) -> AbstractContextManager[None]:
@@ -224,11 +234,9 @@ class Search:
         return telling_errors(self.session.storage, go_on=line)
 
 
-def _check_same(
-    name: str, stored: StudyFile, file: StudyFile, given: Mapping[str, Any], corpus: Corpus
-) -> None:
+def _check_same(name: str, stored: StudyFile, file: StudyFile, corpus: Corpus) -> None:
     """Refuse to go on with other words or settings than a study was started with; says each."""
-    found = _other_words(stored, file, corpus) + differences(stored.settings, given)
+    found = _other_words(stored, file, corpus) + differences(stored.settings, file.settings)
     if not found and file.split_fingerprint != stored.split_fingerprint:
         found = ["its words are split otherwise now"]
     if found:

@@ -35,6 +35,7 @@ from mmsearch.tracking.store import first_line
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from mmsearch.search.settings import Settings
     from mmsearch.search.workspace import Workspace
     from mmsearch.tracking.journal import Journal
 
@@ -296,11 +297,17 @@ def describe(name: str, file: StudyFile) -> str:
     rows = [(f"`{n}`", f"{d}") for n, d in settings.space.dimensions.items()]
     return (
         f"Study `{name}`: a character MLP on {_words(file)}. Each trial trains "
-        f"{settings.steps:,} steps of {settings.batch_size} examples "
+        f"{settings.steps:,} planned steps of {_value(settings, 'batch_size')} "
+        f"{_value(settings, 'targets')} by {_value(settings, 'optimizer')} "
         "and is scored on dev, in nats per character. "
         f"Sampler {settings.sampler}, pruner {settings.pruner}, seed {settings.seed}.\n\n"
         f"{table(('hyperparameter', 'searched'), rows)}\n\n{_again(name, file)}"
     )
+
+
+def _value(settings: Settings, name: str) -> str:
+    """Say a setting, or what of it is searched."""
+    return f"{settings.space.dimensions.get(name) or getattr(settings, name)}"
 
 
 def _words(file: StudyFile) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import optuna
-from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from mmsearch.errors import RefusedError
@@ -14,9 +14,11 @@ from mmsearch.search.cma_es import ReplayedCmaEs
 from mmsearch.search.coordinator import Proposal
 from mmsearch.search.patience import Patience
 from mmsearch.search.sole_writer import SoleWriter
+from mmsearch.search.space import Choices
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Any
 
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
@@ -117,7 +119,7 @@ class StudyHandle:
         """Wait for the storage no more; may be called from a signal handler."""
         self._patience.stop()
 
-    def enqueue(self, points: Sequence[Mapping[str, float]]) -> None:
+    def enqueue(self, points: Sequence[Mapping[str, Any]]) -> None:
         """Queue configurations that have not been queued before."""
         seen = [
             trial.user_attrs[_ENQUEUED]
@@ -184,17 +186,12 @@ class StudyHandle:
         return min(waiting, default=len(trials))
 
     def _propose(self, trial: optuna.Trial, reported: set[int]) -> Proposal:
-        point: dict[str, float] = {}
+        point: dict[str, Any] = {}
         drawn = trial.params
         for name, dimension in self._settings.space.dimensions.items():
             if name in drawn:
                 self._draw_again(trial, name, distribution(dimension))
-            low, high, log = dimension.low, dimension.high, dimension.log
-            point[name] = (
-                trial.suggest_int(name, int(low), int(high), log=log)
-                if dimension.is_int
-                else trial.suggest_float(name, low, high, log=log)
-            )
+            point[name] = _suggest(trial, name, dimension)
         self._trials[trial.number] = (trial, reported)
         seed = trial_seed(self._settings.seed, trial.number)
         return Proposal(number=trial.number, point=point, seed=seed)
@@ -241,11 +238,25 @@ class _TPESampler(optuna.samplers.TPESampler):
 
 def distribution(dimension: Dimension) -> BaseDistribution:
     """Give a dimension as Optuna knows it."""
-    low, high, log = dimension.low, dimension.high, dimension.log
+    if isinstance(dimension, Choices):
+        return CategoricalDistribution(dimension.values)
+    low, high, log, step = dimension.low, dimension.high, dimension.log, dimension.step
     return (
-        IntDistribution(int(low), int(high), log=log)
+        IntDistribution(int(low), int(high), log=log, step=int(step or 1))
         if dimension.is_int
-        else FloatDistribution(low, high, log=log)
+        else FloatDistribution(low, high, log=log, step=step)
+    )
+
+
+def _suggest(trial: optuna.Trial, name: str, dimension: Dimension) -> Any:
+    """Ask for a value of a dimension."""
+    if isinstance(dimension, Choices):
+        return trial.suggest_categorical(name, dimension.values)
+    low, high, log, step = dimension.low, dimension.high, dimension.log, dimension.step
+    return (
+        trial.suggest_int(name, int(low), int(high), log=log, step=int(step or 1))
+        if dimension.is_int
+        else trial.suggest_float(name, low, high, log=log, step=step)
     )
 
 

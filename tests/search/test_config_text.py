@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mmsearch.search.config_text import MEANINGS, differing, reference, template
-from mmsearch.search.settings import TABLES, Settings, read_config
+from mmsearch.search.recipes import RANGES, RECIPES
+from mmsearch.search.settings import TABLES, Settings, read_config, settle
 from mmsearch.search.space import DEFAULTS, Space
 from mmsearch.search.study_file import StudyFile
 from mmsearch.tracking.journal import Journal
@@ -27,7 +28,7 @@ def test_file_says_every_default(tmp_path: Path) -> None:
     """Read back it is the defaults, and no key is missing."""
     path = tmp_path / "all.toml"
     path.write_text(template())
-    assert Settings(**read_config(path).settings) == Settings()
+    assert settle(read_config(path).settings) == Settings()
     tables = tomllib.loads(template())
     said = [key for table in tables.values() for key in table]
     assert sorted(said) == sorted([*(k for keys in TABLES.values() for k in keys), *DEFAULTS])
@@ -47,6 +48,14 @@ def test_reference_is_the_one_that_the_code_writes() -> None:
     assert (ROOT / "docs" / "config.md").read_text() == reference()
 
 
+SEARCHED = {
+    "hidden_width": {"low": 64, "high": 256, "step": 64},
+    "block_size": {"choices": [3, 5, 8]},
+    "context_noise": {"low": 0.0, "high": 0.3, "step": 0.1},
+    "batch_size": {"low": 16, "high": 256, "log": True},
+    "optimizer": {"choices": ["sgd", "adam"]},
+    **RANGES["adam"],
+}
 SETTINGS = Settings(
     steps=1000,
     keep_duplicates=True,
@@ -64,15 +73,26 @@ SETTINGS = Settings(
 )
 
 
-@pytest.mark.parametrize("write", [differing, lambda settings: template("few", settings)])
-@pytest.mark.parametrize("settings", [Settings(), SETTINGS])
+@pytest.mark.parametrize("write", [differing, template])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(),
+        SETTINGS,
+        settle({"recipe": "article"}),
+        settle({"optimizer": "sgd"}),
+        settle({"optimizer": "sgd", "space": RECIPES["default"].space}),
+        settle({"space": SEARCHED}),
+        settle({"optimizer": "sgd", "start": False, "space": {**SEARCHED, **RANGES["sgd"]}}),
+    ],
+)
 def test_study_s_settings_come_back(
     write: Callable[[Settings], str], settings: Settings, tmp_path: Path
 ) -> None:
     """What a study's note and `mmsearch init --study` say is the same search."""
     path = tmp_path / "study.toml"
     path.write_text(write(settings))
-    assert Settings(**read_config(path).settings) == settings
+    assert settle(read_config(path).settings) == settings
 
 
 def test_what_is_at_its_default_is_left_out() -> None:
@@ -85,10 +105,20 @@ def test_command_writes_a_study_s_settings(copied: Path, warm_command: Warm) -> 
     """Searched again with that file the study says that nothing differs."""
     assert warm_command("init", "few.toml", "--study", "few", folder=copied).returncode == 0
     stored = StudyFile.require(Journal(copied / "runs/few")).settings
-    assert Settings(**read_config(copied / "few.toml").settings) == stored
+    assert settle(read_config(copied / "few.toml").settings) == stored
     done = warm_command("init", "no.toml", "--study", "none", folder=copied)
     assert done.returncode == 2
     assert not (copied / "no.toml").exists()
+
+
+def test_command_writes_the_article_s_recipe(warm_command: Warm, tmp_path: Path) -> None:
+    """The file says what `recipe = "article"` stands for, key by key."""
+    assert warm_command("init", "--article", folder=tmp_path).returncode == 0
+    written = read_config(tmp_path / "mmsearch.toml").settings
+    assert "recipe" not in written
+    assert settle(written) == settle({"recipe": "article"})
+    done = warm_command("init", "b.toml", "--article", "--study", "few", folder=tmp_path)
+    assert done.returncode == 2
 
 
 def test_command_writes_a_new_file_alone(warm_command: Warm, tmp_path: Path) -> None:

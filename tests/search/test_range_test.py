@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mmsearch.search.settings import Settings, read_config
+from mmsearch.search.settings import read_config, settle
+from mmsearch.search.space import Range
 from mmsearch.tracking.store import connect, search_runs
 
 if TYPE_CHECKING:
@@ -68,8 +69,9 @@ def test_apply_changes_the_rate_alone(
     rate = tomllib.loads(after)["space"]["learning_rate"]
     assert rate == {**printed["suggested"], "log": True}
     assert config.stat().st_mode & 0o777 == 0o640
-    space = Settings(**read_config(config).settings).space
-    assert space.dimensions["learning_rate"].low == printed["suggested"]["low"]
+    read = settle(read_config(config).settings).space.dimensions["learning_rate"]
+    assert isinstance(read, Range)
+    assert read.low == printed["suggested"]["low"]
     assert warm_command(*words, "--apply", folder=tmp_path).returncode == 0
     assert config.read_text() == after
 

@@ -11,6 +11,7 @@ import pytest
 from mmsearch.errors import InputError, RefusedError
 from mmsearch.search.confirmation import Repeats, confirm_seed, make_plan
 from mmsearch.search.selection import Confirmation, Plan, choose, confirmations, leading
+from mmsearch.search.settings import Settings
 from mmsearch.search.study import trial_seed
 from mmsearch.tracking.files import JournalError
 from mmsearch.tracking.journal import Journal, Outcome, SegmentRecord
@@ -29,6 +30,7 @@ def point(width: int) -> dict[str, Any]:
         "block_size": 3,
         "learning_rate": 0.1,
         "weight_decay": 0.0,
+        "context_noise": 0.0,
     }
 
 
@@ -43,8 +45,9 @@ def add(  # noqa: PLR0913 (what a trial is)
     facts: dict[str, Any] | None = None,
 ) -> None:
     """Write a trial of one segment."""
-    spec = {**point(width or 10 + number), "n_steps": steps, "seed": number}
-    journal.start(number, spec, {"started_ms": 0, "n_parameters": 1, **(facts or {})})
+    settings = Settings(steps=steps, segments=1)
+    spec = settings.trial_spec(point(width or 10 + number), seed=number)
+    journal.start(number, spec.to_json(), {"started_ms": 0, "n_parameters": 1, **(facts or {})})
     line = SegmentRecord(
         segment=1,
         step=steps,
@@ -75,7 +78,7 @@ def train(
 ) -> None:
     """Write what the coordinator would, for the trainings that have a loss."""
     journal.write_plan(plan.to_json())
-    proposer = Repeats(journal, plan, study_seed=0)
+    proposer = Repeats(journal, plan, Settings())
     while (proposal := proposer.ask()) is not None:
         key = (proposal.facts["trial"], proposal.facts["nth_seed"])
         if key not in losses:
@@ -130,16 +133,16 @@ def test_plan_has_every_pair_once_and_goes_on(journal: Journal) -> None:
     """Each candidate from each seed, once; more seeds or candidates add to what is there."""
     plan = make_plan(journal, 2, 2, STEPS)
     train(journal, plan, {k: v for k, v in LOSSES.items() if k != (3, 2)})
-    proposer = Repeats(journal, plan, study_seed=0)
+    proposer = Repeats(journal, plan, Settings())
     left = proposer.ask()
     assert left is not None
     assert (left.number, left.facts) == (3, {"trial": 3, "nth_seed": 2})
     assert left.point == point(13)
-    wider = Repeats(journal, make_plan(journal, 3, 2, STEPS), study_seed=0)
+    wider = Repeats(journal, make_plan(journal, 3, 2, STEPS), Settings())
     first = wider.ask()
     assert first is not None
     assert first.facts == {"trial": 2, "nth_seed": 1}
-    longer = Repeats(journal, make_plan(journal, 2, 2, 2 * STEPS), study_seed=0)
+    longer = Repeats(journal, make_plan(journal, 2, 2, 2 * STEPS), Settings())
     first = longer.ask()
     assert first is not None
     assert (first.number, first.facts) == (3, {"trial": 1, "nth_seed": 1})
@@ -194,7 +197,7 @@ def test_training_that_its_machine_failed_is_made_up_for(journal: Journal) -> No
     found = Confirmation.read(journal)
     assert found is not None
     assert (found.n_missing, found.winner) == (1, None)
-    again = Repeats(journal, plan, study_seed=0).ask()
+    again = Repeats(journal, plan, Settings()).ask()
     assert again is not None
     assert (again.number, again.facts) == (1, {"trial": 1, "nth_seed": 1})
 

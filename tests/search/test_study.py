@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from mmsearch.errors import InputError, MMSearchError, RefusedError
 from mmsearch.search.places import storage_url
 from mmsearch.search.settings import Pruner, Sampler, Settings
-from mmsearch.search.space import Space
+from mmsearch.search.space import Range, Space
 from mmsearch.search.storage import open_storage
 from mmsearch.search.study import StudyHandle, make_sampler, trial_seed
 from mmsearch.search.workspace import Workspace
@@ -106,6 +106,7 @@ def unfinished(places: Places, parameters: Sequence[str]) -> int:
     trial = handle.study.ask()
     for name in parameters:
         dimension = Settings().space.dimensions[name]
+        assert isinstance(dimension, Range)
         low, high = dimension.low, dimension.high
         if dimension.is_int:
             trial.suggest_int(name, int(low), int(high), log=dimension.log)
@@ -136,6 +137,8 @@ def test_resumed_study_proposes_what_one_run_would_have(places: Places, sampler:
         {},
         {"hidden_width": 64, "weight_decay": {"low": 1e-6, "high": 1e-3, "log": True}},
         {"block_size": {"low": 2, "high": 3}, "learning_rate": {"low": 0.1, "high": 0.2}},
+        {"optimizer": {"choices": ["sgd", "adam"]}, "batch_size": {"choices": [32, 128]}},
+        {"hidden_width": {"low": 64, "high": 256, "step": 64}, "block_size": {"choices": [3, 5]}},
     ],
 )
 def test_tpe_is_told_the_space_that_it_would_infer(
@@ -216,7 +219,7 @@ def test_a_person_with_plain_optuna_finds_everything(places: Places) -> None:
 def test_enqueueing_again_adds_nothing(places: Places) -> None:
     """The same command run again goes on; it does not try the same configurations again."""
     points: list[Point] = [
-        {"hidden_width": 100, "learning_rate": 0.1},
+        {"hidden_width": 100, "learning_rate": 0.005},
         {"hidden_width": 200},
         {"hidden_width": 200},
         {},
@@ -234,14 +237,14 @@ def test_enqueueing_again_adds_nothing(places: Places) -> None:
     trials = again.study.trials
     assert len(trials) == 5
     assert trials[0].params["hidden_width"] == 100
-    assert trials[0].params["learning_rate"] == 0.1
+    assert trials[0].params["learning_rate"] == 0.005
     assert [trial.params["hidden_width"] for trial in trials[:2]] == [100, 200]
     assert trials[3].params["hidden_width"] == 300
 
 
 def test_enqueued_points_shift_no_seed(places: Places) -> None:
     """What is drawn beside enqueued values follows from the trial's number, as everywhere."""
-    settings = Settings(sampler="random")
+    settings = Settings(sampler="random", space=Space.parse({"weight_decay": 0.0}))
     plain = search(places.open(settings, database="plain"), 4)
     handle = places.open(settings, database="enqueued")
     handle.enqueue([{}, {"weight_decay": 0.0}])
@@ -381,6 +384,7 @@ def test_every_sampler_runs(places: Places, sampler: Sampler) -> None:
     for point in points:
         for name, dimension in space.dimensions.items():
             assert dimension.holds(point[name])
+            assert isinstance(dimension, Range)
             assert isinstance(point[name], int) == dimension.is_int
 
 

@@ -1,0 +1,102 @@
+"""The defaults of a study, all in one place: what a recipe trains by and what it searches.
+
+A recipe is an input: `recipe = "article"` under `[training]` stands for the keys of a table below.
+Keys given beside it win, and a study stores the keys alone. docs/log.md says where the numbers of
+the default recipe come from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+RANGES: Mapping[str, Mapping[str, Any]] = {
+    "adam": {
+        "learning_rate": {"low": 5e-4, "high": 1e-2, "log": True},
+        "weight_decay": {"low": 0.02, "high": 2.0, "log": True},
+    },
+    "sgd": {
+        "learning_rate": {"low": 0.02, "high": 1.0, "log": True},
+        "weight_decay": {"low": 1e-5, "high": 5e-3, "log": True},
+    },
+}
+"""The ranges that depend on the optimizer, by its name."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """How trials are trained, and what is searched, where a study says nothing else."""
+
+    settings: Mapping[str, Any]
+    """Settings by their names."""
+    space: Mapping[str, Any]
+    """A whole `[space]` table."""
+
+
+RECIPES: Mapping[str, Recipe] = {
+    "default": Recipe(
+        settings={
+            "steps": 12_000,
+            "segments": 24,
+            "batch_size": 128,
+            "optimizer": "adam",
+            "targets": "contexts",
+            "init": "scaled",
+            "schedule": "constant",
+            "cut_at": 0.5,
+            "cut_factor": 0.1,
+            "averaging": "polynomial",
+            "evaluations": "growing",
+            "patience": 3,
+            "extend_to": 4.0,
+            "start": True,
+        },
+        space={
+            "embedding_dim": {"low": 8, "high": 64, "log": True},
+            "hidden_width": {"low": 64, "high": 640, "log": True},
+            "block_size": {"low": 3, "high": 10, "log": False},
+            **RANGES["adam"],
+            "context_noise": {"low": 0.0, "high": 0.4, "log": False},
+        },
+    ),
+    "article": Recipe(
+        settings={
+            "steps": 60_000,
+            "segments": 20,
+            "batch_size": 32,
+            "optimizer": "sgd",
+            "targets": "examples",
+            "init": "article",
+            "schedule": "step",
+            "cut_at": 0.5,
+            "cut_factor": 0.1,
+            "averaging": "none",
+            "evaluations": "even",
+            "patience": 0,
+            "extend_to": 1.0,
+            "start": False,
+        },
+        space={
+            "embedding_dim": {"low": 2, "high": 48, "log": True},
+            "hidden_width": {"low": 32, "high": 512, "log": True},
+            "block_size": {"low": 2, "high": 10, "log": False},
+            "learning_rate": {"low": 0.01, "high": 1.0, "log": True},
+            "weight_decay": 0.0,
+            "context_noise": 0.0,
+        },
+    ),
+}
+"""Recipes by the names that `recipe` takes."""
+
+START: Mapping[str, Any] = {
+    "embedding_dim": 48,
+    "hidden_width": 320,
+    "block_size": 8,
+    "learning_rate": 2e-3,
+    "weight_decay": 0.1,
+    "context_noise": 0.1,
+}
+"""A point of the default recipe's space that is good for most corpora."""
