@@ -4,6 +4,7 @@
   `Vocabulary`, `BUILTIN_CORPUS`, `BOUNDARY`, `MIN_DISTINCT_WORDS`);
 - `mmsearch.data.split`: train, dev and a sealed test (`split_corpus`, `Split`, `SealedTest`,
   `Claim`, `DEFAULT_SPLIT_SEED`);
+- `mmsearch.data.ids`: words into rows of character ids (`encode_words`);
 - `mmsearch.data.contexts`: words into tensors (`build_contexts`, `Contexts`, `distinct`,
   `DistinctContexts`);
 - `names.txt`: the built-in corpus, made by `make_names.py`; `README.md` says from what.

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 
-from mmsearch.data.corpus import BOUNDARY, unknown_character
+from mmsearch.data.ids import encode_words
 from mmsearch.errors import InputError
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def build_contexts(words: Sequence[str], vocabulary: Vocabulary, block_size: int
     if block_size < 1:
         msg = f"block_size must be at least 1 character, got {block_size}; the article takes 3"
         raise InputError(msg)
-    targets_N = _encode(words, vocabulary)
+    targets_N = encode_words(words, vocabulary)
     starts = np.concatenate(([0], np.flatnonzero(targets_N == 0) + 1))
     # How many characters of its own word stand before each example.
     n_before_N = np.arange(len(targets_N)) - np.repeat(starts[:-1], np.diff(starts))
@@ -140,29 +140,6 @@ def distinct(contexts: Contexts) -> DistinctContexts:
         pair_count=torch.from_numpy(counts_P.astype(np.int64)),
         n_examples=len(contexts),
     )
-
-
-def _encode(words: Sequence[str], vocabulary: Vocabulary) -> NDArray[np.int32]:
-    """Ids of all words in one row, each word closed by the boundary; shape (N,)."""
-    text = "".join(word + BOUNDARY for word in words)
-    # surrogatepass: half a character is no vocabulary's, and so gets the error that says so.
-    codes_N = _code_points(text)
-    codes_V = _code_points("".join(vocabulary.characters))
-    table = np.full(max(codes_V.max(), codes_N.max(initial=0)) + 1, -1, np.int32)
-    table[codes_V] = np.arange(vocabulary.size)
-    ids_N = table[codes_N]
-    if (ids_N < 0).any():
-        character = text[int(np.argmax(ids_N < 0))]
-        raise unknown_character(character, next(word for word in words if character in word))
-    if np.count_nonzero(ids_N == 0) != len(words):
-        word = next(word for word in words if BOUNDARY in word)
-        msg = f"a word must not hold the boundary {BOUNDARY!r}, got {word!r}; take it out"
-        raise InputError(msg)
-    return ids_N
-
-
-def _code_points(text: str) -> NDArray[np.uint32]:
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
 
 
 def _rank_rows(ids_NT: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -9,7 +9,10 @@ the same input gives the same bits in any process.
 - `kernel`: `SGDKernel`, the training step with hand-written gradients;
 - `averaging`: `State` between two segments, and the mean over steps that is the model;
 - `evaluation`: `mean_loss` over distinct (context, next) pairs;
-- `scoring`: `WordLosses` of a model and of two baselines, and `bootstrap_interval`;
+- `losses`: `WordLosses`, what each word of a list costs;
+- `baselines`: `uniform_losses` and `bigram_losses`;
+- `ngram`: a Witten-Bell n-gram (`choose_ngram`, `ngram_losses`);
+- `scoring`: `word_losses` of a model, and `bootstrap_interval`;
 - `lr_range`: the learning-rate range test, and the range that it suggests;
 - `training`: `train_segment`, one segment of one trial;
 - `sampling`: `sample_words`, new words from a model;

@@ -21,7 +21,8 @@ import torch
 from mmsearch.data.split import Claim
 from mmsearch.errors import InputError, MMSearchError, RefusedError
 from mmsearch.model import checkpoint
-from mmsearch.model.scoring import bigram_losses, bootstrap_interval, uniform_losses, word_losses
+from mmsearch.model.baselines import bigram_losses, uniform_losses
+from mmsearch.model.scoring import bootstrap_interval, word_losses
 from mmsearch.search.ledger import OptunaLooks, merge
 from mmsearch.search.places import ledger_folder
 from mmsearch.search.selection import Choice, choose

@@ -17,15 +17,11 @@ from torch.nn import functional
 from mmsearch.data.contexts import build_contexts, distinct
 from mmsearch.data.corpus import Vocabulary
 from mmsearch.errors import InputError
+from mmsearch.model.baselines import bigram_losses, uniform_losses
 from mmsearch.model.evaluation import mean_loss
+from mmsearch.model.losses import WordLosses
 from mmsearch.model.mlp import forward
-from mmsearch.model.scoring import (
-    WordLosses,
-    bigram_losses,
-    bootstrap_interval,
-    uniform_losses,
-    word_losses,
-)
+from mmsearch.model.scoring import bootstrap_interval, word_losses
 from tests.model.specs import make_parameters
 
 if TYPE_CHECKING:

@@ -1,0 +1,88 @@
+"""Two baselines that anyone can compute: no knowledge at all, and counts of character pairs.
+
+No torch is loaded. The third baseline, which is harder to beat, is in `ngram`.
+
+Shape suffixes: E characters of all words with their ends, V vocab_size.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mmsearch.data.ids import encode_words
+from mmsearch.errors import InputError
+from mmsearch.model.losses import by_word
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from mmsearch.data.corpus import Vocabulary
+    from mmsearch.model.losses import WordLosses
+
+
+def uniform_losses(words: Sequence[str], vocabulary: Vocabulary) -> WordLosses:
+    """Score words by no knowledge at all: ln V nats a character.
+
+    Args:
+        words: words without the boundary.
+        vocabulary: knows every character of them.
+
+    Raises:
+        InputError: there are no words, a character is not in the vocabulary, or a word holds
+            the boundary.
+    """
+    targets_E = encode_words(words, vocabulary)
+    return by_word(np.full(len(targets_E), math.log(vocabulary.size)), targets_E)
+
+
+def bigram_losses(
+    train: Sequence[str],
+    words: Sequence[str],
+    vocabulary: Vocabulary,
+    *,
+    pseudo_count: float = 1.0,
+) -> WordLosses:
+    """Score words by how often one character follows another, as in the makemore lectures.
+
+    The probability of j after i is (n_ij + a) / (n_i + a V), with a the pseudo-count (Laplace's
+    rule of succession at 1); the boundary stands at both ends of a word.
+
+    Args:
+        train: the words to count in.
+        words: the words to score.
+        vocabulary: knows every character of both.
+        pseudo_count: what each pair is counted before it is seen, above 0.
+
+    Raises:
+        InputError: one of the lists has no words, a character is not in the vocabulary, a word
+            holds the boundary, or the pseudo-count is not above 0.
+    """
+    if not train:
+        raise InputError("a bigram model needs at least 1 word to count in, got 0; give some")
+    if not 0 < pseudo_count < math.inf:
+        raise InputError(f"pseudo_count must be above 0, got {pseudo_count}; the lectures take 1")
+    seen_E, _ = _pairs(train, vocabulary)
+    scored_E, targets_E = _pairs(words, vocabulary)
+    # No table of V x V: with 5,000 characters it would take 200 MB.
+    pairs, counts = np.unique(seen_E, return_counts=True)
+    found = np.minimum(np.searchsorted(pairs, scored_E), len(pairs) - 1)
+    n_pair_E = np.where(pairs[found] == scored_E, counts[found], 0) + pseudo_count
+    n_first_V = np.bincount(seen_E // vocabulary.size, minlength=vocabulary.size)
+    n_first_E = n_first_V[scored_E // vocabulary.size] + pseudo_count * vocabulary.size
+    return by_word(np.log(n_first_E) - np.log(n_pair_E), targets_E)
+
+
+def _pairs(
+    words: Sequence[str], vocabulary: Vocabulary
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Number each (character, next) pair i * V + j; return it and j, both of shape (E,)."""
+    targets_E = encode_words(words, vocabulary)
+    # The end of a word is the boundary before the next one, so a shift gives what stood before.
+    before_E = np.zeros(len(targets_E), np.int64)
+    before_E[1:] = targets_E[:-1]
+    return before_E * vocabulary.size + targets_E, targets_E

@@ -1,0 +1,164 @@
+"""The n-gram is the formula, and scores what it is known to score."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmsearch.data.corpus import Vocabulary
+from mmsearch.errors import InputError
+from mmsearch.model.baselines import uniform_losses
+from mmsearch.model.ngram import choose_ngram, ngram_losses
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mmsearch.data.corpus import Corpus
+    from mmsearch.data.split import Split
+
+ABC = Vocabulary.of("abcde")
+A_WORD = st.text("abcde", max_size=6)
+SOME_WORDS = st.lists(A_WORD, min_size=1, max_size=12)
+A_STRENGTH = st.floats(0.01, 20)
+
+
+class Naive:
+    """Witten-Bell in a few lines, one probability at a time, counted in a dict."""
+
+    def __init__(self, train: Sequence[str], characters: str, strength: float) -> None:
+        self.characters = characters
+        self.strength = strength
+        self.train = train
+
+    def p(self, context: str, character: str) -> float:
+        """Return the probability of a character after a context of any length."""
+        k = len(context)
+        after = Counter(
+            padded[i]
+            for padded in ("." * k + word + "." for word in self.train)
+            for i in range(k, len(padded))
+            if padded[i - k : i] == context
+        )
+        shorter = self.p(context[1:], character) if k else 1 / len(self.characters)
+        if not after:
+            return shorter
+        weight = self.strength * len(after)
+        return (after[character] + weight * shorter) / (after.total() + weight)
+
+    def nats(self, word: str, order: int) -> float:
+        """Return the loss of a word with its end."""
+        padded = "." * order + word + "."
+        return -math.fsum(
+            math.log(self.p(padded[i - order : i], padded[i])) for i in range(order, len(padded))
+        )
+
+
+@settings(deadline=None)
+@given(train=SOME_WORDS, words=SOME_WORDS, order=st.integers(0, 4), strength=A_STRENGTH)
+def test_losses_are_the_formulas(
+    train: list[str], words: list[str], order: int, strength: float
+) -> None:
+    """Counting by sorting gives what counting one context at a time gives, unseen ones too."""
+    losses = ngram_losses(train, words, ABC, order=order, strength=strength)
+
+    naive = Naive(train, ".abcde", strength)
+    assert losses.nats == pytest.approx(np.array([naive.nats(w, order) for w in words]), abs=1e-10)
+    assert losses.n_targets.tolist() == [len(word) + 1 for word in words]
+
+
+@settings(deadline=None)
+@given(train=SOME_WORDS, order=st.integers(1, 4), strength=A_STRENGTH)
+def test_probabilities_of_all_words_sum_to_one(
+    train: list[str], order: int, strength: float
+) -> None:
+    """Words of up to n characters and all longer ones have the whole probability.
+
+    With one letter there is one word of each length. The longest of them ends with p_end, and
+    whatever does not end there is longer.
+    """
+    one = Vocabulary.of("a")
+    train = ["a" * len(word) for word in train]
+    n = 3 + order + max(map(len, train))
+
+    losses = ngram_losses(
+        train, ["a" * k for k in range(n + 1)], one, order=order, strength=strength
+    )
+
+    p_word = np.exp(-losses.nats)
+    naive = Naive(train, ".a", strength)
+    p_end = naive.p("a" * order, ".")
+    p_longer = p_word[-1] / p_end * (1 - p_end)
+    assert p_word.sum() + p_longer == pytest.approx(1, abs=1e-9)
+
+
+@given(train=SOME_WORDS, context=st.text("abcde", max_size=3), strength=A_STRENGTH)
+def test_formula_is_a_distribution(train: list[str], context: str, strength: float) -> None:
+    """The reference that the module is held to sums to 1 over the vocabulary."""
+    naive = Naive(train, ".abcde", strength)
+
+    assert math.fsum(naive.p(context, w) for w in ".abcde") == pytest.approx(1, abs=1e-12)
+
+
+def test_reference_corpus_gives_the_known_loss(reference: Corpus, reference_split: Split) -> None:
+    """Order 5 and strength 6 are chosen on the article's dev split, and score 1.9797."""
+    found = choose_ngram(reference_split.train, reference_split.dev, reference.vocabulary)
+
+    assert (found.order, found.strength) == (5, 6.0)
+    assert found.losses.mean == pytest.approx(1.97966, abs=1e-5)
+
+
+@settings(deadline=None)
+@given(train=SOME_WORDS, dev=SOME_WORDS)
+def test_lowest_loss_on_dev_is_chosen(train: list[str], dev: list[str]) -> None:
+    """No other order and strength of the grid is better, and the losses are those of the choice."""
+    orders, strengths = (1, 2, 3), (0.5, 2.0, 8.0)
+
+    found = choose_ngram(train, dev, ABC, orders=orders, strengths=strengths)
+
+    every = {
+        (k, s): ngram_losses(train, dev, ABC, order=k, strength=s).mean
+        for k in orders
+        for s in strengths
+    }
+    assert every[found.order, found.strength] == found.losses.mean == min(every.values())
+
+
+def test_unknown_words_cost_what_no_knowledge_costs() -> None:
+    """Characters that train does not have share what is left over, and none is impossible."""
+    losses = ngram_losses(["a"], ["ddd"], ABC, order=3, strength=1e9)
+
+    assert losses.mean == pytest.approx(uniform_losses(["ddd"], ABC).mean, rel=1e-6)
+
+
+def test_any_vocabulary_fits() -> None:
+    """5,000 characters and seven of context do not fit into 64 bits, and still count right."""
+    characters = [chr(0x4E00 + i) for i in range(5000)]
+    generator = np.random.default_rng(1)
+    words = ["".join(generator.choice(characters[-9:], 6)) for _ in range(40)]
+    train, scored = words[:30], words[30:32]
+
+    losses = ngram_losses(train, scored, Vocabulary.of(characters), order=7, strength=2.0)
+
+    naive = Naive(train, "".join([".", *characters]), 2.0)
+    assert losses.nats == pytest.approx(np.array([naive.nats(w, 7) for w in scored]), abs=1e-9)
+
+
+def test_nothing_to_count_or_to_score_is_refused() -> None:
+    """An empty list, an impossible order or strength is the caller's mistake."""
+    with pytest.raises(InputError, match="at least 1 word to count in, got 0"):
+        choose_ngram([], ["a"], ABC)
+    with pytest.raises(InputError, match="at least 1 word, got 0"):
+        choose_ngram(["a"], [], ABC)
+    with pytest.raises(InputError, match=r"'x'.* is not in the vocabulary"):
+        ngram_losses(["a"], ["ax"], ABC, order=2, strength=1)
+    with pytest.raises(InputError, match="order must be at least 0"):
+        ngram_losses(["a"], ["a"], ABC, order=-1, strength=1)
+    for strength in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(InputError, match="strength must be above 0"):
+            ngram_losses(["a"], ["a"], ABC, order=1, strength=strength)
