@@ -100,12 +100,14 @@ def train(
                 f"({without_password(session.tracking_uri)})"
             ),
         )
+        from mmsearch.search.baselines import BaselineCount  # noqa: PLC0415
         from mmsearch.search.coordinator import Coordinator  # noqa: PLC0415
 
         with job.guard():
             proposer = stack.enter_context(contextlib.closing(job.open(say)))
         mirror.start()
         pool.check()
+        baselines = BaselineCount(session, say)
         coordinator = Coordinator(
             proposer=proposer,
             settings=job.settings,
@@ -114,13 +116,14 @@ def train(
             run_segment=worker.run_segment,
             vocab_size=session.corpus.vocabulary.size,
             n_workers=n_workers,
-            observers=(mirror, *observers),
+            observers=(mirror, baselines, *observers),
         )
         try:
             interrupts.phase(coordinator.stop, "stopping after the segments in flight")
             with job.guard():
                 result = coordinator.run(limits)
         finally:
+            baselines.finish()
             summary = summarise(
                 session.journal, session.file, has_importances=job.journal.kind == "trial"
             )

@@ -2,6 +2,7 @@
 
     study.json                what the study is fixed to
     confirm.json              which trials are trained again, and how often
+    baselines.json            dev losses of models that are counted, not trained
     trials/0007/spec.json     what the trial follows from
                 curve.jsonl   one line a segment, in order
                 weights.safetensors   after the last of those segments, or the one before
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmsearch.errors import InputError
 from mmsearch.tracking import files
+from mmsearch.tracking.baselines import Baselines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -157,6 +159,8 @@ def _score(trial: TrialRecord) -> tuple[float, int]:
 _FOLDERS = {"trial": "trials", "confirm": "confirm"}
 CONFIRM_AGAIN = "move it away, and confirm again with: mmsearch confirm"
 """What a person can do about a damaged plan."""
+COUNT_AGAIN = "move it away, and the next mmsearch run or confirm counts it again"
+"""What a person can do about damaged baselines."""
 
 
 class Journal:
@@ -217,6 +221,33 @@ class Journal:
     def write_plan(self, plan: Mapping[str, Any]) -> None:
         """Note what is to be confirmed."""
         files.replace(self.folder / "confirm.json", files.json_bytes(plan))
+
+    @property
+    def baselines_path(self) -> Path:
+        """Where the study's baselines lie."""
+        return self.folder / "baselines.json"
+
+    def read_baselines(self) -> Baselines | None:
+        """Return the study's baselines; None where they have not been counted.
+
+        Raises:
+            JournalError: the file is damaged.
+        """
+        path = self.baselines_path
+        if not files.exists(path):
+            return None
+        try:
+            return Baselines.from_json(files.read_json(path, COUNT_AGAIN))
+        except ValueError as error:
+            raise files.damaged(path, error, COUNT_AGAIN) from error
+
+    def write_baselines(self, baselines: Baselines) -> None:
+        """Keep the study's baselines.
+
+        Raises:
+            JournalError: the file cannot be written.
+        """
+        files.replace(self.baselines_path, files.json_bytes(baselines.to_json()))
 
     def trial_folder(self, number: int) -> Path:
         """Where a trial's files lie."""
