@@ -19,6 +19,7 @@ import typer
 
 from mmsearch.errors import InputError, MMSearchError
 from mmsearch.search import cli_models, cli_setup, cli_shown, printing
+from mmsearch.search.advice import known_baselines
 from mmsearch.search.options import (
     DEFAULT_WORKSPACE,
     JsonOption,
@@ -281,7 +282,11 @@ def list_trials(
     if as_json:
         printing.emit([printing.trial_json(record) for record in records])
     elif records:
-        printing.console().print(printing.trials_table(records, is_running=is_running))
+        console = printing.console()
+        console.print(printing.trials_table(records, is_running=is_running))
+        known = known_baselines(journal)
+        printing.print_baselines(console, known)
+        printing.print_warnings(console, known)
     else:
         printing.console().print(
             f"study {journal.name!r} has no trial yet; go on with: mmsearch run"

@@ -51,7 +51,8 @@ def confirm(  # noqa: PLR0913 (each is one flag)
 
     The best of many noisy scores flatters itself. The same line again goes on where it stopped.
     """
-    from mmsearch.search.confirmation import Confirm, make_plan  # noqa: PLC0415 (imports wait)
+    from mmsearch.search.advice import confirmation_advice  # noqa: PLC0415 (imports wait)
+    from mmsearch.search.confirmation import Confirm, make_plan  # noqa: PLC0415
     from mmsearch.search.coordinator import Limits  # noqa: PLC0415
     from mmsearch.search.crew import train  # noqa: PLC0415
     from mmsearch.search.progress import Progress  # noqa: PLC0415
@@ -84,11 +85,12 @@ def confirm(  # noqa: PLR0913 (each is one flag)
         )
     confirmation = Confirmation.read(session.journal)
     assert confirmation is not None  # noqa: S101 (its plan has just been written)
+    advice = confirmation_advice(session.journal, confirmation, session.file.settings.space)
     if as_json:
-        printing.emit(confirmation_json(confirmation))
+        printing.emit({**confirmation_json(confirmation), **advice.to_json()})
     else:
         looks = printing.known_looks(console, session.split.fingerprint)
-        print_confirmation(console, confirmation, options_of(session.journal), looks)
+        print_confirmation(console, confirmation, options_of(session.journal), looks, advice)
     if result.is_interrupted:
         raise typer.Exit(130)
     if confirmation.winner is None:

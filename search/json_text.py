@@ -64,9 +64,20 @@ _LOSSES = (
     Key("dev_loss_sd", "number or null", "and their standard deviation"),
     Key("uniform_loss", "number", "of a model that knows nothing"),
     Key("bigram_loss", "number", "of bigram counts"),
+    Key("ngram_loss", "number or null", "of a Witten-Bell n-gram; null in results of version 0.1"),
+    Key("ngram_order", "whole number or null", "its context length, chosen on dev"),
+    Key("ngram_strength", "number or null", "weight of its shorter contexts, likewise"),
     Key("n_test_words", "whole number", "words of the test split"),
     Key("n_test_characters", "whole number", "characters with the words' ends"),
     Key("n_test_words_in_train", "whole number", "test words that also stand in train"),
+)
+_ADVICE = (
+    Key(
+        "baselines",
+        "object or null",
+        "dev losses `uniform`, `bigram` and `ngram`, with `ngram_order` and `ngram_strength`",
+    ),
+    Key("warnings", "list", "sentences: what to be wary of, each with the next step"),
 )
 SHAPES: Mapping[str, tuple[Key, ...]] = {
     "run": (
@@ -79,6 +90,7 @@ SHAPES: Mapping[str, tuple[Key, ...]] = {
         Key("n_failed", "whole number", "trials that diverged or crashed"),
         Key("wall_s", "number", "seconds of this command's search"),
         Key("best", "object or null", "the best trial, as of `trials`"),
+        *_ADVICE,
     ),
     "trials": TRIAL,
     "confirm": (
@@ -92,6 +104,7 @@ SHAPES: Mapping[str, tuple[Key, ...]] = {
         Key("lead", "number or null", "nats from the best mean to the next"),
         Key("lead_standard_error", "number or null", "of the lead"),
         Key("chosen", "object or null", "trial, nth_seed and dev_loss of the chosen model"),
+        *_ADVICE,
     ),
     "final-test": (
         Key("is_recorded", "true or false", "whether the number is an earlier look's"),
@@ -106,6 +119,7 @@ SHAPES: Mapping[str, tuple[Key, ...]] = {
         Key("claimed_ms", "whole number", "when the look was claimed, in ms since 1970"),
         Key("host", "text", "the machine"),
         *_LOSSES,
+        Key("anyway", "true or false", "whether it does not beat bigram counts on dev"),
         Key("why", "text", "why this model"),
         _SPEC,
         Key("tested_ms", "whole number", "when it was tested, in ms since 1970"),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from mmsearch.errors import MMSearchError
+from mmsearch.search.advice import search_advice
 from mmsearch.search.places import ledger_folder
 from mmsearch.search.tables import TableColumn, fitted_table, spec_columns
 from mmsearch.search.wording import duration, spec_words
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from mmsearch.data.corpus import Corpus
     from mmsearch.data.split import Split
+    from mmsearch.search.advice import Advice
     from mmsearch.search.coordinator import SearchResult
     from mmsearch.search.session import Session
     from mmsearch.tracking.journal import TrialRecord
@@ -116,6 +118,7 @@ def search_json(
 ) -> dict[str, Any]:
     """Give what came of a search as JSON values."""
     records = session.journal.records()
+    advice = search_advice(session.journal, records, session.file.settings.space)
     states = Counter(record.state for record in records)
     best = best_trial(records)
     return {
@@ -128,6 +131,7 @@ def search_json(
         "n_failed": states["FAIL"],
         "wall_s": round(wall_s, 3),
         "best": None if best is None else trial_json(best),
+        **advice.to_json(),
     }
 
 
@@ -221,6 +225,25 @@ def print_looks(out: Console, looks: Sequence[Look]) -> None:
         print_indented(out, f"{look}: {look_words(look)}", style="yellow")
 
 
+def print_baselines(out: Console, advice: Advice) -> None:
+    """Print what dev losses are held against, where that is known, in at most 80 columns."""
+    if advice.baselines is not None:
+        out.print(f"baselines: {advice.baselines}")
+
+
+def print_warnings(out: Console, advice: Advice) -> None:
+    """Print each warning, wrapped to the width that there is."""
+    for warning in advice.warnings:
+        lines = textwrap.wrap(
+            f"warning: {warning}",
+            out.width,
+            subsequent_indent="  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        out.print("\n".join(lines), style="yellow")
+
+
 def print_indented(out: Console, text: str, style: str | None = None) -> None:
     """Print a text below a heading, wrapped to the width that there is."""
     lines = textwrap.fill(text, out.width, initial_indent="  ", subsequent_indent="  ")
@@ -282,8 +305,11 @@ def print_end(  # noqa: PLR0913 (what a search came to)
             style="bold green",
         )
         out.print(f"  {spec_words(best.spec)}")
+    advice = search_advice(session.journal, records, session.file.settings.space)
+    print_baselines(out, advice)
     if is_quiet:
         return
+    print_warnings(out, advice)
     here = options_of(session.journal)
     if result.n_finished < n_trials:
         out.print(f"go on:    mmsearch run --trials {n_trials}{here}")

@@ -48,7 +48,11 @@ def write_report(journal: Journal, path: Path, top: int) -> None:
     }
     best = best_trial(summary.trials)
     parts = [f"# {page.escaped(journal.name)}", describe(journal.name, file)]
-    parts.append(rendering.best_note(best, counts) if best else "No trial is complete yet.")
+    parts.append(
+        rendering.best_note(best, counts, summary.baselines)
+        if best
+        else "No trial is complete yet."
+    )
     parts += summary.sections
     with tempfile.TemporaryDirectory() as scratch:
         parts += _study_parts(summary, journal.name, Path(scratch))

@@ -87,6 +87,7 @@ def summarise(
     sections: list[str] = []
     winner = None
     candidates = []
+    baselines = None
     try:
         confirmation = Confirmation.read(journal)
         if confirmation is not None:
@@ -99,6 +100,7 @@ def summarise(
         if looks is None:
             looks = LocalLooks(ledger_folder()).read(file.split_fingerprint)
         sections += map(final_note, _own(looks, file)[-MAX_LOOKS_SHOWN:])
+        baselines = journal.read_baselines()
     except MMSearchError as error:
         sections.append(f"**Damaged:** {error}")
     return StudySummary(
@@ -110,6 +112,7 @@ def summarise(
         sections=sections,
         tags={"mmsearch.chosen": winner.best.name} if winner else {},
         metrics={"confirmed_dev_loss": winner.mean} if winner else {},
+        baselines=baselines,
     )
 
 

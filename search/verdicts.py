@@ -7,9 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from mmsearch.search.printing import print_indented, print_looks
+from mmsearch.search.printing import (
+    print_baselines,
+    print_indented,
+    print_looks,
+    print_warnings,
+)
 from mmsearch.search.tables import TableColumn, fitted_table, spec_columns
 from mmsearch.search.wording import spec_words
+from mmsearch.tracking.baselines import ngram_words
 from mmsearch.tracking.columns import shown_columns
 from mmsearch.tracking.looks import look_words, shown_date
 from mmsearch.tracking.rendering import table
@@ -19,6 +25,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from mmsearch.search.advice import Advice
     from mmsearch.search.final_test import FinalTest
     from mmsearch.search.replay import Replay
     from mmsearch.search.selection import Candidate, Confirmation
@@ -46,7 +53,11 @@ def confirmation_json(confirmation: Confirmation) -> dict[str, Any]:
 
 
 def print_confirmation(
-    out: Console, confirmation: Confirmation, where: str, looks: Sequence[Look]
+    out: Console,
+    confirmation: Confirmation,
+    where: str,
+    looks: Sequence[Look],
+    advice: Advice,
 ) -> None:
     """Lay the candidates side by side, and say which is chosen and what to type next.
 
@@ -55,6 +66,7 @@ def print_confirmation(
         confirmation: what is known.
         where: the options that name the study.
         looks: at its test split so far.
+        advice: what it is held against, and what it warns of.
     """
     plan = confirmation.plan
     candidates = confirmation.candidates
@@ -72,6 +84,7 @@ def print_confirmation(
     ]
     winner = confirmation.winner
     out.print(fitted_table(columns, ["bold green" if c is winner else None for c in candidates]))
+    print_baselines(out, advice)
     if confirmation.n_missing:
         out.print(f"{confirmation.n_missing} trainings are missing")
         out.print(f"go on:    {plan.command}{where}")
@@ -91,6 +104,7 @@ def print_confirmation(
         f"chosen: {winner.best.name}, dev loss {winner.best.dev_loss:.4f}{expected}",
         style="bold green",
     )
+    print_warnings(out, advice)
     if looks:
         out.print("the test split of these words is spent:", style="yellow")
         print_looks(out, looks)
@@ -147,6 +161,9 @@ def final_test_json(test: FinalTest) -> dict[str, Any]:
     return {
         "is_recorded": test.is_recorded,
         **_look_json(test.look),
+        # Looks of earlier versions lack these.
+        **dict.fromkeys(("ngram_loss", "ngram_order", "ngram_strength")),
+        "anyway": False,
         **(test.look.result or {}),
         "looks": [
             {**_look_json(look), "test_loss": (look.result or {}).get("test_loss")}
@@ -177,6 +194,9 @@ def print_final_test(out: Console, test: FinalTest) -> None:
         sd = result["dev_loss_sd"]
         spread = "" if sd is None else f"± {sd:.4f}"
         _add_loss(table, "dev, mean of seeds", result["dev_loss_mean"], spread)
+    if result.get("ngram_loss") is not None:
+        detail = ngram_words(result["ngram_order"], result["ngram_strength"])
+        _add_loss(table, "n-gram", result["ngram_loss"], detail)
     _add_loss(table, "bigram counts", result["bigram_loss"], "add one, fitted on train")
     _add_loss(table, "uniform", result["uniform_loss"])
     out.print(table)
@@ -185,6 +205,11 @@ def print_final_test(out: Console, test: FinalTest) -> None:
     if result["n_test_words_in_train"]:
         out.print(
             f"{result['n_test_words_in_train']:,} of the test words also stand in train",
+            style="yellow",
+        )
+    if result.get("anyway"):
+        out.print(
+            f"{look.model} does not beat bigram counts on dev, and was tested by --anyway",
             style="yellow",
         )
     tested = [each for each in test.looks if each.study_id == look.study_id and each.result]
@@ -237,15 +262,22 @@ def final_note(look: Look) -> str:
         for name, value in (
             ("test", r["test_loss"]),
             ("dev", r["dev_loss"]),
+            ("n-gram", r.get("ngram_loss")),
             ("bigram counts", r["bigram_loss"]),
             ("uniform", r["uniform_loss"]),
         )
+        if value is not None
     ]
+    anyway = (
+        "\n\nIt does not beat bigram counts on dev, and was tested by `--anyway`."
+        if r.get("anyway")
+        else ""
+    )
     return (
         f"{head}: **{r['test_loss']:.4f} nats per character** (95 % interval "
         f"{r['test_loss_low']:.4f} to {r['test_loss_high']:.4f}, bootstrap over "
         f"{r['n_test_words']:,} words), {shown_date(r['tested_ms'])}.\n\n"
-        f"Chosen as: {r['why']}.{why}\n\n"
+        f"Chosen as: {r['why']}.{why}{anyway}\n\n"
         f"{table(('', 'nats/char', 'bits/char'), rows)}"
     )
 

@@ -79,6 +79,7 @@ SERVERS = {"mmsearch ui": "Ctrl-C ends it", "mlflow models serve": "Uvicorn runn
 INSTALLED = {"run", "ui", "trials"}
 """Commands that are run as they are installed; the others without their start-up (see `warm`)."""
 VARIES = {
+    r"(?m)^warning: .*\n(  .*\n)*": "",
     r"complete|pruned": "ended",
     r"\b[0-9a-f]{16}\b": "fingerprint",
     r"(?<=\d)\*": "",

@@ -178,12 +178,14 @@ class StudyTracker:
         metrics: dict[str, float] = dict(counts)
         tags = {"mmsearch.state": "COMPLETE" if summary.is_done else "INTERRUPTED"}
         metrics |= summary.metrics
+        losses = rendering.baseline_metrics(summary.baselines)
+        metrics |= {f"baseline/{name}": loss for name, loss in losses.items()}
         tags |= summary.tags
         note = [*reversed(summary.sections)]  # what came last is the result
         if best is not None and best.dev_loss is not None:
             tags["mmsearch.best_trial"] = str(best.number)
             metrics["best_dev_loss"] = best.dev_loss
-            note.append(rendering.best_note(best, counts))
+            note.append(rendering.best_note(best, counts, summary.baselines))
         now_ms = max((t.outcome.ended_ms for t in summary.trials if t.outcome), default=0)
         log_metrics(
             self.client,

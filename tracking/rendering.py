@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from mlflow.entities import Metric
 
+    from mmsearch.tracking.baselines import Baselines
     from mmsearch.tracking.columns import Column
     from mmsearch.tracking.journal import SegmentRecord, TrialRecord
 
@@ -40,6 +41,8 @@ class StudySummary:
     """More of the note, Markdown."""
     tags: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
+    baselines: Baselines | None = None
+    """None where they have not been counted."""
 
 
 def metric(key: str, value: float, timestamp_ms: int, step: int) -> Metric:
@@ -120,6 +123,10 @@ def study_figures(summary: StudySummary, study: str, folder: Path) -> list[Path]
         drawn["history"] = figures.study_history(
             [(trial.number, trial.dev_loss or math.nan, trial.state) for trial in scored],
             title=f"{study}: history",
+            baselines={
+                "n-gram" if name == "ngram" else name: loss
+                for name, loss in baseline_metrics(summary.baselines).items()
+            },
         )
     complete = [trial for trial in scored if trial.state == "COMPLETE"]
     if len(complete) > 1:
@@ -157,13 +164,27 @@ def _numbers_that_differ(trials: Sequence[TrialRecord]) -> list[Column]:
     ]
 
 
-def best_note(best: TrialRecord, counts: Mapping[str, int]) -> str:
-    """Say the result in Markdown."""
-    return (
+def baseline_metrics(baselines: Baselines | None) -> dict[str, float]:
+    """Return the dev loss of each baseline by its short name; nothing where they are not known."""
+    if baselines is None:
+        return {}
+    return {"ngram": baselines.ngram, "bigram": baselines.bigram, "uniform": baselines.uniform}
+
+
+def best_note(
+    best: TrialRecord, counts: Mapping[str, int], baselines: Baselines | None = None
+) -> str:
+    """Say the result in Markdown, with what it is held against."""
+    note = (
         f"**Best: trial {best.number}, dev loss {best.dev_loss:.4f} nats per character**, of "
         f"{counts['n_complete']} complete, {counts['n_pruned']} pruned and "
         f"{counts['n_fail']} failed trials.\n\n{_point(best)}"
     )
+    if baselines is None:
+        return note
+    rows = [(best.name, best.dev_loss or math.nan), *baselines.rows]
+    losses = table(("", "dev, nats/char"), [(name, f"{loss:.4f}") for name, loss in rows])
+    return f"{note}\n\n{losses}"
 
 
 def _point(record: TrialRecord) -> str:

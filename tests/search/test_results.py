@@ -209,6 +209,7 @@ def there(folder: Path) -> dict[str, set[Any]]:
         "spec.json, facts: field": {*spec["facts"], *again["facts"]},
         "curve.jsonl: field": {name for line in curve for name in json.loads(line)},
         "outcome.json: field": set(json.loads((trial / "outcome.json").read_text())),
+        "baselines.json: field": set(json.loads((study / "baselines.json").read_text())),
         "confirm.json: field": set(json.loads((study / "confirm.json").read_text())),
         "weights.safetensors: tensor": set(load_file(trial / "weights.safetensors")),
         "The ledger: field": set(look),

@@ -141,6 +141,22 @@ def test_diverged_trials_do_not_flatten_the_history() -> None:
     assert title(figure) == "t\n1 point above the view, up to 1e+09"
 
 
+def test_history_has_the_baselines_that_lie_near() -> None:
+    """One inside or just outside of the view is named; one far away does not flatten the chart."""
+    values = [(n, 2.0 + 0.01 * n, "COMPLETE") for n in range(30)]
+    low, high = study_history(values, title="t").axes[0].get_ylim()
+    near, far = {"inside": 2.1, "below": low - 0.03}, {"above": 3.3}
+
+    figure = study_history(values, title="t", baselines=near | far)
+
+    axes = figure.axes[0]
+    assert {"inside", "below"} < set(texts(figure))
+    assert "above" not in texts(figure)
+    assert axes.get_ylim()[0] < low - 0.03
+    assert axes.get_ylim()[1] == high
+    assert legend(figure) == legend(study_history(values, title="t"))
+
+
 @pytest.mark.parametrize("values", [[], [(0, NAN, "FAIL")], [(0, 2.0, "PRUNED")]])
 def test_history_without_complete_trials(
     values: list[tuple[int, float, str]], tmp_path: Path
