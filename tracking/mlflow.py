@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmsearch.tracking import rendering
+from mmsearch.tracking.curve_scale import widened
 from mmsearch.tracking.journal import best_trial
 from mmsearch.tracking.store import (
     PREFIX,
@@ -23,10 +24,10 @@ from mmsearch.tracking.store import (
     open_experiment,
     search_runs,
 )
-from mmsearch.tracking.views import IMAGE_KEY, view_tag
+from mmsearch.tracking.views import IMAGE_KEY, SCORE, read_scale, view_tag
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from mlflow import MlflowClient
@@ -94,6 +95,8 @@ class StudyTracker:
     client: MlflowClient = field(init=False, repr=False)
     _shown: dict[int, _Shown] = field(init=False, repr=False, default_factory=dict)
     _may_have_doubles: bool = field(init=False, repr=False, default=True)
+    _view: str | None = field(init=False, repr=False, default=None)
+    """The saved view that the experiment holds, as far as we know."""
 
     def open(self) -> None:
         """Connect, and find or make the experiment and the parent run."""
@@ -101,10 +104,11 @@ class StudyTracker:
             self.client = create(self.uri)
             experiment = open_experiment(self.client, self.facts.experiment, self.artifacts)
             self.experiment_id = experiment.experiment_id
-        key, view = view_tag(self.facts.id, self.kind)
-        if experiment.tags.get(key) != view:
-            self.client.set_experiment_tag(self.experiment_id, key, view)
+        key, _ = view_tag(self.facts.id, self.kind)
+        self._view = experiment.tags.get(key)
+        self._fit_view([])
         children = self._search(self.kind)
+        self._add_scores(children)
         self._open_parent({run.data.tags.get("mlflow.parentRunId") for run in children})
         self._shown = {}
         # Of two runs of one trial (see delete_doubles), the one that is whole.
@@ -145,7 +149,8 @@ class StudyTracker:
         shown.steps.update(segment.step for segment in fresh)
         if record.outcome is None:
             return
-        log_metrics(self.client, shown.run_id, rendering.final_metrics(record))
+        metrics = rendering.final_metrics(record, len(self.facts.characters))
+        log_metrics(self.client, shown.run_id, metrics)
         if record.state == "COMPLETE":
             self._log_artifacts(shown.run_id, record, journal)
         elif record.state == "FAIL":
@@ -161,6 +166,7 @@ class StudyTracker:
             shown.run_id, STATUS[record.state], end_time=record.outcome.ended_ms
         )
         shown.is_closed = True
+        self._fit_view([record])
 
     def show_running(self) -> None:
         """Show the study as being searched."""
@@ -170,6 +176,8 @@ class StudyTracker:
     def show_study(self, summary: StudySummary) -> None:
         """Bring the parent run up to where the study stands, and close it."""
         self.delete_doubles()
+        if self.kind == "trial":
+            self._fit_view(summary.trials)
         counts = {
             f"n_{state.lower()}": sum(trial.state == state for trial in summary.trials)
             for state in ("COMPLETE", "PRUNED", "FAIL")
@@ -213,6 +221,27 @@ class StudyTracker:
         """Find all runs of one kind, oldest first."""
         condition = f"tags.mmsearch.kind = '{kind}' and tags.mmsearch.study_id = '{self.facts.id}'"
         return search_runs(self.client, [self.experiment_id], condition)
+
+    def _fit_view(self, records: Iterable[TrialRecord]) -> None:
+        """Write the saved view, with axes that show the curves of `records` and what they showed.
+
+        The axes only widen, so a view written by another process at the same time lacks at most
+        the trials that this one is about to show.
+        """
+        scale = widened(read_scale(self._view), records, len(self.facts.characters))
+        key, view = view_tag(self.facts.id, self.kind, scale)
+        if view != self._view:
+            self.client.set_experiment_tag(self.experiment_id, key, view)
+            self._view = view
+
+    def _add_scores(self, runs: Iterable[Run]) -> None:
+        """Add the score that the charts read to runs that version 0.1 has closed."""
+        limit = math.log(len(self.facts.characters))
+        for run in runs:
+            loss = run.data.metrics.get("dev_loss", math.inf)
+            if run.info.status == "FINISHED" and SCORE not in run.data.metrics and loss <= limit:
+                point = rendering.metric(SCORE, loss, run.info.end_time, 0)
+                log_metrics(self.client, run.info.run_id, [point])
 
     def _open_parent(self, in_use: set[str | None]) -> None:
         """Find the parent run, the one that children name if there are two, or make it."""

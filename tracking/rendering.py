@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mmsearch.tracking.columns import COLUMNS, shown_columns
+from mmsearch.tracking.views import SCORE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -63,8 +64,13 @@ def curve_metrics(curve: Sequence[SegmentRecord]) -> list[Metric]:
     return metrics
 
 
-def final_metrics(record: TrialRecord) -> list[Metric]:
-    """Give the single values of an ended trial."""
+def final_metrics(record: TrialRecord, n_characters: int) -> list[Metric]:
+    """Return the single values of an ended trial.
+
+    Args:
+        record: the trial's.
+        n_characters: in the vocabulary; guessing evenly has a loss of ln `n_characters`.
+    """
     values = {"n_parameters": record.facts["n_parameters"], "wall_s": record.wall_s}
     step = 0
     if record.best is not None and record.dev_loss is not None:
@@ -77,6 +83,8 @@ def final_metrics(record: TrialRecord) -> list[Metric]:
             "bits_per_char": record.dev_loss / math.log(2),
             "perplexity": math.exp(min(record.dev_loss, 700)),
         }
+        if record.state == "COMPLETE" and record.dev_loss <= math.log(n_characters):
+            values[SCORE] = record.dev_loss
     if record.steps_per_s is not None:
         values["steps_per_s"] = record.steps_per_s
     assert record.outcome is not None  # noqa: S101 (the caller's condition, for the type checker)

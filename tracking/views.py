@@ -12,11 +12,14 @@ import json
 import zlib
 from typing import Any, Final
 
+from mmsearch.tracking.curve_scale import CurveScale
+
 ORDER = "metrics.`dev_loss`"
 """What runs are sorted by, the lowest first."""
 _SHAPE = ("embedding_dim", "hidden_width", "block_size")
 _COLUMNS = (
     ORDER,
+    "metrics.`train_loss`",
     "tags.`mmsearch.state`",
     *(f"params.`{name}`" for name in _SHAPE),
     "params.`learning_rate`",
@@ -35,17 +38,20 @@ _COLUMNS_A_SECTION = {_CURVES: 2, _PARALLEL: 1, _EMBEDDINGS: 1, _SCATTER: 2}
 """Charts side by side. The page puts sections in the order of their names."""
 IMAGE_KEY = "embedding"
 """Of the images that the charts lay side by side."""
+SCORE = "score"
+"""The metric of parallel coordinates and scatter plots. Their axes cannot be limited, so a trial
+that guesses worse than evenly has none: it would flatten all the others."""
 _N_RUNS = 100
 """Runs that a chart shows at once."""
 _LINE: Final[dict[str, Any]] = {
     "xAxisKey": "step",
     "selectedXAxisMetricKey": "",
-    "xAxisScaleType": "linear",
     "yAxisKey": "metric",
     "yAxisExpressions": [],
     "scaleType": "linear",
     "lineSmoothness": 0,
-    "ignoreOutliers": True,
+    # MLflow would leave out the lowest points, too: the end of each curve, which is the score.
+    "ignoreOutliers": False,
     "useGlobalXaxisKey": False,
     "useGlobalLineSmoothing": False,
 }
@@ -69,19 +75,26 @@ def run_filter(study_id: str, kind: str = "trial") -> str:
     return f"tags.`mmsearch.kind` = '{kind}' and tags.`mmsearch.study_id` = '{study_id}'"
 
 
-def view_tag(study_id: str, kind: str = "trial") -> tuple[str, str]:
-    """Give the experiment tag that holds a study's view: its key and its value."""
+def view_tag(
+    study_id: str, kind: str = "trial", scale: CurveScale | None = None
+) -> tuple[str, str]:
+    """Return the experiment tag that holds a study's view: its key and its value.
+
+    Args:
+        study_id: the study's.
+        kind: of the runs in it: `trial` or `confirm`.
+        scale: axes of its loss curves; None to let the page fit them to all points.
+    """
     state = {
         "searchFilter": run_filter(study_id, kind),
         "orderByKey": ORDER,
         "orderByAsc": True,
         "selectedColumns": list(_COLUMNS),
-        # The best, or one that diverged would flatten every chart.
-        "runsHiddenMode": "FIRST_20_RUNS",
+        "runsHiddenMode": "SHOW_ALL",
         "compareRunSections": [
             _section(name, n_columns) for name, n_columns in _COLUMNS_A_SECTION.items()
         ],
-        "compareRunCharts": _charts(),
+        "compareRunCharts": _charts(scale),
         "chartsSearchFilter": "",
     }
     if kind == "confirm":
@@ -92,9 +105,24 @@ def view_tag(study_id: str, kind: str = "trial") -> tuple[str, str]:
         }
     packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
     name = "leaderboard" if kind == "trial" else "confirmation"
-    # Fixed times: the tag is written again with every run, and must not change.
+    # Fixed times: the tag is compared at every opening, and written where it differs.
     value = {"name": name, "createdAt": 0, "updatedAt": 0, "state": f"deflate;{packed}"}
     return f"mlflow.sharedViewState.{view_key(study_id, kind)}", json.dumps(value)
+
+
+def read_scale(value: str | None) -> CurveScale | None:
+    """Return the axes of the loss curves in a view's tag; None where it has none or is damaged."""
+    try:
+        packed = json.loads(value or "")["state"].partition(";")[2]
+        state = json.loads(zlib.decompress(base64.b64decode(packed)))
+        curves = next(chart for chart in state["compareRunCharts"] if chart["type"] == "LINE")
+        return CurveScale(
+            low=float(curves["range"]["yMin"]),
+            high=float(curves["range"]["yMax"]),
+            has_log_steps=curves["xAxisScaleType"] == "log",
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, StopIteration, zlib.error):
+        return None
 
 
 def _section(name: str, n_columns: int) -> dict[str, Any]:
@@ -110,29 +138,35 @@ def _section(name: str, n_columns: int) -> dict[str, Any]:
     }
 
 
-def _charts() -> list[dict[str, Any]]:
-    """Give the charts, in the order in which they stand in their sections."""
+def _charts(scale: CurveScale | None) -> list[dict[str, Any]]:
+    """Return the charts, in the order in which they stand in their sections."""
+    axes: dict[str, Any] = {"xAxisScaleType": "linear"}
+    if scale is not None:
+        axes["xAxisScaleType"] = "log" if scale.has_log_steps else "linear"
+        axes["range"] = {"yMin": scale.low, "yMax": scale.high}
     return [
-        _chart("LINE", _CURVES, metricKey="loss/dev", selectedMetricKeys=["loss/dev"], **_LINE),
-        _chart("LINE", _CURVES, metricKey="loss/train", selectedMetricKeys=["loss/train"], **_LINE),
+        *(
+            _chart("LINE", _CURVES, metricKey=key, selectedMetricKeys=[key], **axes, **_LINE)
+            for key in ("loss/dev", "loss/train")
+        ),
         _chart(
             "PARALLEL",
             _PARALLEL,
             selectedParams=[*_SHAPE, "log10_learning_rate"],
-            selectedMetrics=["dev_loss"],
+            selectedMetrics=[SCORE],
             showAllRuns=False,
         ),
         _chart(
             "SCATTER",
             _SCATTER,
             xaxis={"key": "log10_learning_rate", "type": "PARAM"},
-            yaxis={"key": "dev_loss", "type": "METRIC"},
+            yaxis={"key": SCORE, "type": "METRIC"},
         ),
         _chart(
             "SCATTER",
             _SCATTER,
             xaxis={"key": "n_parameters", "type": "METRIC"},
-            yaxis={"key": "dev_loss", "type": "METRIC"},
+            yaxis={"key": SCORE, "type": "METRIC"},
         ),
         _chart("IMAGE", _EMBEDDINGS, imageKeys=[IMAGE_KEY], step=0, showRunParams=False),
     ]

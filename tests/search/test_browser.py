@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -12,9 +13,12 @@ import pytest
 from playwright.sync_api import ConsoleMessage, Page, Response, expect, sync_playwright
 
 from mmsearch.search.selection import Confirmation
+from mmsearch.search.shown import make_tracker, summarise
+from mmsearch.search.study_file import StudyFile
+from mmsearch.search.workspace import Workspace
 from mmsearch.tracking.journal import Journal, ranked
 from mmsearch.tracking.store import connect, search_runs
-from mmsearch.tracking.ui import compare_url, run_url
+from mmsearch.tracking.ui import charts_url, compare_url, leaderboard_url, run_url
 from tests.commands import COMMAND, environment
 
 if TYPE_CHECKING:
@@ -82,6 +86,7 @@ def page() -> Iterator[Page]:
         browser = playwright.chromium.launch(executable_path=path, args=list(QUIET))
         opened = browser.new_page(viewport={"width": 1600, "height": 1400})
         opened.set_default_timeout(PATIENCE_MS)
+        expect.set_options(timeout=PATIENCE_MS)
         yield opened
         browser.close()
 
@@ -146,7 +151,7 @@ def test_leaderboard_has_every_trial_best_first(
         f"trial {trial.number}" for trial in ranked(Journal(study / "runs/few").records())
     ]
     rows = page.get_by_role("link", name=re.compile(r"^trial \d+$"))
-    expect(rows).to_have_count(N_TRIALS, timeout=PATIENCE_MS)
+    expect(rows).to_have_count(N_TRIALS)
     assert rows.all_inner_texts() == best_first
     for column in ("dev_loss", "n_parameters", "wall_s"):
         expect(page.get_by_text(column, exact=True).first).to_be_visible()
@@ -175,6 +180,62 @@ def test_charts_lay_the_trials_over_each_other(
     widths = embeddings.evaluate_all("images => images.map(image => image.naturalWidth)")
     assert len(widths) >= 2
     assert min(widths) > 100
+    assert errors == []
+
+
+@pytest.fixture(scope="module")
+def uneven(study: Path, links: dict[str, str]) -> tuple[Journal, str]:
+    """Show a study with a trial pruned early and one that diverged; its journal and its charts."""
+    journal = Journal(study / "uneven")
+    shutil.copytree(study / "runs/few", journal.folder, ignore=shutil.ignore_patterns("confirm*"))
+    facts = journal.read_study()
+    assert facts is not None
+    journal.write_study({**facts, "id": "uneven"})
+    for number, dev in ((2, [3.0]), (3, [2.6, 300.0, 9000.0])):
+        folder = journal.trial_folder(number)
+        lines = (folder / "curve.jsonl").read_text().splitlines()[: len(dev)]
+        values = [
+            {**json.loads(line), "dev_loss": loss} for line, loss in zip(lines, dev, strict=True)
+        ]
+        (folder / "curve.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in values))
+        outcome = json.loads((folder / "outcome.json").read_text())
+        (folder / "outcome.json").write_text(json.dumps({**outcome, "state": "PRUNED"}))
+    file, workspace = StudyFile.require(journal), Workspace(study / "runs")
+    tracker = make_tracker(workspace, journal, file, f"sqlite:///{study}/runs/mlflow.db")
+    tracker.open()
+    for record in journal.records():
+        tracker.show_trial(record, journal)
+    tracker.show_study(summarise(journal, file, looks=()))
+    base = links["charts"].partition("/#/")[0]
+    return journal, charts_url(leaderboard_url(base, tracker.experiment_id, file.id))
+
+
+def test_chart_shows_every_curve_to_its_end(
+    page: Page, uneven: tuple[Journal, str], errors: list[str]
+) -> None:
+    """All points of all trials; the ends of the good ones in view, in spite of one at 9,000."""
+    journal, url = uneven
+    page.goto("about:blank")
+    page.goto(url)
+    charts = page.locator(".js-plotly-plot").filter(has=page.get_by_text("Step"))
+    expect(charts).to_have_count(2)
+    expect(charts.first.locator(".scatterlayer .trace").nth(N_TRIALS - 1)).to_be_attached()
+    traces, (low, high) = charts.first.evaluate(
+        "chart => [chart.data.map(trace => [trace.name, trace.x, trace.y]),"
+        " chart._fullLayout.yaxis.range]"
+    )
+    shown = {
+        name: [point for point in zip(steps, losses, strict=True) if point[0] is not None]
+        for name, steps, losses in traces
+        if steps
+    }
+    records = journal.records()
+    assert shown == {
+        record.name: [(line.step, line.dev_loss) for line in record.curve] for record in records
+    }
+    for record in records[:3]:
+        assert low < record.curve[-1].dev_loss < high
+    assert high < 4, "the diverged trial has not stretched the axis"
     assert errors == []
 
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from mmsearch.errors import MMSearchError
 from mmsearch.tracking.files import JournalError
 from mmsearch.tracking.store import connect, first_line
-from mmsearch.tracking.views import IMAGE_KEY
+from mmsearch.tracking.views import IMAGE_KEY, SCORE, read_scale, view_tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+    from mmsearch.tracking.curve_scale import CurveScale
     from mmsearch.tracking.journal import TrialRecord
     from mmsearch.tracking.mlflow import StudyTracker
     from tests.tracking.conftest import NewStore, Study
@@ -208,6 +209,55 @@ def test_single_values_agree_with_the_curve(
     assert pruned.data.metrics["dev_loss"] == study.live[1].dev_loss
     assert "dev_loss" not in running.data.metrics
     assert empty.data.metrics == {"n_parameters": 11_897, "wall_s": 0}
+
+
+def test_view_follows_the_curves_and_is_kept(
+    client: MlflowClient, open_tracker: Callable[[], StudyTracker], study: Study
+) -> None:
+    """Axes fit what has been shown; a process that knows no trial yet does not undo them."""
+
+    def scale() -> CurveScale | None:
+        experiment = client.get_experiment_by_name(study.facts.experiment)
+        assert experiment is not None
+        return read_scale(experiment.tags.get(view_tag(study.facts.id)[0]))
+
+    tracker = open_tracker()
+    assert scale() is None
+    tracker.show_trial(study.complete(0, n_segments=4), study.journal)
+    first = scale()
+    assert first is not None
+    assert first.low < 2.35 < first.high
+    tracker.show_trial(study.complete(1, n_segments=2), study.journal)
+    both = scale()
+    assert both is not None
+    assert (both.low, both.high > 2.61) == (first.low, True)
+    open_tracker()
+    assert scale() == both
+    key, _ = view_tag(study.facts.id)
+    client.set_experiment_tag(tracker.experiment_id, key, "of another format")
+    open_tracker().show_study(study.summary())
+    assert scale() == both
+
+
+def test_runs_of_older_versions_get_the_score_that_charts_read(
+    client: MlflowClient, open_tracker: Callable[[], StudyTracker], study: Study
+) -> None:
+    """Else a study that goes on would lose its first trials from the charts."""
+    write_four(study)
+    tracker = open_tracker()
+    show_four(tracker, study)
+    children = runs(client, study, "trial")
+    scores = [run.data.metrics.get(SCORE) for run in children]
+    assert scores == [study.live[0].dev_loss, None, None, None]
+    old = client.create_run(children[0].info.experiment_id, tags=children[0].data.tags)
+    client.log_metric(old.info.run_id, "dev_loss", 2.25)
+    client.delete_run(children[0].info.run_id)
+    client.set_terminated(old.info.run_id, "FINISHED")
+    for _ in range(2):
+        open_tracker()
+        (run, *_) = runs(client, study, "trial")
+        assert run.data.metrics[SCORE] == 2.25
+        assert len(client.get_metric_history(run.info.run_id, SCORE)) == 1
 
 
 def test_complete_trial_brings_its_model_and_figures(

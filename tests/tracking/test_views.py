@@ -5,8 +5,19 @@ from __future__ import annotations
 import base64
 import json
 import zlib
+from typing import Any
 
-from mmsearch.tracking.views import view_key, view_tag
+import pytest
+
+from mmsearch.tracking.curve_scale import CurveScale
+from mmsearch.tracking.views import read_scale, view_key, view_tag
+
+
+def unpacked(value: str) -> dict[str, Any]:
+    """Read the state that a view's tag holds."""
+    packed = json.loads(value)["state"].partition(";")[2]
+    state: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(packed)))
+    return state
 
 
 def test_view_unpacks_to_a_leaderboard() -> None:
@@ -25,17 +36,44 @@ def test_view_unpacks_to_a_leaderboard() -> None:
 
 
 def test_every_chart_stands_in_a_section() -> None:
-    """Each has a section that there is, a name of its own, and runs that make it readable."""
+    """Each has a section that there is, and a name of its own."""
     _, value = view_tag("7f")
-    packed = json.loads(value)["state"].partition(";")[2]
-    state = json.loads(zlib.decompress(base64.b64decode(packed)))
+    state = unpacked(value)
     sections = {section["uuid"] for section in state["compareRunSections"]}
     charts = state["compareRunCharts"]
     assert {chart["metricSectionId"] for chart in charts} == sections
     assert len({chart["uuid"] for chart in charts}) == len(charts)
-    assert state["runsHiddenMode"] == "FIRST_20_RUNS"
 
 
 def test_view_is_the_same_at_every_run() -> None:
     """A tag that changed with the time would be written again by every command."""
     assert view_tag("7f") == view_tag("7f") != view_tag("8a")
+
+
+def test_curves_are_drawn_whole_on_the_scale_of_the_study() -> None:
+    """MLflow leaves out no point and no run; the y-axis is limited in another way."""
+    scale = CurveScale(low=1.9, high=2.75, has_log_steps=True)
+    state = unpacked(view_tag("7f", scale=scale)[1])
+    curves = [chart for chart in state["compareRunCharts"] if chart["type"] == "LINE"]
+    assert [chart["metricKey"] for chart in curves] == ["loss/dev", "loss/train"]
+    for chart in curves:
+        assert chart["range"] == {"yMin": 1.9, "yMax": 2.75}
+        assert chart["xAxisScaleType"] == "log"
+        assert not chart["ignoreOutliers"]
+    assert state["runsHiddenMode"] == "SHOW_ALL"
+
+
+@pytest.mark.parametrize(
+    "scale", [None, *(CurveScale(low=1.9, high=3.0, has_log_steps=log) for log in (True, False))]
+)
+def test_scale_is_read_back(scale: CurveScale | None) -> None:
+    """A process that opens the study again goes on from the scale that another one wrote."""
+    assert read_scale(view_tag("7f", scale=scale)[1]) == scale
+
+
+@pytest.mark.parametrize(
+    "value", [None, "", "of another format", "[]", "{}", '{"state": "deflate;eJw="}', '{"state":1}']
+)
+def test_damaged_view_has_no_scale(value: str | None) -> None:
+    """Anybody may write the tag; it is then written anew."""
+    assert read_scale(value) is None
