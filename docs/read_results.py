@@ -56,7 +56,7 @@ def read_mlflow(workspace: Path, name: str, study_id: str) -> pd.DataFrame:
 
 
 def read_curve(run_id: str, key: str) -> pd.Series:
-    """Give one curve of a run, by step: `loss/dev`, `loss/train` or `learning_rate`."""
+    """Give one curve of a run, by step: `loss/dev`, `loss/train` or `loss/batch`."""
     points = mlflow.MlflowClient().get_metric_history(run_id, key)
     return pd.Series({point.step: point.value for point in points}, name=key).sort_index()
 
@@ -80,6 +80,14 @@ def read_files(study: Path) -> dict[int, dict[str, Any]]:
             "folder": folder,
         }
     return trials
+
+
+def score_line(trial: dict[str, Any]) -> dict[str, Any]:
+    """Return the line of a trial's curve that is its score: the best with patience, or the last."""
+    curve: list[dict[str, Any]] = trial["curve"]
+    if trial["spec"].get("patience"):
+        return min(curve, key=lambda line: line["dev_loss"])
+    return curve[-1]
 
 
 class Model:
@@ -140,7 +148,8 @@ def differences(
             values = {float(trial[f"params_{name}"]), float(run[f"params.{name}"])}
             checks[name] = values == {float(file["spec"][name])}
         if state == "COMPLETE":
-            losses = {trial["value"], run["metrics.dev_loss"], curve[-1]["dev_loss"]}
+            scored = score_line(file)
+            losses = {trial["value"], run["metrics.dev_loss"], scored["dev_loss"]}
             checks["dev loss"] = len(losses) == 1
             weights = (file["folder"] / "weights.safetensors").read_bytes()
             sha256 = hashlib.sha256(weights).hexdigest()

@@ -57,11 +57,17 @@ def rank(record: TrialRecord) -> tuple[int, float, int]:
 
 def trial_json(record: TrialRecord) -> dict[str, Any]:
     """Give one trial as JSON values."""
+    scored = record.scored
+    parts = scored.dev_parts if scored else {}
     return {
         "trial": record.number,
         "state": record.state,
         "reason": record.outcome.reason if record.outcome else "",
         "dev_loss": record.dev_loss,
+        "train_loss": scored.train_loss if scored else None,
+        "dev_loss_in_train": parts.get("in_train"),
+        "dev_loss_not_in_train": parts.get("not_in_train"),
+        "scored_step": scored.step if scored else None,
         "best_dev_loss": record.best.dev_loss if record.best else None,
         "best_step": record.best.step if record.best else None,
         "step": record.curve[-1].step if record.curve else 0,

@@ -79,6 +79,7 @@ def _trial_parts(
     columns = shown_columns([record.spec])
     parts = [
         f"## {page.escaped(record.name.capitalize())}, dev loss {record.dev_loss:.4f}",
+        *rendering.losses_table(record),
         page.table([c.name for c in columns], [[c.text(record.spec, 4) for c in columns]]),
         *(page.picture(path, f"{record.name}: {path.stem}") for path in figures),
     ]
@@ -95,6 +96,7 @@ def _trials_table(summary: StudySummary) -> str:
             str(record.number),
             record.state.lower(),
             "" if record.dev_loss is None else f"{record.dev_loss:.4f}",
+            _train_loss(record),
             *(column.text(record.spec, 4) for column in columns),
             f"{record.facts['n_parameters']:,}",
             duration(record.wall_s),
@@ -103,8 +105,14 @@ def _trials_table(summary: StudySummary) -> str:
         for record in sorted(summary.trials, key=rank)
     ]
     words = (column.name.replace("_", " ") for column in columns)
-    headings = ("trial", "state", "dev loss", *words, "parameters", "time", "reason")
+    headings = ("trial", "state", "dev loss", "train loss", *words, "parameters", "time", "reason")
     return page.table(headings, rows)
+
+
+def _train_loss(record: TrialRecord) -> str:
+    """Format the train loss of a trial's model; empty where it is unknown."""
+    loss = record.scored.train_loss if record.scored else None
+    return "" if loss is None else f"{loss:.4f}"
 
 
 def _origin(file: StudyFile) -> str:

@@ -46,9 +46,9 @@ class CurveScale:
             return None
         high = min(limit, max(record.dev_loss or 0.0, dev[-1], dev[len(dev) // 4]))
         return cls(
-            low=_multiple(math.floor((min(*dev, *map(_train_loss, curve)) - _ROOM) / _STEP)),
+            low=_multiple(math.floor((min(*dev, *map(train_loss, curve)) - _ROOM) / _STEP)),
             high=_multiple(math.ceil((high + _ROOM) / _STEP)),
-            has_log_steps=record.spec.get("evaluations") == "growing",
+            has_log_steps=has_growing_steps(record),
         )
 
 
@@ -56,12 +56,14 @@ def _multiple(n: int) -> float:
     return round(n * _STEP, 2)
 
 
-def _train_loss(line: SegmentRecord) -> float:
-    """Return about what the chart of train losses shows at the end of a segment."""
-    if line.train_loss is not None:
-        return line.train_loss
-    losses = [loss for _, loss, _ in line.train] or [line.dev_loss]
-    return sum(losses) / len(losses)
+def has_growing_steps(record: TrialRecord) -> bool:
+    """Whether a trial is evaluated at steps that grow, so that curves read best on a log axis."""
+    return record.spec.get("evaluations") == "growing"
+
+
+def train_loss(line: SegmentRecord) -> float:
+    """Return the train loss at the end of a segment; of version 0.1, that of minibatches."""
+    return line.train[-1][1] if line.train_loss is None else line.train_loss
 
 
 def widened(

@@ -40,42 +40,52 @@ def _points(pairs: Sequence[tuple[float, float]]) -> style.Floats:
 
 
 @style.styled
-def loss_curve(
-    train: Sequence[tuple[int, float]],
+def loss_curve(  # noqa: PLR0913 (what is known of one training)
+    batch: Sequence[tuple[int, float]],
     dev: Sequence[tuple[int, float]],
     learning_rate: Sequence[tuple[int, float]],
     *,
     title: str,
+    train: Sequence[tuple[int, float]] = (),
+    scored_step: int | None = None,
     is_averaged: bool = False,
+    has_log_steps: bool = False,
 ) -> Figure:
     """Draw train and dev loss over the steps, with the learning rate below.
 
     Args:
-        train: (step, nats per character) of minibatches; drawn light, and as a moving mean.
-        dev: (step, nats per character) of the dev split; the last one is written out.
+        batch: (step, nats per character) of minibatches; drawn light.
+        dev: (step, nats per character) of the dev split.
         learning_rate: (step, learning rate); without any, the lower panel is left out.
         title: what was trained.
-        is_averaged: whether dev is scored on a mean of the weights that the minibatches meet.
+        train: (step, nats per character) of a fixed part of train, scored with the weights that
+            dev is scored with; without any, a moving mean of `batch` takes its place.
+        scored_step: step of the dev loss that is the score, which is marked and written out;
+            None for the last one.
+        is_averaged: whether train and dev are scored on a mean of the weights that the minibatches
+            meet.
+        has_log_steps: whether the x-axis is logarithmic, which leaves step 0 out.
 
     Points that are not finite are left out. Very high losses at the start are cut off, and the
     figure says how many.
     """
-    train_points, dev_points, rates = _points(train), _points(dev), _points(learning_rate)
+    first = 1.0 if has_log_steps else -math.inf
+    batch_points, train_points, dev_points, rates = (
+        points[points[:, 0] >= first] for points in map(_points, (batch, train, dev, learning_rate))
+    )
     figure = style.figure(4.0)
     below = 0.82 if len(rates) else 0.0
     losses = style.add_axes(figure, 0.82, 0.5 + below, 4.6, 2.82 - below)
+    panels = [losses, style.add_axes(figure, 0.82, 0.5, 4.6, 0.64)] if len(rates) else [losses]
     detail = ""
+    if len(batch_points):
+        _draw_batches(losses, batch_points, has_mean=not len(train_points))
+    averaged = ", averaged weights" if is_averaged else ""
     if len(train_points):
-        _draw_train(losses, train_points)
+        _draw_evaluations(losses, train_points, style.BLUE, "train" + averaged)
     if len(dev_points):
-        marked = np.unique(np.linspace(0, len(dev_points) - 1, 25).round().astype(int))
-        losses.plot(
-            *dev_points.T, color=style.VERMILLION, marker="o", markersize=3.5,
-            label="dev, averaged weights" if is_averaged else "dev",
-            markevery=marked.tolist(),
-        )  # fmt: skip
-        style.at_right(losses, dev_points[-1, 1], f"{dev_points[-1, 1]:.3f}", style.VERMILLION)
-    values = np.concatenate([train_points[:, 1], dev_points[:, 1]])
+        _draw_evaluations(losses, dev_points, style.VERMILLION, "dev" + averaged)
+    values = np.concatenate([batch_points[:, 1], train_points[:, 1], dev_points[:, 1]])
     if len(values):
         detail = style.set_view(losses, values, keep=dev_points[-1, 1] if len(dev_points) else None)
         style.legend_above(losses)
@@ -83,23 +93,66 @@ def loss_curve(
         style.say_empty(losses, "no finite losses")
     losses.set_ylabel(f"loss, {_NATS}")
     style.set_title(losses, title, detail)
-    style.whole_steps(losses, "step")
     if len(rates):
-        losses.set_xlabel("")
         losses.tick_params(labelbottom=False)
-        lower = style.add_axes(figure, 0.82, 0.5, 4.6, 0.64)
-        _draw_rates(lower, rates)
-        style.whole_steps(lower, "step")
-        ends = np.concatenate([train_points, dev_points, rates])[:, 0]
-        pad = 0.03 * float(np.ptp(ends)) or 1.0
-        for axes in (losses, lower):
-            axes.set_xlim(ends.min() - pad, ends.max() + pad)
+        _draw_rates(panels[1], rates)
+    steps = np.concatenate([batch_points, train_points, dev_points, rates])[:, 0]
+    for axes in panels:
+        _set_steps(axes, steps, has_log=has_log_steps)
+    panels[-1].set_xlabel("step")
+    if len(dev_points):
+        _mark_score(losses, dev_points, scored_step)
     return figure
 
 
-def _draw_train(axes: Axes, points: style.Floats) -> None:
+def _set_steps(axes: Axes, steps: style.Floats, *, has_log: bool) -> None:
+    """Fit the x-axis to the steps."""
+    style.whole_steps(axes, "")
+    if not len(steps):
+        return
+    low, high = float(steps.min()), float(steps.max())
+    if not has_log:
+        pad = 0.03 * (high - low) or 1.0
+        axes.set_xlim(low - pad, high + pad)
+        return
+    axes.set_xscale("log")
+    room = (high / low) ** 0.03 if high > low else 2.0
+    axes.set_xlim(low / room, high * room)
+    axes.xaxis.set_major_locator(FixedLocator(_ticks(low, high, log=True, whole=True)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _draw_evaluations(axes: Axes, points: style.Floats, color: str, label: str) -> None:
+    marked = np.unique(np.linspace(0, len(points) - 1, 25).round().astype(int))
+    axes.plot(
+        *points.T, color=color, marker="o", markersize=3.5, label=label, markevery=marked.tolist()
+    )
+
+
+def _mark_score(axes: Axes, dev: style.Floats, step: int | None) -> None:
+    """Ring the dev loss that is the score, and write it out."""
+    index = len(dev) - 1
+    if step is not None and (found := np.flatnonzero(dev[:, 0] == step)).size:
+        index = int(found[0])
+    x, loss = dev[index].tolist()
+    text = f"{loss:.3f}"
+    axes.plot(
+        [x], [loss], "o", markersize=8, markerfacecolor="none", markeredgecolor=style.BLACK,
+        markeredgewidth=1.1, zorder=4,
+    )  # fmt: skip
+    if index == len(dev) - 1:
+        style.at_right(axes, loss, text, style.VERMILLION)
+        return
+    axes.annotate(
+        text, (x, loss), (0, 8), "data", "offset points",
+        ha="center", va="bottom", fontsize=8, color=style.VERMILLION, bbox=_HALO, zorder=5,
+    )  # fmt: skip
+
+
+def _draw_batches(axes: Axes, points: style.Floats, *, has_mean: bool) -> None:
     window = max(1, len(points) // 40) | 1
-    if window == 1:
+    if window == 1 and has_mean:
         axes.plot(
             *points.T, color=style.BLUE, marker="." if len(points) == 1 else "", label="train"
         )
@@ -107,7 +160,10 @@ def _draw_train(axes: Axes, points: style.Floats) -> None:
     # A line of 100,000 points is slow to draw and looks like one of 4,000.
     thin = slice(None, None, math.ceil(len(points) / 4000))
     raw = points[thin]
-    axes.plot(*raw.T, color=style.SKY, alpha=0.4, linewidth=0.7, label="train minibatches")
+    label = "train minibatches" if has_mean else "minibatches"
+    axes.plot(*raw.T, color=style.SKY, alpha=0.4, linewidth=0.7, label=label)
+    if not has_mean:
+        return
     total = np.concatenate([[0.0], np.cumsum(points[:, 1])])
     index = np.arange(len(points))
     # At both ends the mean is over the part of the window that there is.

@@ -58,7 +58,7 @@ def write(  # noqa: PLR0913 (what a run holds)
     for step, (rate, loss) in enumerate(curve, start=1):
         points.append(metric("learning_rate", rate, now_ms, step))
         if loss is not None:
-            points.append(metric("loss/train", loss, now_ms, step))
+            points.append(metric("loss/batch", loss, now_ms, step))
     for end, value in (suggested or {}).items():
         points.append(metric(f"suggested_{end}", value, now_ms, 0))
     client.log_batch(

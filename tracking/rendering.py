@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mmsearch.tracking.columns import COLUMNS, shown_columns
+from mmsearch.tracking.curve_scale import has_growing_steps, train_loss
 from mmsearch.tracking.views import SCORE
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from mmsearch.tracking.columns import Column
     from mmsearch.tracking.journal import SegmentRecord, TrialRecord
 
+DEV_PARTS = ("in_train", "not_in_train")
+"""Parts of dev that are shown: words that also stand in train, and the others."""
 _HEADINGS = re.compile(r"^\|.*\|$(?=\n\| --- \|)", re.MULTILINE)
 """Of a table in Markdown."""
 
@@ -54,13 +57,24 @@ def metric(key: str, value: float, timestamp_ms: int, step: int) -> Metric:
 
 
 def curve_metrics(curve: Sequence[SegmentRecord]) -> list[Metric]:
-    """Give the points of some segments; a segment's points share the time of its end."""
+    """Return the points of some segments; a segment's points share the time of its end.
+
+    Segments that version 0.1 recorded have no train loss but that of minibatches, which stands
+    under `loss/train`, where that version put it.
+    """
     metrics = []
     for record in curve:
+        batch = "loss/train" if record.train_loss is None else "loss/batch"
         for step, loss, rate in record.train:
-            metrics.append(metric("loss/train", loss, record.ended_ms, step))
+            metrics.append(metric(batch, loss, record.ended_ms, step))
             metrics.append(metric("learning_rate", rate, record.ended_ms, step))
-        metrics.append(metric("loss/dev", record.dev_loss, record.ended_ms, record.step))
+        losses = {"loss/train": record.train_loss} | {
+            f"loss/dev_{part}": record.dev_parts.get(part) for part in DEV_PARTS
+        }
+        # The dev loss comes last: where it has arrived, the whole segment has.
+        for key, value in (losses | {"loss/dev": record.dev_loss}).items():
+            if value is not None:
+                metrics.append(metric(key, value, record.ended_ms, record.step))
     return metrics
 
 
@@ -73,18 +87,23 @@ def final_metrics(record: TrialRecord, n_characters: int) -> list[Metric]:
     """
     values = {"n_parameters": record.facts["n_parameters"], "wall_s": record.wall_s}
     step = 0
-    if record.best is not None and record.dev_loss is not None:
+    if (scored := record.scored) is not None and record.best is not None:
         step = record.curve[-1].step
         values |= {
-            "dev_loss": record.dev_loss,
+            "dev_loss": scored.dev_loss,
             "best_dev_loss": record.best.dev_loss,
             "best_step": record.best.step,
-            "train_loss": record.curve[-1].train[-1][1],
-            "bits_per_char": record.dev_loss / math.log(2),
-            "perplexity": math.exp(min(record.dev_loss, 700)),
+            "train_loss": train_loss(scored),
+            **{
+                f"dev_loss_{part}": scored.dev_parts[part]
+                for part in DEV_PARTS
+                if part in scored.dev_parts
+            },
+            "bits_per_char": scored.dev_loss / math.log(2),
+            "perplexity": math.exp(min(scored.dev_loss, 700)),
         }
-        if record.state == "COMPLETE" and record.dev_loss <= math.log(n_characters):
-            values[SCORE] = record.dev_loss
+        if record.state == "COMPLETE" and scored.dev_loss <= math.log(n_characters):
+            values[SCORE] = scored.dev_loss
     if record.steps_per_s is not None:
         values["steps_per_s"] = record.steps_per_s
     assert record.outcome is not None  # noqa: S101 (the caller's condition, for the type checker)
@@ -101,13 +120,16 @@ def trial_figures(
     from mmsearch.tracking.embedding import embedding_scatter  # noqa: PLC0415 (likewise)
 
     title = record.name
-    train = [point for segment in record.curve for point in segment.train]
+    batches = [point for segment in record.curve for point in segment.train]
     loss = figures.loss_curve(
-        [(step, value) for step, value, _ in train],
+        [(step, value) for step, value, _ in batches],
         [(segment.step, segment.dev_loss) for segment in record.curve],
-        [(step, rate) for step, _, rate in train],
+        [(step, rate) for step, _, rate in batches],
+        train=[(s.step, s.train_loss) for s in record.curve if s.train_loss is not None],
+        scored_step=record.scored.step if record.scored else None,
         title=f"{title}: dev loss {record.dev_loss:.4f}",
         is_averaged=record.spec.get("averaging", "none") != "none",
+        has_log_steps=has_growing_steps(record),
     )
     embedding = load(weights)["C"]
     scatter = embedding_scatter(embedding, characters, title=f"{title}: embedding")
@@ -231,7 +253,8 @@ def trial_note(record: TrialRecord, study: str, words: str, run_id: str) -> str:
     parts = [f"**{record.name.capitalize()} of {study}: {record.state.lower()}{loss}**"]
     if record.outcome.reason:
         parts.append(block(record.outcome.reason[:1000]))
-    parts += [_point(record), f"{record.facts['n_parameters']:,} parameters, trained on {words}."]
+    parts += [*losses_table(record), _point(record)]
+    parts += [f"{record.facts['n_parameters']:,} parameters, trained on {words}."]
     name = shlex.quote(study)
     if record.is_repeat:
         parts += ["Trained from a fresh seed, by:", block(f"mmsearch confirm --study {name}")]
@@ -246,6 +269,23 @@ def trial_note(record: TrialRecord, study: str, words: str, run_id: str) -> str:
     if record.state == "COMPLETE":
         parts += [inline(figure, run_id) for figure in ("loss", "embedding")]
     return "\n\n".join(parts)
+
+
+def losses_table(record: TrialRecord) -> list[str]:
+    """Return a table of the losses of a trial's model on train and on parts of dev, as Markdown.
+
+    Returns:
+        One table; none where nothing but the dev loss is known.
+    """
+    scored = record.scored
+    if scored is None or scored.train_loss is None:
+        return []
+    names = {"in_train": "dev words also in train", "not_in_train": "dev words not in train"}
+    losses = {"train": scored.train_loss, "dev": scored.dev_loss} | {
+        names[part]: scored.dev_parts[part] for part in DEV_PARTS if part in scored.dev_parts
+    }
+    rows = [[f"{loss:.4f}" for loss in losses.values()] + [f"{scored.step:,}"]]
+    return [table([*losses, "step"], rows)]
 
 
 def block(text: str) -> str:

@@ -97,7 +97,7 @@ def test_test_stands_in_mlflow_as_a_run_of_the_study(
         assert found.info.status == "FINISHED"
         assert found.data.params["hidden_width"] == "200"
         assert found.data.metrics["suggested_low"] < found.data.metrics["suggested_high"]
-        assert len(client.get_metric_history(found.info.run_id, "loss/train")) == 300
+        assert len(client.get_metric_history(found.info.run_id, "loss/batch")) == 300
         files = client.list_artifacts(found.info.run_id, "figures")
         assert [file.path for file in files] == ["figures/lr_range.png"]
     assert ["mmsearch.study_id" in found.data.tags for found in ranges] == [False, True]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import shutil
 from contextlib import contextmanager
@@ -50,7 +51,7 @@ class Study:
         """Make what shows it, as a process of its own would."""
         return StudyTracker(uri=uri, facts=self.facts, artifacts=artifacts)
 
-    def begin(self, number: int, **facts: Any) -> TrialRecord:
+    def begin(self, number: int, patience: int = 0, **facts: Any) -> TrialRecord:
         """Start a trial."""
         spec = {
             "embedding_dim": 2 + number % 3,
@@ -60,6 +61,7 @@ class Study:
             "weight_decay": 0.0001,
             "seed": 1000 + number,
             "n_steps": 2000,
+            "patience": patience,
         }
         facts = {"started_ms": T0_MS + number * 1_000_000, "n_parameters": 11_897} | facts
         self.journal.start(number, spec, facts)
@@ -71,8 +73,10 @@ class Study:
         embedding_dim = self.live[number].spec["embedding_dim"]
         return save({"C": rng.normal(size=(len(CHARACTERS), embedding_dim)).astype(np.float32)})
 
-    def train(self, number: int, n_points: int = 5, samples: tuple[str, ...] = ()) -> TrialRecord:
-        """Append a segment to a trial."""
+    def train(
+        self, number: int, n_points: int = 5, samples: tuple[str, ...] = (), **losses: Any
+    ) -> TrialRecord:
+        """Append a segment to a trial, with these fields of its line; else as version 0.1 did."""
         before = self.live[number]
         segment = len(before.curve) + 1
         first, last = (segment - 1) * STEPS_A_SEGMENT, segment * STEPS_A_SEGMENT
@@ -87,6 +91,7 @@ class Study:
             ended_ms=before.facts["started_ms"] + segment * 1000,
             weights_sha256=hashlib.sha256(weights).hexdigest(),
         )
+        line = dataclasses.replace(line, **losses)
         self.journal.append(number, line, weights, samples)
         return self._keep(
             TrialRecord(

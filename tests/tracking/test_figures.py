@@ -74,13 +74,38 @@ def test_points_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
     assert np.asarray(lines["dev"].get_xdata()).tolist() == [10]
 
 
+@pytest.mark.parametrize("has_log_steps", [True, False])
+def test_train_loss_of_the_scored_weights_stands_beside_dev(
+    tmp_path: Path, *, has_log_steps: bool
+) -> None:
+    """Overfitting is the distance of two lines; the score is marked where it was taken."""
+    steps = [100, 200, 400, 800, 1600]
+    dev = list(zip(steps, [2.6, 2.3, 2.1234, 2.2, 2.4], strict=True))
+    train = [(step, loss - 0.001 * step) for step, loss in dev]
+    batch = [(step, 3.0 - step / 1600) for step in range(0, 1601, 10)]
+    figure = loss_curve(
+        batch, dev, [(step, 0.1) for step in steps], title="t", train=train, scored_step=400,
+        is_averaged=True, has_log_steps=has_log_steps,
+    )  # fmt: skip
+    axes = figure.axes[0]
+    assert legend(figure) == ["minibatches", "train, averaged weights", "dev, averaged weights"]
+    assert axes.get_xscale() == ("log" if has_log_steps else "linear")
+    assert axes.get_xlim() == figure.axes[1].get_xlim()
+    lines = {str(line.get_label()): np.asarray(line.get_xydata()) for line in axes.lines}
+    np.testing.assert_allclose(lines["train, averaged weights"], train)
+    assert "2.123" in texts(figure)
+    rings = [line for line in axes.lines if line.get_markerfacecolor() == "none"]
+    assert [np.asarray(ring.get_xydata()).tolist() for ring in rings] == [[[400, 2.1234]]]
+    save_png(figure, tmp_path / "loss.png")
+
+
 @pytest.mark.parametrize(
     ("train", "dev", "rates", "n_axes"),
     [
         ([(100, 3.3)], [], [(100, 0.1)], 2),
         ([], [(100, 3.3)], [], 1),
         ([], [], [], 1),
-        ([(5, NAN)], [(5, NAN)], [(0, 0.0)], 2),
+        ([(5, NAN)], [(5, NAN)], [(1, 0.0)], 2),
     ],
 )
 def test_loss_curve_of_next_to_nothing(
@@ -91,9 +116,10 @@ def test_loss_curve_of_next_to_nothing(
     tmp_path: Path,
 ) -> None:
     """A trial that was stopped at once has a figure too."""
-    figure = loss_curve(train, dev, rates, title="t")
-    save_png(figure, tmp_path / "loss.png")
-    assert len(figure.axes) == n_axes
+    for has_log_steps in (True, False):
+        figure = loss_curve(train, dev, rates, title="t", has_log_steps=has_log_steps)
+        save_png(figure, tmp_path / "loss.png")
+        assert len(figure.axes) == n_axes
     finite = [loss for _, loss in train + dev if math.isfinite(loss)]
     assert ("no finite losses" in texts(figure)) == (not finite)
 

@@ -211,6 +211,62 @@ def test_single_values_agree_with_the_curve(
     assert empty.data.metrics == {"n_parameters": 11_897, "wall_s": 0}
 
 
+LOSSES: tuple[dict[str, Any], ...] = (
+    {"dev_loss": 2.5, "train_loss": 2.4},
+    {"dev_loss": 2.2, "train_loss": 2.0, "dev_parts": {"in_train": 1.7, "not_in_train": 2.3}},
+    {"dev_loss": 2.4, "train_loss": 1.5, "dev_parts": {"in_train": 1.3, "not_in_train": 2.6}},
+)
+"""Of a trial that overfits after its second evaluation."""
+
+
+def test_train_and_dev_losses_are_of_the_same_weights(
+    client: MlflowClient, open_tracker: Callable[[], StudyTracker], study: Study
+) -> None:
+    """Overfitting is seen by comparing them; the minibatches have a curve of their own."""
+    study.begin(0, patience=1)
+    for losses in LOSSES:
+        study.train(0, **losses)
+    record = study.end(0, "COMPLETE")
+    open_tracker().show_trial(record, study.journal)
+
+    (run,) = runs(client, study, "trial")
+    held = curves(client, run)
+    assert [value for _, _, value in held["loss/train"]] == [2.4, 2.0, 1.5]
+    assert [step for step, _, _ in held["loss/train"]] == [line.step for line in record.curve]
+    points = [point for line in record.curve for point in line.train]
+    assert [(step, loss) for step, _, loss in held["loss/batch"]] == [p[:2] for p in points]
+    assert [value for _, _, value in held["loss/dev_in_train"]] == [1.7, 1.3]
+    assert [value for _, _, value in held["loss/dev_not_in_train"]] == [2.3, 2.6]
+    metrics = run.data.metrics
+    assert (metrics["dev_loss"], metrics["train_loss"], metrics[SCORE]) == (2.2, 2.0, 2.2)
+    assert (metrics["dev_loss_in_train"], metrics["dev_loss_not_in_train"]) == (1.7, 2.3)
+    assert metrics["best_step"] == record.curve[1].step
+    note = run.data.tags["mlflow.note.content"]
+    assert "| 2.0000 | 2.2000 | 1.7000 | 2.3000 |" in note
+
+
+def test_trial_that_an_older_version_began_goes_on(
+    client: MlflowClient, open_tracker: Callable[[], StudyTracker], study: Study
+) -> None:
+    """Its minibatches stay under `loss/train`, and no point is lost or doubled."""
+    study.begin(0)
+    old = study.train(0)
+    open_tracker().show_trial(old, study.journal)
+    record = study.train(0, **LOSSES[1])
+    for _ in range(2):
+        open_tracker().show_trial(record, study.journal)
+
+    (run,) = runs(client, study, "trial")
+    held = curves(client, run)
+    before = [(step, loss) for step, loss, _ in record.curve[0].train]
+    assert [(step, loss) for step, _, loss in held["loss/train"]] == [
+        *before,
+        (record.curve[1].step, 2.0),
+    ]
+    after = [(step, loss) for step, loss, _ in record.curve[1].train]
+    assert [(step, loss) for step, _, loss in held["loss/batch"]] == after
+
+
 def test_view_follows_the_curves_and_is_kept(
     client: MlflowClient, open_tracker: Callable[[], StudyTracker], study: Study
 ) -> None:
