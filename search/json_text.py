@@ -95,6 +95,9 @@ SHAPES: Mapping[str, tuple[Key, ...]] = {
         Key("wall_s", "number", "seconds of this command's search"),
         Key("best", "object or null", "the best trial, as of `trials`"),
         *_ADVICE,
+        Key(
+            "optimism", "object", "nats: `choice` and, within the best trial, `evaluation`; or null"
+        ),
     ),
     "trials": TRIAL,
     "confirm": (

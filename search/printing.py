@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import sys
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from mmsearch.errors import MMSearchError
 from mmsearch.search.advice import search_advice
+from mmsearch.search.optimism import Optimism
 from mmsearch.search.places import ledger_folder
 from mmsearch.search.tables import TableColumn, fitted_table, spec_columns
 from mmsearch.search.wording import duration, spec_words
@@ -138,6 +140,7 @@ def search_json(
         "wall_s": round(wall_s, 3),
         "best": None if best is None else trial_json(best),
         **advice.to_json(),
+        "optimism": dataclasses.asdict(Optimism.of(records)),
     }
 
 
@@ -311,6 +314,8 @@ def print_end(  # noqa: PLR0913 (what a search came to)
             style="bold green",
         )
         out.print(f"  {spec_words(best.spec)}")
+        if optimism := str(Optimism.of(records)):
+            out.print(f"  {optimism}")
     advice = search_advice(session.journal, records, session.file.settings.space)
     print_baselines(out, advice)
     if is_quiet:

@@ -53,7 +53,7 @@ def write_report(journal: Journal, path: Path, top: int) -> None:
         if best
         else "No trial is complete yet."
     )
-    parts += summary.sections
+    parts += [*summary.remarks, *summary.sections]
     with tempfile.TemporaryDirectory() as scratch:
         parts += _study_parts(summary, journal.name, Path(scratch))
         for record in ranked(summary.trials)[:top]:

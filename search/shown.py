@@ -14,6 +14,7 @@ from mmsearch.errors import MMSearchError
 from mmsearch.search import provenance
 from mmsearch.search.config_text import differing
 from mmsearch.search.export import write_model
+from mmsearch.search.optimism import Optimism
 from mmsearch.search.places import (
     artifacts_folder,
     ledger_folder,
@@ -33,11 +34,11 @@ from mmsearch.tracking.rendering import StudySummary, block, table
 from mmsearch.tracking.store import first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from mmsearch.search.settings import Settings
     from mmsearch.search.workspace import Workspace
-    from mmsearch.tracking.journal import Journal
+    from mmsearch.tracking.journal import Journal, TrialRecord
 
 
 MIN_TRIALS_FOR_IMPORTANCE = 10
@@ -109,11 +110,22 @@ def summarise(
         log_axes=frozenset(name for name, dimension in dimensions.items() if dimension.log),
         is_done=n_finished >= file.n_trials and "RUNNING" not in states,
         candidates=candidates,
+        remarks=_remarks(trials),
         sections=sections,
         tags={"mmsearch.chosen": winner.best.name} if winner else {},
         metrics={"confirmed_dev_loss": winner.mean} if winner else {},
         baselines=baselines,
     )
+
+
+def _remarks(trials: Sequence[TrialRecord]) -> list[str]:
+    """Return what is to be known about the best score, a paragraph of Markdown each."""
+    optimism = str(Optimism.of(trials)).capitalize()
+    why = (
+        "the evaluation with the lowest loss on one half of dev has so much more on the other "
+        "half. On all of dev, which is less noisy, expect about half of it."
+    )
+    return [f"{optimism}: {why}"] if optimism else []
 
 
 def _confirmation_note(confirmation: Confirmation) -> str:

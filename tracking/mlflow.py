@@ -193,7 +193,7 @@ class StudyTracker:
         if best is not None and best.dev_loss is not None:
             tags["mmsearch.best_trial"] = str(best.number)
             metrics["best_dev_loss"] = best.dev_loss
-            note.append(rendering.best_note(best, counts, summary.baselines))
+            note += [rendering.best_note(best, counts, summary.baselines), *summary.remarks]
         now_ms = max((t.outcome.ended_ms for t in summary.trials if t.outcome), default=0)
         log_metrics(
             self.client,

@@ -41,6 +41,8 @@ class StudySummary:
     """Whether all trials that were asked for have finished."""
     candidates: Sequence[tuple[int, float, Sequence[float]]] = ()
     """Of the confirmation, best first: the trial, its dev loss, those of its fresh seeds."""
+    remarks: Sequence[str] = ()
+    """What is to be known about the best trial's score, Markdown; follows it in the note."""
     sections: Sequence[str] = ()
     """More of the note, Markdown."""
     tags: Mapping[str, str] = field(default_factory=dict)
