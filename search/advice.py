@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmsearch.errors import MMSearchError
 from mmsearch.model.spec import MAX_SIZE
+from mmsearch.search.space import Range
 from mmsearch.search.workspace import options_of
 from mmsearch.tracking.journal import ranked
 
@@ -161,6 +162,8 @@ def _edges(trial: TrialRecord, space: Space) -> Iterable[str]:
 
 def _edge(spec: Mapping[str, Any], name: str, dimension: Dimension) -> str:
     """Return `lower` or `upper` where a value lies at that edge of a range that can be widened."""
+    if not isinstance(dimension, Range):
+        return ""
     low, high, value = dimension.low, dimension.high, spec.get(name)
     is_small = dimension.is_int and high - low + 1 < _MIN_VALUES
     if dimension.is_fixed or is_small or not isinstance(value, int | float):

@@ -39,9 +39,9 @@ class Recipe:
 RECIPES: Mapping[str, Recipe] = {
     "default": Recipe(
         settings={
-            "steps": 12_000,
-            "segments": 24,
-            "batch_size": 128,
+            "steps": 3_000,
+            "segments": 22,
+            "batch_size": 512,
             "optimizer": "adam",
             "targets": "contexts",
             "init": "scaled",
@@ -55,7 +55,7 @@ RECIPES: Mapping[str, Recipe] = {
             "start": True,
         },
         space={
-            "embedding_dim": {"low": 8, "high": 64, "log": True},
+            "embedding_dim": {"low": 8, "high": 96, "log": True},
             "hidden_width": {"low": 64, "high": 640, "log": True},
             "block_size": {"low": 3, "high": 10, "log": False},
             **RANGES["adam"],
@@ -92,11 +92,11 @@ RECIPES: Mapping[str, Recipe] = {
 """Recipes by the names that `recipe` takes."""
 
 START: Mapping[str, Any] = {
-    "embedding_dim": 48,
-    "hidden_width": 320,
+    "embedding_dim": 64,
+    "hidden_width": 416,
     "block_size": 8,
     "learning_rate": 2e-3,
-    "weight_decay": 0.1,
+    "weight_decay": 0.2,
     "context_noise": 0.1,
 }
 """A point of the default recipe's space that is good for most corpora."""
