@@ -104,6 +104,10 @@ def final_test(  # noqa: PLR0913 (each is one flag)
         str | None,
         typer.Option(help="Why the spent split is looked at once more.", metavar="REASON"),
     ] = None,
+    anyway: Annotated[
+        bool,
+        typer.Option("--anyway", help="Test it even if it does not beat bigram counts on dev."),
+    ] = False,
     study: StudyOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     storage: StorageOption = None,
@@ -122,7 +126,9 @@ def final_test(  # noqa: PLR0913 (each is one flag)
         Workspace.at(workspace), study, storage=storage, tracking_uri=tracking_uri
     )
     aside = printing.console(stderr=True)
-    test = look(session, trial, again, lambda line: aside.print(line, style="yellow"))
+    test = look(
+        session, trial, again, lambda line: aside.print(line, style="yellow"), is_forced=anyway
+    )
     if as_json:
         printing.emit(final_test_json(test))
     else:

@@ -22,6 +22,7 @@ from mmsearch.data.split import Claim
 from mmsearch.errors import InputError, MMSearchError, RefusedError
 from mmsearch.model import checkpoint
 from mmsearch.model.baselines import bigram_losses, uniform_losses
+from mmsearch.model.ngram import choose_ngram, ngram_losses
 from mmsearch.model.scoring import bootstrap_interval, word_losses
 from mmsearch.search.ledger import OptunaLooks, merge
 from mmsearch.search.places import ledger_folder
@@ -57,7 +58,12 @@ class FinalTest:
 
 
 def final_test(
-    session: Session, number: int | None, again: str | None, say: Callable[[str], None]
+    session: Session,
+    number: int | None,
+    again: str | None,
+    say: Callable[[str], None],
+    *,
+    is_forced: bool = False,
 ) -> FinalTest:
     """Evaluate a study's model on the test split, once; asked again, give what is recorded.
 
@@ -66,11 +72,13 @@ def final_test(
         number: of the trial; None for the chosen model.
         again: why another look is taken at a split that is spent; None to take none.
         say: told, in a line, what a person should know.
+        is_forced: whether a model is tested that does not beat bigram counts on dev.
 
     Raises:
         InputError: there is no such trial, or the reason is unfit.
         RefusedError: the split is spent on another model, the study is in use or has no
-            settled choice, the trial is not complete, or its weights are not the recorded ones.
+            settled choice, the trial is not complete, its weights are not the recorded ones, or
+            it does not beat bigram counts on dev.
         MMSearchError: a ledger cannot be read or written.
     """
     again = _checked(again)
@@ -93,7 +101,8 @@ def final_test(
                 name, file = session.journal.name, session.file
                 StudyHandle.open(storage, name, file.id, file.settings, must_exist=True)
             central = OptunaLooks(storage)
-            return _Examination(session, choice, weights, central, local, say).run(again)
+            examination = _Examination(session, choice, weights, central, local, say, is_forced)
+            return examination.run(again)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +115,7 @@ class _Examination:
     central: OptunaLooks
     local: LocalLooks
     say: Callable[[str], None]
+    is_forced: bool
 
     def run(self, again: str | None) -> FinalTest:
         tracker, away = self._open_mlflow()
@@ -160,7 +170,7 @@ class _Examination:
         """Settle which look this is, and whether its result is recorded.
 
         Raises:
-            RefusedError: the split is spent on another model.
+            RefusedError: the split is spent on another model, or this one is not worth a look.
             InputError: there is nothing to look at again.
         """
         sha256 = checkpoint.sha256(self.weights)
@@ -176,6 +186,8 @@ class _Examination:
             raise RefusedError(spent_words(looks))
         if not looks and again is not None:
             raise InputError("the test split has not been looked at yet; leave --again out")
+        if not self.is_forced and not self._beats_bigram():
+            raise RefusedError(self._unworthy_words())
         fresh = Look(
             id=uuid.uuid4().hex,
             number=max((look.number for look in looks), default=0) + 1,
@@ -189,6 +201,27 @@ class _Examination:
             host=socket.gethostname(),
         )
         return fresh, False
+
+    def _bigram_on_dev(self) -> float:
+        """Score dev by bigram counts, in nats per character."""
+        split, vocabulary = self.session.split, self.session.corpus.vocabulary
+        return bigram_losses(split.train, split.dev, vocabulary).mean
+
+    def _beats_bigram(self) -> bool:
+        """Whether the model is better on dev than bigram counts."""
+        dev_loss = self.choice.record.dev_loss
+        return dev_loss is not None and dev_loss < self._bigram_on_dev()
+
+    def _unworthy_words(self) -> str:
+        """Say why the model is not worth a look, and the ways on."""
+        record = self.choice.record
+        return (
+            f"{record.name} has dev loss {record.dev_loss:.4f}, and bigram counts have "
+            f"{self._bigram_on_dev():.4f}: a model that does not beat them is not worth the one "
+            "look at the test split. Search a new --study with fewer --steps or weight_decay in "
+            "[space] where the words are few, or with more --steps; name another model with "
+            "--trial; or test this one all the same with --anyway"
+        )
 
     def _claim(self, look: Look) -> Look:
         """Claim a look, or take up one that another machine has just claimed for this model.
@@ -211,11 +244,13 @@ class _Examination:
         """Open the test split and evaluate; JSON values."""
         session, record, winner = self.session, self.choice.record, self.choice.winner
         parameters = checkpoint.from_bytes(self.weights)
-        vocabulary = session.corpus.vocabulary
+        vocabulary, train = session.corpus.vocabulary, session.split.train
+        ngram = choose_ngram(train, session.split.dev, vocabulary)  # before a test word is read
         words = session.split.test.open(
             Claim(model_sha256=look.model_sha256, split_fingerprint=look.split, look=look.number)
         )
         losses = word_losses(parameters, words, vocabulary)
+        counted = ngram_losses(train, words, vocabulary, order=ngram.order, strength=ngram.strength)
         low, high = bootstrap_interval(losses)
         return {
             "test_loss": losses.mean,
@@ -227,7 +262,11 @@ class _Examination:
             "dev_loss_mean": winner.mean if winner else None,
             "dev_loss_sd": winner.sd if winner else None,
             "uniform_loss": uniform_losses(words, vocabulary).mean,
-            "bigram_loss": bigram_losses(session.split.train, words, vocabulary).mean,
+            "bigram_loss": bigram_losses(train, words, vocabulary).mean,
+            "ngram_loss": counted.mean,
+            "ngram_order": ngram.order,
+            "ngram_strength": ngram.strength,
+            "anyway": not self._beats_bigram(),
             "n_test_words": len(words),
             "n_test_characters": int(losses.n_targets.sum()),
             "n_test_words_in_train": session.split.n_test_in_train,

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from mmsearch.errors import MMSearchError
-from mmsearch.tracking.looks import NUMBERS, Look
+from mmsearch.tracking.looks import LATER_NUMBERS, NUMBERS, Look
 from mmsearch.tracking.rendering import metric, note_tag
 from mmsearch.tracking.store import search_runs
 
@@ -68,8 +68,8 @@ class FinalRuns:
             }
             metrics = [
                 metric(name, look.result[name], look.result["tested_ms"], 0)
-                for name in NUMBERS
-                if name != "tested_ms"
+                for name in (*NUMBERS, *LATER_NUMBERS)
+                if name != "tested_ms" and name in look.result
             ]
             params = [Param(key, str(value)) for key, value in look.result["spec"].items()]
         client.log_batch(

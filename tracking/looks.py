@@ -35,6 +35,8 @@ NUMBERS = (
     "tested_ms",
 )
 """What each result holds, besides the model's `spec` and `why` it was chosen."""
+LATER_NUMBERS = ("ngram_loss", "ngram_order", "ngram_strength")
+"""What results hold too, but for those of the first versions."""
 FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 """Of test words: their SHA-256. It names a file of the ledger, and comes from others' databases."""
 _MAX_MS = 253_402_300_800_000
@@ -109,6 +111,12 @@ def _check_result(result: Any) -> None:
     numbers = [result.get(name) for name in NUMBERS]
     if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
         raise ValueError(f"a look's result has finite {', '.join(NUMBERS)}")
+    later = [result[name] for name in LATER_NUMBERS if name in result]
+    if later and not (
+        len(later) == len(LATER_NUMBERS)
+        and all(isinstance(n, int | float) and math.isfinite(n) for n in later)
+    ):
+        raise ValueError(f"a look's result has all of {', '.join(LATER_NUMBERS)}, or none")
     if not 0 <= result["tested_ms"] < _MAX_MS or not isinstance(result.get("spec"), dict):
         raise ValueError("a look's result has its time and the model's spec")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import shutil
@@ -12,16 +13,23 @@ from typing import TYPE_CHECKING, Any
 import optuna
 import pytest
 from mlflow import MlflowClient
+from rich.console import Console
 
 from mmsearch.data.contexts import build_contexts, distinct
 from mmsearch.data.corpus import read_corpus
 from mmsearch.data.split import Claim, split_corpus
 from mmsearch.model import checkpoint
 from mmsearch.model.evaluation import mean_loss
+from mmsearch.model.ngram import choose_ngram, ngram_losses
+from mmsearch.search.final_test import FinalTest
+from mmsearch.search.json_text import SHAPES
 from mmsearch.search.storage import open_storage
+from mmsearch.search.verdicts import final_note, final_test_json, print_final_test
 from mmsearch.tracking.journal import Journal, ranked
+from mmsearch.tracking.looks import Look
 from tests.commands import COMMAND, environment
 from tests.search.postgres import postgres
+from tests.search.test_json_text import check
 from tests.warm import Command
 
 if TYPE_CHECKING:
@@ -159,7 +167,7 @@ def test_final_test_says_what_it_should(
     done = warm_command("final-test", folder=copied)
     assert done.returncode == 0, done.stderr
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
-    for word in ("test", "dev", "bigram counts", "uniform", "95 %", f"trial {best}:"):
+    for word in ("test", "dev", "n-gram", "bigram counts", "uniform", "95 %", f"trial {best}:"):
         assert word in done.stdout
     corpus = read_corpus(small_corpus)
     split = split_corpus(corpus)
@@ -175,6 +183,13 @@ def test_final_test_says_what_it_should(
     assert said["test_perplexity"] == pytest.approx(math.exp(said["test_loss"]))
     assert said["uniform_loss"] == pytest.approx(math.log(corpus.vocabulary.size))
     assert said["test_loss"] < said["bigram_loss"] < said["uniform_loss"]
+    chosen = choose_ngram(split.train, split.dev, corpus.vocabulary)
+    ngram = ngram_losses(
+        split.train, words, corpus.vocabulary, order=chosen.order, strength=chosen.strength
+    )
+    assert said["ngram_loss"] == ngram.mean
+    assert (said["ngram_order"], said["ngram_strength"]) == (chosen.order, chosen.strength)
+    assert said["anyway"] is False
     assert said["dev_loss"] == record.dev_loss
     assert said["n_test_words"] == len(words) == len(split.test)
     assert said["why"].startswith("lowest dev loss of ")
@@ -238,6 +253,56 @@ def test_another_model_is_refused_and_again_is_numbered(
     client = MlflowClient(places(copied)[1])
     champion = client.get_model_version_by_alias("mmsearch-few", "champion")
     assert champion.tags["mmsearch.model_sha256"] == said["looks"][2]["model_sha256"]
+
+
+def test_model_that_counting_beats_is_not_worth_a_look(
+    copied: Path, warm_command: Warm, small_corpus: Path
+) -> None:
+    """It is refused before anything is claimed; told otherwise, the look says so for good."""
+    (copied / "poor.toml").write_text("[space]\nlearning_rate = 1e-6\n")
+    poor = ("--study", "poor")
+    run = ("run", *poor, "--corpus", small_corpus, "--config", "poor.toml", "-n", 1, "--steps", 40)
+    searched = warm_command(*run, folder=copied)
+    assert searched.returncode == 0, searched.stderr
+    assert "bigram counts" in searched.stdout
+    refused = warm_command("final-test", *poor, folder=copied, patch=COUNT)
+    assert refused.returncode == 3
+    dev_loss = ranked(Journal(copied / "runs/poor").records())[0].dev_loss
+    baselines = Journal(copied / "runs/poor").read_baselines()
+    assert baselines is not None
+    for said in (f"{dev_loss:.4f}", f"{baselines.bigram:.4f}", "--anyway"):
+        assert said in refused.stderr
+    assert not optuna_looks(places(copied)[0])
+    assert not mlflow_looks(places(copied)[1])
+    assert not local_looks(copied)
+    done = warm_command("final-test", *poor, "--anyway", folder=copied, patch=COUNT)
+    assert done.returncode == 0, done.stderr
+    assert "--anyway" in done.stdout
+    assert all(len(line) <= 80 for line in done.stdout.splitlines())
+    recorded = warm_command("final-test", *poor, "--json", folder=copied, patch=COUNT)
+    assert recorded.returncode == 0, "what is recorded is given without being told"
+    assert json.loads(recorded.stdout)["anyway"] is True
+    assert n_looks(copied) == 1
+    again = ("final-test", *poor, "--trial", 0, "--again", "to be sure")
+    assert warm_command(*again, folder=copied, patch=COUNT).returncode == 3
+    assert n_looks(copied) == 1
+
+
+def test_result_of_an_earlier_version_is_shown(copied: Path, warm_command: Warm) -> None:
+    """It has no n-gram, and loses nothing else by that."""
+    assert warm_command("final-test", folder=copied).returncode == 0
+    (recorded,) = local_looks(copied)
+    later = ("ngram_loss", "ngram_order", "ngram_strength", "anyway")
+    result = {name: v for name, v in recorded["result"].items() if name not in later}
+    look = Look.from_json({**recorded, "result": result})
+    test = FinalTest(look=look, is_recorded=True, looks=[look])
+    console = Console(width=80, record=True, file=io.StringIO())
+
+    print_final_test(console, test)
+
+    assert f"{result['test_loss']:.4f}" in console.export_text()
+    assert f"{result['test_loss']:.4f}" in final_note(look)
+    check(final_test_json(test), SHAPES["final-test"])
 
 
 @pytest.mark.parametrize("reason", ["", "  ", "x" * 501, "a\x1b[31m"])
