@@ -147,6 +147,15 @@ def lr_range(  # noqa: PLR0913 (each is one flag)
         printing.emit(test.to_json())
     else:
         print_range_test(printing.console(), test, config if apply else None)
+    optimizer = session.file.settings.space.dimensions.get(
+        "optimizer", session.file.settings.optimizer
+    )
+    if optimizer != "sgd":
+        printing.console(stderr=True).print(
+            f"these are rates for SGD, and the study trains by {optimizer}: to search them, write "
+            'optimizer = "sgd" under [training]',
+            style="yellow",
+        )
     try:
         log(session, test)
     except MMSearchError as error:

@@ -10,6 +10,7 @@ import pytest
 
 from mmsearch.data.corpus import BUILTIN_CORPUS
 from tests.commands import COMMAND, Mmsearch, environment
+from tests.search import plain
 from tests.search.studies import SHORT, undisturbed
 from tests.warm import Warm, warm
 
@@ -61,7 +62,11 @@ def searched(
     folder = tmp_path_factory.mktemp("searched")
     config = folder / "config.toml"
     config.write_text(
-        '[training]\nsegments = 4\n[space]\nhidden_width = 32\n[search]\npruner = "none"\n'
+        f"[training]\nsegments = 4\n{plain.TRAINING}"
+        "[space]\nhidden_width = 32\nembedding_dim = { low = 2, high = 48, log = true }\n"
+        "block_size = { low = 2, high = 10 }\n"
+        f"learning_rate = {{ low = 0.01, high = 1, log = true }}\n{plain.SPACE}"
+        f'[search]\npruner = "none"\n{plain.SEARCH}'
     )
     words = ("run", "--corpus", small_corpus, "--config", config, "-n", 4, "--steps", 400)
     done = warm_command(*words, "--workers", 2, folder=folder)

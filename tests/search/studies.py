@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tests.search import plain
 from tests.search.whole import curves, start
 
 if TYPE_CHECKING:
@@ -15,15 +16,20 @@ N_SEGMENTS = 5
 PATIENCE_S = 120
 """After which a test gives up; nothing here takes as long."""
 
-CONFIG = """
+CONFIG = f"""
 [space]
-hidden_width = {{ low = 16, high = 48, log = true }}
-learning_rate = {{ low = 0.1, high = 1e5, log = true }}
+{plain.SPACE}
+embedding_dim = {{{{ low = 2, high = 48, log = true }}}}
+block_size = {{{{ low = 2, high = 10 }}}}
+hidden_width = {{{{ low = 16, high = 48, log = true }}}}
+learning_rate = {{{{ low = 0.1, high = 1e5, log = true }}}}
 [training]
-segments = {n_segments}
+{plain.TRAINING}
+segments = {{n_segments}}
 [search]
-sampler = "{sampler}"
-pruner = "{pruner}"
+{plain.SEARCH}
+sampler = "{{sampler}}"
+pruner = "{{pruner}}"
 """
 """Some trials diverge, so that a failed one is made up for."""
 

@@ -31,6 +31,14 @@ OTHER = {
     "sampler": "sampler is tpe, not random",
     "pruner": "pruner is none, not median",
     "seed": "seed is 0, not 3",
+    "start": "start is False, not True",
+    "optimizer": "optimizer is sgd, not adam",
+    "targets": "targets is examples, not contexts",
+    "evaluations": "evaluations is even, not growing",
+    "patience": "patience is 0, not 5",
+    "extend_to": "extend_to is 1.0, not 2.0",
+    "cut_at": "cut_at is 0.5, not 0.75",
+    "cut_factor": "cut_factor is 0.1, not 0.2",
     "keep_duplicates": "keep_duplicates is False, not True",
 }
 """What is said of each setting that is another; the value after `not` is the one given."""
@@ -52,7 +60,8 @@ def toml(name: str) -> str:
     """Write one setting of `OTHER` as a config would."""
     value = OTHER[name].rpartition(" ")[2]
     shown = value.lower() if value == "True" else value
-    return f"{name} = {shown}" if value.isdecimal() or value == "True" else f'{name} = "{value}"'
+    is_word = value.isalpha() and value != "True"
+    return f'{name} = "{value}"' if is_word else f"{name} = {shown}"
 
 
 def config(folder: Path, *names: str, more: str = "") -> Path:

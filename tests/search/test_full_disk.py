@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mmsearch.tracking.journal import Journal
+from tests.search import plain
 from tests.search.studies import PATIENCE_S, SHORT
 from tests.search.whole import assert_same_everywhere, curves, mlflow_runs, optuna_trials, start
 
@@ -182,7 +183,10 @@ def test_mlflow_that_finds_room_again_catches_up_within_the_search(
 ) -> None:
     """Whoever makes room while a search runs need not think of `mmsearch sync`."""
     config = tmp_path / "steady.toml"
-    config.write_text("[space]\nhidden_width = 32\nlearning_rate = 0.1\n[training]\nsegments = 2\n")
+    config.write_text(
+        f"[space]\nhidden_width = 32\nlearning_rate = 0.1\n{plain.SPACE}"
+        f"[training]\nsegments = 2\n{plain.TRAINING}"
+    )
     # Long segments: Optuna's log is to stay below the limit.
     words = ("--corpus", small_corpus, "--config", config, "--steps", 20_000, "--workers", 1)
     process = start(tmp_path, *words, "-n", 500)  # it ends when we say so

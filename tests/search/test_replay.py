@@ -15,6 +15,7 @@ from mmsearch.search import provenance
 from mmsearch.search.replay import TOLERANCE_NATS
 from mmsearch.tracking.journal import Journal
 from tests.commands import environment
+from tests.search import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
 N_SEGMENTS = 4
 CONFIG = f"""
 [training]
+{plain.TRAINING}
 steps = 400
 segments = {N_SEGMENTS}
 [search]
+{plain.SEARCH}
 pruner = "median"
 [space]
 embedding_dim = 4
@@ -35,6 +38,7 @@ hidden_width = 32
 block_size = 3
 learning_rate = {{ low = 0.01, high = 1e30, log = true }}
 weight_decay = {{ low = 0, high = 100 }}
+context_noise = 0
 """
 # A weight is multiplied by 1 - rate * decay at each step: by -1.07 it leaves slowly.
 POINTS = ((1e30, 0.0), (0.1, 20.7), (0.2, 0.0), (0.3, 0.0), (0.4, 0.0), (0.5, 0.0), (0.6, 0.0))

@@ -25,6 +25,7 @@ from mmsearch.data.corpus import Vocabulary
 from mmsearch.model.checkpoint import from_bytes
 from mmsearch.model.mlp import loss
 from tests.commands import environment
+from tests.search import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -41,13 +42,15 @@ SELDOM = {
     ("mmsearch.reason", "confirm"),
 }
 """What the workspace of this test does not come to have."""
-DIVERGING = """
+DIVERGING = f"""
 [training]
+{plain.TRAINING}
 segments = 4
 init = "article"
 [space]
 hidden_width = 32
-learning_rate = { low = 0.01, high = 1e30, log = true }
+{plain.SPACE}
+learning_rate = {{ low = 0.01, high = 1e30, log = true }}
 [[enqueue]]
 learning_rate = 1e30
 """

@@ -13,6 +13,7 @@ import pytest
 from mlflow import MlflowClient
 
 from mmsearch.tracking.journal import Journal
+from tests.search import plain
 from tests.search.whole import (
     assert_gone,
     assert_same_everywhere,
@@ -30,10 +31,17 @@ if TYPE_CHECKING:
 
 QUICK = ("--steps", 200)
 ENQUEUED = {"embedding_dim": 4, "hidden_width": 32, "block_size": 3, "learning_rate": 0.1}
-CONFIG = """
+CONFIG = f"""
 [training]
 segments = 4
+{plain.TRAINING}
+[space]
+learning_rate = {{ low = 0.01, high = 1, log = true }}
+embedding_dim = {{ low = 2, high = 48, log = true }}
+hidden_width = {{ low = 32, high = 512, log = true }}
+{plain.SPACE}
 [search]
+{plain.SEARCH}
 sampler = "random"
 pruner = "none"
 [[enqueue]]
@@ -66,7 +74,11 @@ def test_run_leaves_each_trial_once_everywhere(finished: tuple[Path, str]) -> No
 def test_enqueued_configuration_is_tried_first(finished: tuple[Path, str]) -> None:
     """A configuration known to be good is not left to chance."""
     folder, _ = finished
-    assert optuna_trials(folder / "runs", "few")[0].params == {**ENQUEUED, "weight_decay": 0.0}
+    assert optuna_trials(folder / "runs", "few")[0].params == {
+        **ENQUEUED,
+        "weight_decay": 0.0,
+        "context_noise": 0.0,
+    }
 
 
 def test_run_prints_a_line_a_trial_and_the_next_commands(finished: tuple[Path, str]) -> None:
@@ -146,7 +158,7 @@ def test_changed_words_are_refused(mmsearch: Mmsearch, tmp_path: Path, small_cor
 def resumable(corpus: Path) -> tuple[object, ...]:
     """A study with proposals that follow from results, long enough to be stopped."""
     config = corpus.with_name("resumable.toml")
-    config.write_text("[training]\nsegments = 4\n[space]\nhidden_width = 32\n")
+    config.write_text(f"[training]\nsegments = 4\n{plain.TRAINING}[space]\nhidden_width = 32\n")
     given = ("--corpus", corpus, "--config", config, "--steps", 3000)
     return (*given, "-n", 5, "--workers", 1)
 
@@ -213,7 +225,10 @@ def test_second_run_on_a_study_is_refused(tmp_path: Path, small_corpus: Path) ->
 def test_diverging_trials_fail_with_their_reason(mmsearch: Mmsearch, tmp_path: Path) -> None:
     """A learning rate that always diverges ends the search, and not the night."""
     config = tmp_path / "config.toml"
-    config.write_text("[space]\nlearning_rate = 1e30\nhidden_width = 32\n[training]\nsegments = 2")
+    config.write_text(
+        f"[space]\nlearning_rate = 1e30\nhidden_width = 32\n{plain.SPACE}"
+        f"[training]\nsegments = 2\n{plain.TRAINING}"
+    )
     done = mmsearch("run", "--config", config, "-n", 30, *QUICK)
     assert done.returncode == 1
     assert "10 trials in a row failed" in done.stderr

@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from tests.pickles import cells, find_pickles, is_pickle
+from tests.search import plain
 
 if TYPE_CHECKING:
     from tests.warm import Warm
@@ -32,15 +33,18 @@ import subprocess
 subprocess.Popen.wait = lambda self, timeout=None: self.kill() or 0
 """
 )
-CONFIG = """
+CONFIG = f"""
 [training]
+{plain.TRAINING}
 steps = 60
 segments = 2
 [space]
 hidden_width = 32
-embedding_dim = { low = 2, high = 6 }
-block_size = { low = 2, high = 5 }
+embedding_dim = {{ low = 2, high = 6 }}
+block_size = {{ low = 2, high = 5 }}
+{plain.SPACE}
 [search]
+{plain.SEARCH}
 sampler = "cmaes"
 pruner = "none"
 """

@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 
 from mmsearch.errors import InputError, MMSearchError, RefusedError
 from mmsearch.search.places import storage_url
+from mmsearch.search.recipes import START
 from mmsearch.search.settings import Pruner, Sampler, Settings
 from mmsearch.search.space import Range, Space
 from mmsearch.search.storage import open_storage
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ID = "an-id"
-Point = Mapping[str, float]
+Point = Mapping[str, Any]
 Direction = Literal["minimize", "maximize"]
 
 
@@ -155,6 +156,45 @@ def test_tpe_is_told_the_space_that_it_would_infer(
     inferred = optuna.samplers.TPESampler().infer_relative_search_space(study, trial)
     assert list(told.items()) == list(inferred.items())
     assert told
+
+
+CHOSEN = {
+    "hidden_width": {"low": 64, "high": 256, "step": 64},
+    "block_size": {"choices": [3, 5, 8]},
+    "batch_size": {"choices": [32, 128]},
+    "averaging": {"choices": ["polynomial", "none"]},
+}
+"""A space of steps and choices."""
+
+
+@pytest.mark.parametrize("sampler", get_args(Sampler))
+def test_steps_and_choices_are_proposed_and_go_on(places: Places, sampler: Sampler) -> None:
+    """Every sampler keeps to them, and a resumed study proposes what an undisturbed one had."""
+    settings = Settings(sampler=sampler, space=Space.parse(CHOSEN))
+    one = search(places.open(settings, database="one"), 14)
+    two = search(places.open(settings, database="two"), 7)
+    two += search(places.open(settings, database="two"), 7)
+
+    for point in one:
+        assert settings.space.check_point(point) == point
+        assert settings.trial_spec(point, seed=0).averaging == point["averaging"]
+    assert {point["averaging"] for point in one} == {"polynomial", "none"}
+    assert two == one
+
+
+def test_start_point_comes_after_what_a_person_enqueued(places: Places) -> None:
+    """A value that the space does not hold is left to the sampler."""
+    settings = Settings(space=Space.parse({"block_size": {"low": 2, "high": 4}}))
+    handle = places.open(settings)
+    handle.enqueue([{"hidden_width": 100}, *settings.start_points()])
+
+    first, second = search(handle, 2)
+
+    assert first["hidden_width"] == 100
+    assert {name: second[name] for name in START if name != "block_size"} == {
+        name: value for name, value in START.items() if name != "block_size"
+    }
+    assert 2 <= second["block_size"] <= 4
 
 
 def test_another_seed_is_another_study(places: Places) -> None:

@@ -6,6 +6,7 @@ import json
 import threading
 from typing import TYPE_CHECKING
 
+from tests.search import plain
 from tests.search.searches import Search
 from tests.search.whole import assert_same_everywhere, curves, mlflow_runs, optuna_trials
 from tests.warm import Command, warm
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
 N_TRIALS = 3
 N_READERS = 8
-CONFIG = '[space]\nhidden_width = 32\n[search]\nsampler = "random"\npruner = "none"\n'
+CONFIG = (
+    f"[training]\n{plain.TRAINING}[space]\nhidden_width = 32\n{plain.SPACE}"
+    f'[search]\nsampler = "random"\npruner = "none"\n{plain.SEARCH}'
+)
 
 
 def words(folder: Path, corpus: Path, study: str) -> tuple[object, ...]:
