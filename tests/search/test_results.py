@@ -40,6 +40,16 @@ SELDOM = {
     "logs/",
     ("figures/importance.png", "study"),
     ("mmsearch.reason", "confirm"),
+    # Where repeats are kept.
+    *(
+        (f"{metric}_{part}", kind)
+        for metric in ("loss/dev", "dev_loss")
+        for part in ("in_train", "not_in_train")
+        for kind in ("trial", "confirm")
+    ),
+    # Where segments have a train loss of the scored weights.
+    ("loss/batch", "trial"),
+    ("loss/batch", "confirm"),
 }
 """What the workspace of this test does not come to have."""
 DIVERGING = f"""

@@ -88,9 +88,15 @@ def assert_same_everywhere(
         assert trial.intermediate_values == losses
         history = client.get_metric_history(run.info.run_id, "loss/dev")
         assert sorted((m.step, m.value) for m in history) == sorted(losses.items())
-        history = client.get_metric_history(run.info.run_id, "loss/train")
-        points = [(step, loss) for line in record.curve for step, loss, _ in line.train]
-        assert sorted((m.step, m.value) for m in history) == points
+        points = {"loss/train": list[tuple[int, float]](), "loss/batch": []}
+        for line in record.curve:
+            batches = [(step, loss) for step, loss, _ in line.train]
+            points["loss/train" if line.train_loss is None else "loss/batch"] += batches
+            if line.train_loss is not None:
+                points["loss/train"].append((line.step, line.train_loss))
+        for key, expected in points.items():
+            history = client.get_metric_history(run.info.run_id, key)
+            assert sorted((m.step, m.value) for m in history) == expected
         for name, value in trial.params.items():
             assert float(run.data.params[name]) == value
         names = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
