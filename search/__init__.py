@@ -10,6 +10,8 @@
 - `worker`: what runs in a worker process; `executors`: where segments run;
 - `coordinator`: the loop; `session`: a study opened and checked; `crew`: a job's parts started,
   joined and ended;
+- `baselines`: counted beside a study's first search; `advice`: what a result is held against, and
+  what it warns of;
 - `selection`: which model is chosen, on dev; `confirmation`: the best trials from fresh seeds;
 - `ledger`: looks at a test split; `final_test`: the one look; `replay`: a trial trained again;
 - `export`: a model as files; `verdicts`: what is said of a chosen model;

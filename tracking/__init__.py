@@ -5,6 +5,7 @@ This room takes plain parameters, metrics and paths. It imports neither `data` n
 
 - `journal`: one study's folder, the truth about its trials; `files`: how it is written;
   `following`: read while another process writes it;
+- `baselines`: the dev losses that a study's trials are held against;
 - `looks`: looks at a test split, in the user's own ledger; `final_runs`: the same in MLflow;
 - `champion`: the chosen model in MLflow's registry; `served`: what answers for it there;
 - `mlflow`: the journal shown in MLflow; `store`: an MLflow store, made and opened;

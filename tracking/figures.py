@@ -22,10 +22,6 @@ __all__ = ["importances", "loss_curve", "parallel_coordinates", "study_history",
 _NATS = "nats per character"
 _NUMBER_IN: Final = (0.24, 0.16)
 """Width and height of a trial's number beside its point."""
-_NEAR = 0.25
-"""Share of a view's height by which it is widened for a baseline above or below it."""
-_LINE_PT = 11.0
-"""Height of a line of text in a margin, in points."""
 _HALO: Final[dict[str, Any]] = {"fc": "white", "ec": "none", "alpha": 0.8, "pad": 0.8}
 
 
@@ -236,7 +232,7 @@ def study_history(
         )  # fmt: skip
     if len(losses := np.concatenate([complete, pruned])[:, 1]):
         detail = style.set_view(axes, losses)
-        _draw_baselines(axes, baselines or {}, float(best[-1]) if len(complete) else None)
+        style.draw_baselines(axes, baselines or {}, float(best[-1]) if len(complete) else None)
     if axes.lines:
         style.legend_above(axes)
     else:
@@ -245,34 +241,6 @@ def study_history(
     style.whole_steps(axes, "trial")
     style.set_title(axes, title, detail)
     return figure
-
-
-def _draw_baselines(axes: Axes, baselines: Mapping[str, float], best: float | None) -> None:
-    """Draw the baselines that lie in the view or so near that it can be widened to them.
-
-    Args:
-        axes: with their view settled.
-        baselines: name to dev loss.
-        best: the dev loss that is written into the right margin already, if there is one.
-    """
-    low, high = axes.get_ylim()
-    room = _NEAR * (high - low)
-    near = {name: v for name, v in baselines.items() if low - room <= v <= high + room}
-    if not near:
-        return
-    pad = 0.06 * (high - low)
-    axes.set_ylim(min(low, min(near.values()) - pad), max(high, max(near.values()) + pad))
-    low, high = axes.get_ylim()
-    height_pt = 72 * axes.get_window_extent().height / axes.figure.dpi
-    for name, value in near.items():
-        axes.axhline(value, color=style.GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1.5)
-        gap_pt = 0.0 if best is None else (value - best) / (high - low) * height_pt
-        is_free = best is None or abs(gap_pt) >= _LINE_PT
-        shift_pt = 0.0 if is_free else math.copysign(_LINE_PT, gap_pt) - gap_pt
-        axes.annotate(
-            name, (1, value), (4, shift_pt), ("axes fraction", "data"), "offset points",
-            va="center", fontsize=8, color=style.GREY, annotation_clip=False,
-        )  # fmt: skip
 
 
 @style.styled

@@ -6,9 +6,10 @@ belongs to its caller, in whatever thread, and nothing global is left.
 """
 
 import io
+import math
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, wraps
 from pathlib import Path
@@ -57,6 +58,11 @@ _STYLE: Final[dict[str, Any]] = {
 }
 WIDTH_IN = 6.0
 _TITLE_LENGTH = 72  # characters in one line of the narrowest axes
+_NEAR = 0.25
+"""Share of a view's height by which it is widened for a baseline above or below it."""
+_LINE_PT = 11.0
+"""Height of a line of text in a margin, in points."""
+
 # rc_context swaps process-wide settings: two threads at once would restore each other's.
 _rc_lock = threading.Lock()
 
@@ -177,6 +183,34 @@ def at_right(axes: Axes, value: float, text: str, color: str) -> None:
         text, (1, value), (4, 0), ("axes fraction", "data"), "offset points",
         va="center", fontsize=8, color=color, annotation_clip=False,
     )  # fmt: skip
+
+
+def draw_baselines(axes: Axes, baselines: Mapping[str, float], best: float | None) -> None:
+    """Draw the baselines that lie in the view or so near that it can be widened to them.
+
+    Args:
+        axes: with their view settled.
+        baselines: name to dev loss.
+        best: the dev loss that is written into the right margin already, if there is one.
+    """
+    low, high = axes.get_ylim()
+    room = _NEAR * (high - low)
+    near = {name: v for name, v in baselines.items() if low - room <= v <= high + room}
+    if not near:
+        return
+    pad = 0.06 * (high - low)
+    axes.set_ylim(min(low, min(near.values()) - pad), max(high, max(near.values()) + pad))
+    low, high = axes.get_ylim()
+    height_pt = 72 * axes.get_window_extent().height / axes.figure.dpi
+    for name, value in near.items():
+        axes.axhline(value, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1.5)
+        gap_pt = 0.0 if best is None else (value - best) / (high - low) * height_pt
+        is_free = best is None or abs(gap_pt) >= _LINE_PT
+        shift_pt = 0.0 if is_free else math.copysign(_LINE_PT, gap_pt) - gap_pt
+        axes.annotate(
+            name, (1, value), (4, shift_pt), ("axes fraction", "data"), "offset points",
+            va="center", fontsize=8, color=GREY, annotation_clip=False,
+        )  # fmt: skip
 
 
 def whole_steps(axes: Axes, label: str) -> None:
