@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 RANGES: Mapping[str, Mapping[str, Any]] = {
     "adam": {
-        "learning_rate": {"low": 5e-4, "high": 1e-2, "log": True},
-        "weight_decay": {"low": 0.02, "high": 2.0, "log": True},
+        "learning_rate": {"low": 1e-3, "high": 5e-3, "log": True},
+        "weight_decay": {"low": 0.05, "high": 3.0, "log": True},
     },
     "sgd": {
         "learning_rate": {"low": 0.02, "high": 1.0, "log": True},
@@ -55,11 +55,11 @@ RECIPES: Mapping[str, Recipe] = {
             "start": True,
         },
         space={
-            "embedding_dim": {"low": 8, "high": 96, "log": True},
+            "embedding_dim": {"low": 16, "high": 96, "log": True},
             "hidden_width": {"low": 64, "high": 640, "log": True},
             "block_size": {"low": 3, "high": 10, "log": False},
             **RANGES["adam"],
-            "context_noise": {"low": 0.0, "high": 0.4, "log": False},
+            "context_noise": {"low": 0.0, "high": 0.5, "log": False},
         },
     ),
     "article": Recipe(
