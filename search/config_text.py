@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from mmsearch.search.recipes import RANGES, RECIPES, START
@@ -72,7 +73,8 @@ def template(settings: Settings | None = None, where: str = "its default") -> st
         "# A study keeps the settings that it was started with.",
     ]
     for table, rows in _tables(settings or Settings()):
-        lines += ["", f"# {_ABOUT[table]}", f"[{table}]"]
+        about = textwrap.wrap(_ABOUT[table], 100, initial_indent="# ", subsequent_indent="# ")
+        lines += ["", *about, f"[{table}]"]
         width = max(len(f"{key} = {value}") for key, value, _ in rows)
         for key, value, comment in rows:
             lines.append(f"{f'{key} = {value}':<{width}}  # {comment}")

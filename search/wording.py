@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -25,16 +26,8 @@ def spec_words(spec: Mapping[str, Any]) -> str:
 def short_spec_words(spec: Mapping[str, Any]) -> str:
     """Say the same in fewer characters, as the rest of a line."""
     short = {"hidden": "hid", "block": "blk"}
-    columns = shown_columns([spec])
-    return " ".join(f"{short.get(c.heading, c.heading)} {_short(c.text(spec, 2))}" for c in columns)
-
-
-def _short(number: str) -> str:
-    """Write a small number by its power of ten, where that is shorter."""
-    if not number.startswith("0.00"):
-        return number.replace("e-0", "e-")
-    shorter = f"{float(number):.1e}".replace("e-0", "e-").replace(".0e", "e")
-    return min(number, shorter, key=len)
+    columns = (replace(column, digits=2) for column in shown_columns([spec]))
+    return " ".join(f"{short.get(c.heading, c.heading)} {c.text(spec)}" for c in columns)
 
 
 def duration(seconds: float) -> str:

@@ -31,9 +31,11 @@ class Column:
         return spec.get(self.name, _LATER.get(self.name))
 
     def text(self, spec: Mapping[str, Any], digits: int | None = None) -> str:
-        """Return a trial's value for a table."""
+        """Return a trial's value for a table, as short as possible unless digits are given."""
         value = self.value(spec)
-        return f"{value:.{digits or self.digits}g}" if isinstance(value, float) else f"{value}"
+        if not isinstance(value, float):
+            return f"{value}"
+        return _short(value, self.digits) if digits is None else f"{value:.{digits}g}"
 
 
 _LATER = {
@@ -63,6 +65,15 @@ COLUMNS = (
 """In the order in which a person compares them."""
 HYPERPARAMETERS = tuple(column.name for column in COLUMNS if column.is_hyperparameter)
 """Their names alone, without the keys of `[training]`."""
+
+
+def _short(value: float, digits: int) -> str:
+    """Write a number by its power of ten, where that is shorter."""
+    plain = f"{value:.{digits}g}"
+    mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+    if "." in mantissa:
+        mantissa = mantissa.rstrip("0").rstrip(".")
+    return min(plain, f"{mantissa}e{int(exponent)}", key=len)
 
 
 def shown_columns(specs: Sequence[Mapping[str, Any]]) -> list[Column]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mmsearch.search.settings import Settings
+from mmsearch.search.settings import settle
 from mmsearch.search.shown import MIN_TRIALS_FOR_IMPORTANCE, summarise
 from mmsearch.search.study_file import StudyFile
 from mmsearch.tracking.journal import Journal, Outcome, SegmentRecord
@@ -24,7 +24,7 @@ FILE = StudyFile(
     split_fingerprint="",
     vocabulary=".ab",
     n_trials=20,
-    settings=Settings(),
+    settings=settle({"recipe": "article"}),
     storage=None,
     tracking_uri=None,
     versions={},
@@ -39,6 +39,7 @@ def write_trial(journal: Journal, number: int, rng: random.Random) -> None:
         "block_size": rng.randint(2, 10),
         "learning_rate": 10 ** rng.uniform(-2, 0),
         "weight_decay": 0.0,
+        "context_noise": 0.0,
     }
     journal.start(number, point | {"seed": number}, {"started_ms": 0})
     line = SegmentRecord(

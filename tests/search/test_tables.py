@@ -25,7 +25,7 @@ POINTS = st.fixed_dictionaries(
         "block_size": st.integers(2, 10),
         "learning_rate": st.floats(5e-4, 1.0),
         "weight_decay": st.floats(1e-5, 2.0),
-        "context_noise": st.floats(0, 0.4),
+        "context_noise": st.just(0.0) | st.floats(0.01, 0.4),
         "batch_size": st.sampled_from([32, 128]),
         "optimizer": st.sampled_from(["sgd", "adam"]),
         "schedule": st.sampled_from(["cosine", "constant"]),
