@@ -6,9 +6,10 @@ the same input gives the same bits in any process.
 - `spec`: `TrialSpec`, everything that a trained model follows from, besides the words;
 - `mlp`: `Parameters`, `init_parameters`, `forward` and `loss`;
 - `schedule`: `learning_rates` over steps;
-- `kernel`: `SGDKernel`, the training step with hand-written gradients;
+- `minibatches`: drawn examples, or distributions of next characters, and context noise;
+- `kernel`: `Kernel`, the training step with hand-written gradients, of SGD or Adam;
 - `averaging`: `State` between two segments, and the mean over steps that is the model;
-- `evaluation`: `mean_loss` over distinct (context, next) pairs;
+- `evaluation`: `mean_losses` over distinct (context, next) pairs and parts of them;
 - `losses`: `WordLosses`, what each word of a list costs;
 - `baselines`: `uniform_losses` and `bigram_losses`;
 - `ngram`: a Witten-Bell n-gram (`choose_ngram`, `ngram_losses`);

@@ -1,6 +1,6 @@
 """The search itself: Optuna proposes, workers train, the coordinator keeps the record.
 
-- `space`: what is searched; `settings`: what a study is fixed to, from flags and a TOML file;
+- `space`: what is searched; `recipes`: the defaults of a study; `settings`: what a study is fixed to, from flags and a TOML file;
   `config_text`: that file written out; `json_text`: what `--json` prints;
 - `workspace`: the folder of studies, their names and locks; `study_file`: `study.json`;
 - `records`: what a trial's record has to be;
@@ -19,9 +19,10 @@
 - `range_test`: the learning-rate range test on a corpus;
 - `shown`: what of a study goes into MLflow; `provenance`: versions and the git commit;
 - `sampling`: new words from a model; `report`: a study as one page;
+- `optimism`: by how much choosing on dev flatters;
 - `importances`: how much of the score each hyperparameter explains;
 - `cli`, `cli_models`, `cli_setup`, `cli_shown` and their `options`: parse and call;
 - `progress`: what is seen of a search as it goes; `board`: where it stands; `chart`: its curves;
   `watch`: followed from another terminal;
-  `printing`, `wording`: what is said.
+  `printing`, `wording`, `tables`: what is printed.
 """

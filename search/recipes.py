@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 RANGES: Mapping[str, Mapping[str, Any]] = {
     "adam": {
         "learning_rate": {"low": 1e-3, "high": 5e-3, "log": True},
-        "weight_decay": {"low": 0.05, "high": 3.0, "log": True},
+        "weight_decay": {"low": 0.02, "high": 3.0, "log": True},
     },
     "sgd": {
         "learning_rate": {"low": 0.02, "high": 1.0, "log": True},

@@ -1,7 +1,7 @@
 """The record: what happened, durable and local, and how it is shown.
 
-This room takes plain parameters, metrics and paths. It imports neither `data` nor `model` nor
-`search`, and nothing of Optuna or torch.
+This room takes plain parameters, metrics and paths. It imports `model.spec` alone of the other
+rooms, and nothing of Optuna or torch.
 
 - `journal`: one study's folder, the truth about its trials; `files`: how it is written;
   `following`: read while another process writes it;
@@ -10,6 +10,7 @@ This room takes plain parameters, metrics and paths. It imports neither `data` n
 - `champion`: the chosen model in MLflow's registry; `served`: what answers for it there;
 - `mlflow`: the journal shown in MLflow; `store`: an MLflow store, made and opened;
   `homes`: where the artifacts of a workspace's own store lie;
+- `columns`: the columns in which hyperparameters are shown; `curve_scale`: the range of charts;
 - `rendering`: a record's points, figures and note, as MLflow shows them;
 - `mirror`: the thread that keeps MLflow up with the journal;
 - `figures`: loss curve and study figures;

@@ -47,9 +47,6 @@ SELDOM = {
         for part in ("in_train", "not_in_train")
         for kind in ("trial", "confirm")
     ),
-    # Where segments have a train loss of the scored weights.
-    ("loss/batch", "trial"),
-    ("loss/batch", "confirm"),
 }
 """What the workspace of this test does not come to have."""
 DIVERGING = f"""
