@@ -1,7 +1,8 @@
 """The search itself: Optuna proposes, workers train, the coordinator keeps the record.
 
-- `space`: what is searched; `recipes`: the defaults of a study; `settings`: what a study is fixed to, from flags and a TOML file;
-  `config_text`: that file written out; `json_text`: what `--json` prints;
+- `space`: what is searched; `recipes`: the defaults of a study; `settings`: what a study is fixed
+  to, from flags and a TOML file; `config_text`: that file written out; `json_text`: what `--json`
+  prints;
 - `workspace`: the folder of studies, their names and locks; `study_file`: `study.json`;
 - `records`: what a trial's record has to be;
 - `places`: the URLs of Optuna's and MLflow's databases, and what of them may be shown;

@@ -155,13 +155,13 @@ def run(  # noqa: PLR0913 (each is one flag)
     steps: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="Planned steps.", show_default="12000", rich_help_panel=_SEARCH
+            metavar="N", help="Planned steps.", show_default="2000", rich_help_panel=_SEARCH
         ),
     ] = None,
     batch_size: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="Examples a step.", show_default="128", rich_help_panel=_SEARCH
+            metavar="N", help="Contexts a step.", show_default="512", rich_help_panel=_SEARCH
         ),
     ] = None,
     storage: Annotated[

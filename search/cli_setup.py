@@ -81,10 +81,18 @@ def lr_range(  # noqa: PLR0913 (each is one flag)
     weight_decay: Annotated[
         float, typer.Option(min=0, help="Weight decay.", rich_help_panel=_MODEL)
     ] = 0.0,
-    low: Annotated[float, typer.Option(help="First rate.", rich_help_panel=_TEST)] = 0.001,
-    high: Annotated[float, typer.Option(help="Last rate.", rich_help_panel=_TEST)] = 1.0,
+    low: Annotated[
+        float | None,
+        typer.Option(
+            help="First rate.", show_default="1e-5; with SGD 0.001", rich_help_panel=_TEST
+        ),
+    ] = None,
+    high: Annotated[
+        float | None,
+        typer.Option(help="Last rate.", show_default="0.1; with SGD 1", rich_help_panel=_TEST),
+    ] = None,
     steps: Annotated[
-        int, typer.Option(min=20, max=100_000, help="SGD steps.", rich_help_panel=_TEST)
+        int, typer.Option(min=20, max=100_000, help="Optimizer steps.", rich_help_panel=_TEST)
     ] = 1000,
     seeds: Annotated[
         int, typer.Option(min=1, max=100, help="Trainings.", rich_help_panel=_TEST)
@@ -108,9 +116,10 @@ def lr_range(  # noqa: PLR0913 (each is one flag)
 ) -> None:
     """Find the learning rates worth searching: a short training at rates that grow.
 
-    The article's test: rates evenly spaced on a log scale, one SGD step each.
+    The article's test: rates evenly spaced on a log scale, one step of the study's optimizer each.
     """
     from mmsearch.search.range_test import (  # noqa: PLC0415 (imports torch)
+        RATES,
         apply_range,
         draw,
         log,
@@ -138,7 +147,21 @@ def lr_range(  # noqa: PLR0913 (each is one flag)
         "block_size": block_size,
         "weight_decay": weight_decay,
     }
-    test = range_test(session, point, low=low, high=high, n_steps=steps, n_seeds=seeds)
+    settings = session.file.settings
+    if "optimizer" in settings.space.dimensions:
+        raise InputError(
+            "the rates that are worth searching depend on the optimizer, and this study searches "
+            "it; name a --config that fixes optimizer under [training]"
+        )
+    usual_low, usual_high = RATES[settings.optimizer]
+    test = range_test(
+        session,
+        point,
+        low=usual_low if low is None else low,
+        high=usual_high if high is None else high,
+        n_steps=steps,
+        n_seeds=seeds,
+    )
     if figure is not None:
         draw(test, figure)
     if apply and config is not None and test.valley is not None:
@@ -147,15 +170,6 @@ def lr_range(  # noqa: PLR0913 (each is one flag)
         printing.emit(test.to_json())
     else:
         print_range_test(printing.console(), test, config if apply else None)
-    optimizer = session.file.settings.space.dimensions.get(
-        "optimizer", session.file.settings.optimizer
-    )
-    if optimizer != "sgd":
-        printing.console(stderr=True).print(
-            f"these are rates for SGD, and the study trains by {optimizer}: to search them, write "
-            'optimizer = "sgd" under [training]',
-            style="yellow",
-        )
     try:
         log(session, test)
     except MMSearchError as error:

@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from mmsearch.search.session import Session
 
 MAX_RATE = 1e6
-"""Above any that trains."""
+"""Upper limit of the rates: above any that trains."""
+RATES = {"adam": (1e-5, 0.1), "sgd": (1e-3, 1.0)}
+"""First and last rate where nothing else is asked for, by the optimizer."""
 N_ROWS = 13
 """Rates in the printed table: four a decade of the default."""
 
@@ -94,7 +96,7 @@ def range_test(  # noqa: PLR0913 (each is one flag)
         point: hyperparameters besides the learning rate.
         low: the first rate.
         high: the last one.
-        n_steps: SGD steps, one a rate.
+        n_steps: optimizer steps, one a rate.
         n_seeds: trainings.
 
     Raises:

@@ -39,7 +39,7 @@ class Recipe:
 RECIPES: Mapping[str, Recipe] = {
     "default": Recipe(
         settings={
-            "steps": 3_000,
+            "steps": 2_000,
             "segments": 22,
             "batch_size": 512,
             "optimizer": "adam",
