@@ -6,7 +6,7 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
-from mmsearch.search.recipes import RANGES, RECIPES, START
+from mmsearch.search.recipes import RANGES, RECIPES, START_WORDS, start_point
 from mmsearch.search.settings import TABLES, Settings, settle
 from mmsearch.search.space import TRAINING
 
@@ -36,7 +36,8 @@ MEANINGS: Mapping[str, str] = {
     "pruner": "what ends hopeless trials",
     "seed": "of the proposals and of every trial's training",
     "start": "try a known-good point before the sampler's, as far as the space holds it: "
-    + ", ".join(f"{name} {value}" for name, value in START.items()),
+    + ", ".join(f"{name} {value}" for name, value in start_point(START_WORDS).items())
+    + f" at {START_WORDS:,} train words, with less width and more decay and noise for fewer",
     "embedding_dim": "numbers that stand for one character",
     "hidden_width": "units of the hidden layer",
     "block_size": "context length, in characters",

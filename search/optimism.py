@@ -44,8 +44,12 @@ class Optimism:
         """Return it in one line; empty where nothing was measured."""
         if self.choice is None:
             return ""
-        within = "" if self.evaluation is None else f", in the best trial by {self.evaluation:.4f}"
-        return f"choosing on half of dev flatters by {self.choice:.4f} nats{within}"
+        text = (
+            f"chosen on one half of dev, it scores {self.choice:.4f} nats worse on the other half"
+        )
+        if self.evaluation is None:
+            return text
+        return f"{text} ({self.evaluation:.4f} from the choice of its evaluation alone)"
 
 
 def _is_able(trial: TrialRecord) -> bool:

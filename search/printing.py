@@ -315,7 +315,7 @@ def print_end(  # noqa: PLR0913 (what a search came to)
         )
         out.print(f"  {spec_words(best.spec)}")
         if optimism := str(Optimism.of(records)):
-            out.print(f"  {optimism}")
+            print_indented(out, optimism)
     advice = search_advice(session.journal, records, session.file.settings.space)
     print_baselines(out, advice)
     if is_quiet:

@@ -56,7 +56,7 @@ RECIPES: Mapping[str, Recipe] = {
         },
         space={
             "embedding_dim": {"low": 16, "high": 96, "log": True},
-            "hidden_width": {"low": 64, "high": 640, "log": True},
+            "hidden_width": {"low": 64, "high": 800, "log": True},
             "block_size": {"low": 3, "high": 10, "log": False},
             **RANGES["adam"],
             "context_noise": {"low": 0.0, "high": 0.5, "log": False},
@@ -91,12 +91,26 @@ RECIPES: Mapping[str, Recipe] = {
 }
 """Recipes by the names that `recipe` takes."""
 
-START: Mapping[str, Any] = {
-    "embedding_dim": 64,
-    "hidden_width": 416,
-    "block_size": 8,
-    "learning_rate": 2e-3,
-    "weight_decay": 0.2,
-    "context_noise": 0.1,
-}
-"""A point of the default recipe's space that is good for most corpora."""
+START_WORDS = 25_600
+"""Train words for which the start point has hidden width 600, weight decay 0.2 and noise 0.1."""
+
+
+def start_point(n_words: int) -> dict[str, Any]:
+    """Return a point of the default recipe's space that is good for so many train words.
+
+    The fewer words there are, the smaller the network and the more decay and noise it wants. The
+    powers were set by hand on lists of 300 to 160,000 words (docs/log.md, 2026-11-26).
+    """
+    ratio = START_WORDS / max(1, n_words)
+
+    def scaled(value: float, power: float, low: float, high: float) -> float:
+        return float(f"{min(max(value * ratio**power, low), high):.2g}")
+
+    return {
+        "embedding_dim": 64,
+        "hidden_width": int(scaled(600, -0.4, 64, 800)),
+        "block_size": 8,
+        "learning_rate": 2e-3,
+        "weight_decay": scaled(0.2, 0.45, 0.05, 1.5),
+        "context_noise": scaled(0.1, 0.3, 0.03, 0.4),
+    }

@@ -220,7 +220,9 @@ class Search:
         # Only now is the study this one: a refused storage must not be what it is known by.
         self.journal.write_study(session.file.to_json())
         with self.guard():
-            handle.enqueue([*session.enqueue, *self.settings.start_points()])
+            handle.enqueue(
+                [*session.enqueue, *self.settings.start_points(len(session.split.train))]
+            )
         return handle
 
     def guard(self) -> AbstractContextManager[None]:

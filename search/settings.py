@@ -18,7 +18,7 @@ from mmsearch.model.spec import (
     Targets,
     TrialSpec,
 )
-from mmsearch.search.recipes import RANGES, RECIPES, START
+from mmsearch.search.recipes import RANGES, RECIPES, start_point
 from mmsearch.search.space import (
     HYPERPARAMETERS,
     MAX_BATCH_SIZE,
@@ -152,9 +152,13 @@ class Settings:
         values = {**recipe, **point}
         return TrialSpec(**values, seed=seed, n_steps=self.steps, n_segments=self.segments)
 
-    def start_points(self) -> list[dict[str, Any]]:
-        """Return what a search tries before the sampler's proposals, as far as its space has it."""
-        point = self.space.held(START) if self.start else {}
+    def start_points(self, n_words: int) -> list[dict[str, Any]]:
+        """Return what a search tries before the sampler's proposals, as far as its space has it.
+
+        Args:
+            n_words: words of the train split.
+        """
+        point = self.space.held(start_point(n_words)) if self.start else {}
         return [point] if point else []
 
 

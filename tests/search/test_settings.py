@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mmsearch.errors import InputError
 from mmsearch.model.spec import TrialSpec
-from mmsearch.search.recipes import RANGES, RECIPES, START
+from mmsearch.search.recipes import RANGES, RECIPES, start_point
 from mmsearch.search.settings import (
     TABLES,
     Config,
@@ -25,6 +25,7 @@ from mmsearch.search.space import DEFAULTS, TRAINING, Space
 if TYPE_CHECKING:
     from pathlib import Path
 
+START = start_point(1_000)
 KEYS = ["recipe", *sorted(key for keys in TABLES.values() for key in keys)]
 SHORT_VALUES = """
 1 0 -1 20 20000 1.0 nan inf -inf 1e999 true false "tpe" 'none' "" "cosine" [] [1] {} {low=1} \"\"\"
@@ -73,8 +74,8 @@ def test_defaults_are_the_designs() -> None:
         ("steps", 100.0, "steps must be a whole number, got 100.0"),
         ("steps", True, "steps must be a whole number, got True"),
         ("batch_size", -1, "batch_size must be at least 1, got -1"),
-        ("segments", 0, "segments must be between 1 and steps (12000), got 0"),
-        ("segments", 12_001, "segments must be between 1 and steps (12000), got 12001"),
+        ("segments", 0, "segments must be between 1 and steps (2000), got 0"),
+        ("segments", 2_001, "segments must be between 1 and steps (2000), got 2001"),
         ("seed", -1, "seed must be 0 or more, got -1"),
         ("seed", "1", "seed must be a whole number, got '1'"),
         ("split_seed", -42, "split_seed must be 0 or more, got -42"),
@@ -153,7 +154,7 @@ def test_every_difference_is_said_with_both_values() -> None:
         "seed": 4,
         "steps": 100,
         "sampler": "random",
-        "batch_size": 128,
+        "batch_size": 512,
         "space": {
             "hidden_width": 64,
             "learning_rate": {"low": 0.01, "high": 0.5, "log": False},
@@ -163,13 +164,13 @@ def test_every_difference_is_said_with_both_values() -> None:
     }
 
     assert sorted(differences(stored, settle(given, stored))) == [
-        "batch_size is 128, not one of 32, 64",
-        "hidden_width is 64 to 640, log, not 64",
+        "batch_size is 512, not one of 32, 64",
+        "hidden_width is 64 to 800, log, not 64",
         "init is scaled, not one of scaled, article",
         "learning_rate is 0.0005 to 0.01, log, not 0.01 to 0.5",
         "sampler is tpe, not random",
         "seed is 3, not 4",
-        "steps is 12000, not 100",
+        "steps is 2000, not 100",
     ]
 
 
@@ -244,7 +245,11 @@ def test_searched_value_wins_over_the_setting() -> None:
 
     spec = settings.trial_spec(point, seed=1)
 
-    assert (spec.batch_size, spec.averaging, spec.context_noise) == (8, "none", 0.1)
+    assert (spec.batch_size, spec.averaging, spec.context_noise) == (
+        8,
+        "none",
+        START["context_noise"],
+    )
 
 
 OLD = {
@@ -289,7 +294,7 @@ def test_settings_of_version_0_1_mean_what_they_meant() -> None:
     )
 
     assert settings.trial_spec({**point, "weight_decay": 0.0, "context_noise": 0.0}, 1) == old
-    assert settings.start_points() == []
+    assert settings.start_points(1_000) == []
     assert Settings.from_json(settings.to_json()) == settings
 
 
@@ -331,14 +336,14 @@ def test_searched_optimizer_needs_ranges_of_its_own(given: str | None) -> None:
 
 def test_start_point_is_what_the_space_holds_of_it() -> None:
     """A value outside of the space is left to the sampler, and so is all of it without `start`."""
-    assert Settings().start_points() == [START]
+    assert Settings().start_points(1_000) == [START]
     table = {"hidden_width": {"low": 8, "high": 16}, "block_size": 3}
-    [point] = settle({"optimizer": "sgd", "space": table}).start_points()
+    [point] = settle({"optimizer": "sgd", "space": table}).start_points(1_000)
     assert point == {name: START[name] for name in ("embedding_dim", "context_noise")}
-    assert settle({"start": False}).start_points() == []
-    assert settle({"recipe": "article"}).start_points() == []
+    assert settle({"start": False}).start_points(1_000) == []
+    assert settle({"recipe": "article"}).start_points(1_000) == []
     fixed = {name: dimension.to_json() for name, dimension in Settings().space.dimensions.items()}
-    assert settle({"space": dict.fromkeys(fixed, 1)}).start_points() == []
+    assert settle({"space": dict.fromkeys(fixed, 1)}).start_points(1_000) == []
 
 
 def test_config_says_what_it_says_and_no_more(tmp_path: Path) -> None:
@@ -403,7 +408,7 @@ def test_empty_config_gives_nothing(tmp_path: Path) -> None:
         ("[training]\nstep = 100", "[training] has no 'step'; it has steps, segments"),
         ("[search]\nsteps = 100", "[search] has no 'steps'"),
         ("[training]\nsteps = 10.5", "steps must be a whole number, got 10.5"),
-        ("[training]\nsteps = 10", "segments must be between 1 and steps (10), got 24"),
+        ("[training]\nsteps = 10", "segments must be between 1 and steps (10), got 22"),
         ("[search]\nsampler = 3", "sampler must be one of"),
         ("[space]\nmomentum = 1", "[space] has no hyperparameter 'momentum'"),
         ("space = 3", "space must be a table"),

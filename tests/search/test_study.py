@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from mmsearch.errors import InputError, MMSearchError, RefusedError
 from mmsearch.search.places import storage_url
-from mmsearch.search.recipes import START
+from mmsearch.search.recipes import start_point
 from mmsearch.search.settings import Pruner, Sampler, Settings
 from mmsearch.search.space import Range, Space
 from mmsearch.search.storage import open_storage
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+START = start_point(1_000)
 ID = "an-id"
 Point = Mapping[str, Any]
 Direction = Literal["minimize", "maximize"]
@@ -186,7 +187,7 @@ def test_start_point_comes_after_what_a_person_enqueued(places: Places) -> None:
     """A value that the space does not hold is left to the sampler."""
     settings = Settings(space=Space.parse({"block_size": {"low": 2, "high": 4}}))
     handle = places.open(settings)
-    handle.enqueue([{"hidden_width": 100}, *settings.start_points()])
+    handle.enqueue([{"hidden_width": 100}, *settings.start_points(1_000)])
 
     first, second = search(handle, 2)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmsearch.search.recipes import START
+from mmsearch.search.recipes import start_point
 from mmsearch.search.settings import Settings
 from mmsearch.search.space import HYPERPARAMETERS, TRAINING
 from mmsearch.tracking.columns import COLUMNS, shown_columns
@@ -16,7 +16,7 @@ OLD = {"embedding_dim": 4, "hidden_width": 32, "block_size": 3, "learning_rate":
 
 def spec(**point: Any) -> dict[str, Any]:
     """Give a trial's spec."""
-    return Settings().trial_spec({**START, **point}, seed=0).to_json()
+    return Settings().trial_spec({**start_point(1_000), **point}, seed=0).to_json()
 
 
 def shown(*specs: dict[str, Any]) -> list[str]:
