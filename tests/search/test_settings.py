@@ -165,12 +165,12 @@ def test_every_difference_is_said_with_both_values() -> None:
 
     assert sorted(differences(stored, settle(given, stored))) == [
         "batch_size is 512, not one of 32, 64",
-        "hidden_width is 64 to 800, log, not 64",
+        f"hidden_width is {stored.space.dimensions['hidden_width']}, not 64",
         "init is scaled, not one of scaled, article",
-        "learning_rate is 0.0005 to 0.01, log, not 0.01 to 0.5",
+        f"learning_rate is {stored.space.dimensions['learning_rate']}, not 0.01 to 0.5",
         "sampler is tpe, not random",
         "seed is 3, not 4",
-        "steps is 2000, not 100",
+        f"steps is {stored.steps}, not 100",
     ]
 
 
