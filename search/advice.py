@@ -168,6 +168,8 @@ def _edge(spec: Mapping[str, Any], name: str, dimension: Dimension) -> str:
     is_small = dimension.is_int and high - low + 1 < _MIN_VALUES
     if dimension.is_fixed or is_small or not isinstance(value, int | float):
         return ""
+    if dimension.log and value <= 0:  # a value of before the range
+        return ""
     if dimension.log:
         low, high, value = math.log(low), math.log(high), math.log(value)
     place = (value - low) / (high - low)

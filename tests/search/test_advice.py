@@ -24,7 +24,15 @@ MIDDLE = {
     "learning_rate": 0.1,
     "weight_decay": 0.0,
 }
-"""Within every default range."""
+"""Within every range of `SPACE`."""
+SPACE: dict[str, Any] = {
+    "embedding_dim": {"low": 2, "high": 48, "log": True},
+    "hidden_width": {"low": 32, "high": 512, "log": True},
+    "block_size": {"low": 2, "high": 10},
+    "learning_rate": {"low": 1e-2, "high": 1.0, "log": True},
+    "weight_decay": 0.0,
+    "context_noise": 0.0,
+}
 
 
 def trial(
@@ -60,7 +68,7 @@ def warnings(
     *records: TrialRecord, baselines: Baselines | None = BASELINES, **space: Any
 ) -> list[str]:
     """Return what is said of a study's best trial."""
-    return search_warnings(records, baselines, Space.parse(space), " --study names")
+    return search_warnings(records, baselines, Space.parse({**SPACE, **space}), " --study names")
 
 
 GOOD = trial(7, [2.1, 1.9, 1.95])
@@ -180,7 +188,7 @@ def test_confirmed_winner_is_judged_by_its_mean(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.write_baselines(BASELINES)
 
-    advice = confirmation_advice(journal, confirmation, Space())
+    advice = confirmation_advice(journal, confirmation, Space.parse(SPACE))
 
     assert advice.baselines == BASELINES
     (said,) = advice.warnings
