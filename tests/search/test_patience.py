@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 N_TRIALS = 9
-POINT = {"embedding_dim": 4.0, "hidden_width": 32.0, "block_size": 3.0, "learning_rate": 0.1}
+POINT = {"embedding_dim": 20.0, "hidden_width": 80.0, "block_size": 3.0, "learning_rate": 2e-3}
 
 
 @pytest.fixture(scope="module")

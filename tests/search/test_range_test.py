@@ -23,8 +23,9 @@ SHORT = ("lr-range", "--steps", 300, "--seeds", 2)
 def test_suggestion_on_the_built_in_names_holds_the_articles_rate(
     warm_command: Warm, tmp_path: Path
 ) -> None:
-    """The article's test, at its sizes, lands near 0.1."""
-    done = warm_command("lr-range", "--json", folder=tmp_path)
+    """The article's test, at its sizes and by its recipe, lands near 0.1."""
+    (tmp_path / "article.toml").write_text('[training]\nrecipe = "article"\ninit = "scaled"\n')
+    done = warm_command("lr-range", "--json", "--config", "article.toml", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["suggested"]["low"] < 0.1 < found["suggested"]["high"] < 0.6

@@ -57,7 +57,7 @@ corpus = read_corpus(Path(sys.argv[1]))
 split = split_corpus(corpus)
 worker.start(worker.Words(split.train, split.dev, corpus.vocabulary))
 spec = TrialSpec.from_json(json.loads(sys.argv[2]))
-print(worker.run_segment(spec, 1, None).weights_sha256)
+print(worker.run_segment(spec, (), None).weights_sha256)
 """
 
 

@@ -249,7 +249,7 @@ def test_point_may_leave_hyperparameters_out() -> None:
         ({"seed": 1}, "no hyperparameter 'seed'"),
         (
             {"learning_rate": 2.0},
-            "learning_rate = 2.0, outside of its range in [space] (0.0005 to 0.01,",
+            "learning_rate = 2.0, outside of its range in [space] (",
         ),
         ({"hidden_width": 100.5}, "hidden_width = 100.5"),
         ({"hidden_width": True}, "hidden_width = True"),
