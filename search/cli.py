@@ -155,7 +155,7 @@ def run(  # noqa: PLR0913 (each is one flag)
     steps: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="Planned steps.", show_default="2000", rich_help_panel=_SEARCH
+            metavar="N", help="Planned steps.", show_default="1000", rich_help_panel=_SEARCH
         ),
     ] = None,
     batch_size: Annotated[

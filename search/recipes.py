@@ -39,8 +39,8 @@ class Recipe:
 RECIPES: Mapping[str, Recipe] = {
     "default": Recipe(
         settings={
-            "steps": 2_000,
-            "segments": 22,
+            "steps": 1_000,
+            "segments": 16,
             "batch_size": 512,
             "optimizer": "adam",
             "targets": "contexts",
@@ -56,7 +56,7 @@ RECIPES: Mapping[str, Recipe] = {
         },
         space={
             "embedding_dim": {"low": 16, "high": 96, "log": True},
-            "hidden_width": {"low": 64, "high": 800, "log": True},
+            "hidden_width": {"low": 64, "high": 512, "log": True},
             "block_size": {"low": 3, "high": 10, "log": False},
             **RANGES["adam"],
             "context_noise": {"low": 0.0, "high": 0.5, "log": False},
@@ -92,7 +92,7 @@ RECIPES: Mapping[str, Recipe] = {
 """Recipes by the names that `recipe` takes."""
 
 START_WORDS = 25_600
-"""Train words for which the start point has hidden width 600, weight decay 0.2 and noise 0.1."""
+"""Train words for which the start point has weight decay 0.2 and noise 0.1."""
 
 
 def start_point(n_words: int) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def start_point(n_words: int) -> dict[str, Any]:
 
     return {
         "embedding_dim": 64,
-        "hidden_width": int(scaled(600, -0.4, 64, 800)),
+        "hidden_width": int(scaled(600, -0.4, 64, 512)),
         "block_size": 8,
         "learning_rate": 2e-3,
         "weight_decay": scaled(0.2, 0.45, 0.05, 1.5),
