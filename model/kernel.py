@@ -227,7 +227,7 @@ class Kernel:
             to_C.mul_(keep).add_(self._d_C_VD, alpha=scale)
 
     def _gathers(self, inputs_SBT: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Say for each step which rows of the table a context adds up, and the other way round.
+        """Find for each step which rows of the table a context adds up, and the other way round.
 
         Rows stand by character first, then by position.
 

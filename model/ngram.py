@@ -48,7 +48,7 @@ class NGram:
     strength: float
     """Weight of the shorter context, s of the formula."""
     losses: WordLosses
-    """Of the scored words."""
+    """Loss of the scored words, word by word."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -89,7 +89,7 @@ def confirmation_advice(journal: Journal, confirmation: Confirmation, space: Spa
 def search_warnings(
     records: Sequence[TrialRecord], baselines: Baselines | None, space: Space, where: str
 ) -> list[str]:
-    """Say what a search's best trial warns of.
+    """Return warnings about a search's best trial.
 
     Args:
         records: all trials of the study.
@@ -120,7 +120,7 @@ def search_warnings(
 def _against(
     name: str, loss: float, trial: TrialRecord, baselines: Baselines | None
 ) -> Iterable[str]:
-    """Say which baseline a dev loss does not beat."""
+    """Yield a warning for a baseline that a dev loss does not beat."""
     if baselines is None:
         return
     remedy = _remedy(trial)
@@ -137,7 +137,7 @@ def _against(
 
 
 def _remedy(trial: TrialRecord) -> str:
-    """Say what may lower a dev loss, by where it was lowest in training."""
+    """Return what may lower a dev loss, by where it was lowest in training."""
     lowest = trial.best
     if lowest is None or lowest is trial.curve[-1]:
         return "search more --trials, or a new --study with more --steps or a wider [space]"
@@ -150,7 +150,7 @@ def _remedy(trial: TrialRecord) -> str:
 
 
 def _edges(trial: TrialRecord, space: Space) -> Iterable[str]:
-    """Say which hyperparameters of a trial lie at an edge of what was searched."""
+    """Yield a warning for each hyperparameter of a trial at an edge of what was searched."""
     for name, dimension in space.dimensions.items():
         edge = _edge(trial.spec, name, dimension)
         if edge:
@@ -182,7 +182,7 @@ def _edge(spec: Mapping[str, Any], name: str, dimension: Dimension) -> str:
 
 
 def _ends(trial: TrialRecord, if_last: str) -> Iterable[str]:
-    """Say where a trial's dev loss is lowest at its first or its last evaluation."""
+    """Yield a warning where a trial's dev loss is lowest at its first or last evaluation."""
     lowest = trial.best
     if lowest is None or len(trial.curve) == 1:
         return

@@ -41,7 +41,7 @@ class Proposal:
 
     number: int
     point: Mapping[str, Any]
-    """Its hyperparameters, and what else is searched."""
+    """Hyperparameters of the trial, and whatever else is searched."""
     seed: int
     """Of its training."""
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -119,7 +119,7 @@ class _Running:
 
     @property
     def dev_losses(self) -> tuple[float, ...]:
-        """Those of its segments so far."""
+        """Dev losses of its segments so far."""
         return tuple(segment.dev_loss for segment in self.record.curve)
 
 

@@ -213,7 +213,7 @@ class _Examination:
         return dev_loss is not None and dev_loss < self._bigram_on_dev()
 
     def _unworthy_words(self) -> str:
-        """Say why the model is not worth a look, and the ways on."""
+        """Return why the model is not worth the test split, and what to do."""
         record = self.choice.record
         return (
             f"{record.name} has dev loss {record.dev_loss:.4f}, and bigram counts have "

@@ -17,7 +17,7 @@ _HALVES = ("half_1", "half_2")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Optimism:
-    """By how much choosing on one half of dev flatters, in nats per character."""
+    """How much worse the choice of one half of dev scores on the other, in nats per character."""
 
     choice: float | None
     """Of choosing among all evaluations of all trials; None where no trial has its halves."""
