@@ -51,7 +51,7 @@ pruner = "none"
 STORY = {
     "run": ("run", "--corpus", "few.txt", "--config", "config.toml", "-n", 9, "--workers", 2),
     "confirm": ("confirm", "--top", 1, "--seeds", 1),
-    "final-test": ("final-test",),
+    "final-test": ("final-test", "--anyway"),
     "sample": ("sample",),
     "export": ("export", "exported"),
     "sync": ("sync",),
