@@ -41,7 +41,14 @@ GROUPS: Mapping[str, Mapping[str, Sequence[str]]] = {
     "steps": {f"{steps:,} steps": ("--steps", f"{steps}") for steps in (30_000, 60_000)},
 }
 """What is compared: names and the flags that differ from the default."""
-HYPERPARAMETERS = ("embedding_dim", "hidden_width", "block_size", "learning_rate", "weight_decay")
+HYPERPARAMETERS = (
+    "embedding_dim",
+    "hidden_width",
+    "block_size",
+    "learning_rate",
+    "weight_decay",
+    "context_noise",
+)
 
 
 def search(

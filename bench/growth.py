@@ -262,6 +262,8 @@ def simulate(spec: TrialSpec, segment: int, vocab_size: int, *, lasts: bool) -> 
     return SegmentResult(
         train=tuple((step, loss + 0.01, spec.learning_rate) for step in steps),
         dev_loss=loss,
+        dev_parts={},
+        train_loss=loss - 0.1,
         weights=content,
         weights_sha256=hashlib.sha256(content).hexdigest(),
         samples=("anna",) * 20 if segment == spec.n_segments else (),
@@ -470,8 +472,8 @@ def run(  # noqa: PLR0913 (what a window can differ in)
             settings=settings,
             journal=TimedJournal(session.journal.folder, clocks),
             executor=executor,
-            run_segment=lambda spec, segment, _: simulate(
-                spec, segment, vocab_size, lasts=spec.seed in seeds
+            run_segment=lambda spec, dev_losses, _: simulate(
+                spec, len(dev_losses) + 1, vocab_size, lasts=spec.seed in seeds
             ),
             vocab_size=vocab_size,
             n_workers=n_workers,

@@ -58,13 +58,13 @@ from start import MMSEARCH, environment
 
 from mmsearch.data.corpus import BUILTIN_CORPUS, read_corpus
 from mmsearch.data.split import split_corpus
-from mmsearch.search.space import DEFAULTS
+from mmsearch.search.settings import settle
+from mmsearch.search.space import Range
 from mmsearch.tracking.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from mmsearch.search.space import Dimension
 
 PEER = Path(__file__).with_name("peer.py")
 MARKS = (2.31, 2.17, 2.10)
@@ -109,10 +109,10 @@ class Run:
 
 
 def draw(n_points: int, seed: int) -> list[Point]:
-    """Draw configurations from the default space."""
+    """Draw configurations from the space of the article's recipe, which is the peer's."""
     generator = random.Random(seed)  # noqa: S311 (repeatable, not a secret)
 
-    def value(dimension: Dimension) -> float:
+    def value(dimension: Range) -> float:
         # Whole numbers get equal shares, the two at the ends as well.
         margin = 0.5 if dimension.is_int else 0.0
         low, high = dimension.low - margin, dimension.high + margin
@@ -123,7 +123,8 @@ def draw(n_points: int, seed: int) -> list[Point]:
         drawn = min(max(drawn, dimension.low), dimension.high)
         return round(drawn) if dimension.is_int else drawn
 
-    searched = {name: each for name, each in DEFAULTS.items() if not each.is_fixed}
+    dimensions = settle({"recipe": "article"}).space.dimensions.items()
+    searched = {n: each for n, each in dimensions if isinstance(each, Range) and not each.is_fixed}
     return [{name: value(each) for name, each in searched.items()} for _ in range(n_points)]
 
 
@@ -230,7 +231,9 @@ def run_ours(task: Task, seed: int, folder: Path, env: Mapping[str, str]) -> Run
 
 def as_toml(points: Sequence[Point]) -> str:
     """Give mmsearch's config file for points to be trained as they are."""
-    tables = [f"[training]\nsegments = {N_SEGMENTS}\nbatch_size = {BATCH_SIZE}\n"]
+    tables = [
+        f'[training]\nrecipe = "article"\nsegments = {N_SEGMENTS}\nbatch_size = {BATCH_SIZE}\n'
+    ]
     for point in points:
         rows = (f"{name} = {value!r}\n" for name, value in point.items())
         tables.append("[[enqueue]]\n" + "".join(rows))
