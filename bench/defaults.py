@@ -36,7 +36,7 @@ GROUPS: Mapping[str, Mapping[str, Sequence[str]]] = {
     },
     "samplers": {
         f"{sampler} sampler": ("--sampler", sampler, "--pruner", "median")
-        for sampler in ("tpe", "gp", "cmaes", "random")
+        for sampler in ("tpe", "gp", "random")
     },
     "steps": {f"{steps:,} steps": ("--steps", f"{steps}") for steps in (30_000, 60_000)},
 }

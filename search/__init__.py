@@ -6,8 +6,8 @@
 - `workspace`: the folder of studies, their names and locks; `study_file`: `study.json`;
 - `records`: what a trial's record has to be;
 - `places`: the URLs of Optuna's and MLflow's databases, and what of them may be shown;
-- `study`: Optuna's side: ask, report, prune, tell; `storage`: its database, `sole_writer`: read
-  once; `patience`: waiting for a storage that is away; `cma_es`: a sampler that stores no pickle;
+- `study`: the Optuna study in memory that proposes and prunes; `optuna_view`: the same trials in
+  an Optuna storage, for other programs; `storage`: how that is opened;
 - `worker`: what runs in a worker process; `executors`: where segments run;
 - `coordinator`: the loop; `session`: a study opened and checked; `crew`: a job's parts started,
   joined and ended;

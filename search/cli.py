@@ -94,7 +94,7 @@ def run(  # noqa: PLR0913 (each is one flag)
         Sampler | None,
         typer.Option(
             metavar="NAME",
-            help="tpe, gp, cmaes, random.",
+            help="tpe, gp, random.",
             show_default="tpe",
             rich_help_panel=_SEARCH,
         ),
@@ -206,7 +206,7 @@ def run(  # noqa: PLR0913 (each is one flag)
 ) -> None:
     """Search until the study has its trials; the same line again goes on where it stopped."""
     from mmsearch.search.coordinator import Limits  # noqa: PLC0415 (imports wait for a command)
-    from mmsearch.search.crew import train  # noqa: PLC0415
+    from mmsearch.search.crew import opened, train  # noqa: PLC0415
     from mmsearch.search.progress import Progress  # noqa: PLC0415
     from mmsearch.search.session import Request, Search, Session  # noqa: PLC0415
 
@@ -233,20 +233,22 @@ def run(  # noqa: PLR0913 (each is one flag)
         )
     )
     console = printing.console()
-    earlier = session.journal.records()
     is_quiet = quiet or as_json
-    if not is_quiet:
-        looks = printing.known_looks(console, session.split.fingerprint)
-        printing.print_start(console, session, earlier, trials, looks)
+    job = Search(session)
     began = time.monotonic()
-    with Progress(console, trials, earlier, is_quiet=is_quiet) as progress:
-        result = train(
-            Search(session),
-            Limits(n_trials=trials, timeout_s=timeout),
-            n_workers=workers or n_cores(),
-            observers=(progress,),
-            say=printing.console(stderr=True).print if as_json else progress.say,
-        )
+    with opened(job) as earlier:
+        if not is_quiet:
+            looks = printing.known_looks(console, session.split.fingerprint)
+            printing.print_start(console, session, earlier, trials, looks)
+        with Progress(console, trials, earlier, is_quiet=is_quiet) as progress:
+            result = train(
+                job,
+                earlier,
+                Limits(n_trials=trials, timeout_s=timeout),
+                n_workers=workers or n_cores(),
+                observers=(progress,),
+                say=printing.console(stderr=True).print if as_json else progress.say,
+            )
     wall_s = time.monotonic() - began
     if as_json:
         printing.emit(printing.search_json(session, result, trials, wall_s))

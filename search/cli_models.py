@@ -54,7 +54,7 @@ def confirm(  # noqa: PLR0913 (each is one flag)
     from mmsearch.search.advice import confirmation_advice  # noqa: PLC0415 (imports wait)
     from mmsearch.search.confirmation import Confirm, make_plan  # noqa: PLC0415
     from mmsearch.search.coordinator import Limits  # noqa: PLC0415
-    from mmsearch.search.crew import train  # noqa: PLC0415
+    from mmsearch.search.crew import opened, train  # noqa: PLC0415
     from mmsearch.search.progress import Progress  # noqa: PLC0415
     from mmsearch.search.selection import Confirmation  # noqa: PLC0415
     from mmsearch.search.session import Session  # noqa: PLC0415
@@ -66,23 +66,26 @@ def confirm(  # noqa: PLR0913 (each is one flag)
     session = Session.reopen(Workspace.at(workspace), study, tracking_uri=tracking_uri)
     plan = make_plan(session.journal, top, seeds, steps or session.file.settings.steps)
     job = Confirm(session, plan)
-    n_repeats = len(plan.trials) * plan.n_seeds
     console = printing.console()
     is_quiet = quiet or as_json
-    if not is_quiet:
-        best = "trial" if len(plan.trials) == 1 else f"{len(plan.trials)} trials"
-        console.print(
-            f"study {session.journal.name!r}: the best {best}, "
-            f"fresh seeds 1 to {plan.n_seeds} each, {plan.steps:,} steps, on dev"
-        )
-    with Progress(console, n_repeats, job.done(), is_quiet=is_quiet, what="repeats") as progress:
-        result = train(
-            job,
-            Limits(n_trials=n_repeats),
-            n_workers=workers or n_cores(),
-            observers=(progress,),
-            say=printing.console(stderr=True).print if as_json else progress.say,
-        )
+    with opened(job) as earlier:
+        if not is_quiet:
+            best = "trial" if len(plan.trials) == 1 else f"{len(plan.trials)} trials"
+            console.print(
+                f"study {session.journal.name!r}: the best {best}, "
+                f"fresh seeds 1 to {plan.n_seeds} each, {plan.steps:,} steps, on dev"
+            )
+        done = [record for record in earlier if record.outcome]
+        progress = Progress(console, job.n_trials, done, is_quiet=is_quiet, what="repeats")
+        with progress:
+            result = train(
+                job,
+                earlier,
+                Limits(n_trials=job.n_trials),
+                n_workers=workers or n_cores(),
+                observers=(progress,),
+                say=printing.console(stderr=True).print if as_json else progress.say,
+            )
     confirmation = Confirmation.read(session.journal)
     assert confirmation is not None  # noqa: S101 (its plan has just been written)
     advice = confirmation_advice(session.journal, confirmation, session.file.settings.space)

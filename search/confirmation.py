@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import itertools
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,8 +17,8 @@ from mmsearch.search.selection import Plan, confirmations, leading, repeats
 from mmsearch.tracking.journal import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
 
     from mmsearch.search.session import Session
     from mmsearch.search.settings import Settings
@@ -76,92 +76,111 @@ class Confirm:
         """The study's, but for the steps."""
         return dataclasses.replace(self.session.file.settings, steps=self.plan.steps)
 
-    def done(self) -> list[TrialRecord]:
-        """Give the trainings that have ended."""
+    @property
+    def n_trials(self) -> int:
+        """Trainings that the plan asks for."""
+        return len(self.plan.trials) * self.plan.n_seeds
+
+    def records(self) -> list[TrialRecord]:
+        """Read the trainings that the plan asks for and that have begun."""
         found = repeats(self.session.journal, self.plan).values()
-        return [record for record in found if record.outcome]
+        return sorted(found, key=lambda record: record.number)
 
-    def n_left(self) -> int:
+    def n_left(self, records: Sequence[TrialRecord]) -> int:
         """Count the trainings that are left."""
-        return len(self.plan.trials) * self.plan.n_seeds - len(self.done())
+        return self.n_trials - sum(record.outcome is not None for record in records)
 
-    def open(self, say: Callable[[str], None]) -> Repeats:
-        """Note the plan, and give up what an earlier one began and this one does not want."""
-        del say  # nothing is waited for
-        self.session.journal.write_plan(self.plan.to_json())
-        wanted = {r.number for r in repeats(self.session.journal, self.plan).values()}
-        for number in self.journal.numbers():
-            if number not in wanted and not self.journal.has_ended(number):
+    def view(self) -> None:
+        """Make nothing: fresh seeds are no trials of Optuna's."""
+
+    def propose(
+        self, records: Sequence[TrialRecord], enqueued: Iterable[Mapping[str, Any]]
+    ) -> Repeats:
+        """Write the plan, and propose what is left of it."""
+        del enqueued  # nobody enqueues a training
+        return Repeats.begin(self.session.journal, self.plan, self.settings, records)
+
+
+class Repeats:
+    """Proposes candidates from fresh seeds: first all of them from one seed, then from the next."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        specs: Mapping[int, TrialSpec],
+        left: Iterable[tuple[int, int]],
+        first: int,
+    ) -> None:
+        """Prepare them.
+
+        Args:
+            settings: what each is trained by.
+            specs: of the candidates, by their numbers in the search.
+            left: what is to be trained: a candidate's number, and which seed, counted from 1.
+            first: number of the first of these trainings.
+        """
+        self._settings = settings
+        self._specs = specs
+        self._left = iter(left)
+        self._numbers = itertools.count(first)
+
+    @classmethod
+    def begin(
+        cls, journal: Journal, plan: Plan, settings: Settings, records: Iterable[TrialRecord]
+    ) -> Repeats:
+        """Write a plan, and give up what an earlier one began and this one does not want.
+
+        Args:
+            journal: of the study's trials.
+            plan: what is to be trained.
+            settings: what each training is trained by.
+            records: the plan's trainings that have begun.
+        """
+        journal.write_plan(plan.to_json())
+        trainings = confirmations(journal)
+        wanted = {record.number for record in records}
+        numbers = trainings.numbers()
+        for number in numbers:
+            if number not in wanted and not trainings.has_ended(number):
                 given_up = Outcome(
                     state="PRUNED",
                     reason="given up: no longer asked for",
                     ended_ms=time.time_ns() // 1_000_000,
                 )
-                self.journal.finish(number, given_up)
-        return Repeats(self.session.journal, self.plan, self.settings)
-
-    def guard(self) -> AbstractContextManager[None]:
-        """Do nothing: no database of Optuna's has a part in it."""
-        return contextlib.nullcontext()
-
-
-class Repeats:
-    """Proposes each candidate from each seed, once; the journal alone says what has been done."""
-
-    def __init__(self, journal: Journal, plan: Plan, settings: Settings) -> None:
-        self._journal = journal
-        self._plan = plan
-        self._settings = settings
-
-    def counts(self) -> dict[str, int]:
-        """Count the ended trainings by state."""
-        states = [record.state for record in self._found().values()]
-        return {state: states.count(state) for state in ("COMPLETE", "PRUNED", "FAIL")}
-
-    def running(self) -> list[int]:
-        """Trainings that were begun and not ended."""
-        return sorted(r.number for r in self._found().values() if r.outcome is None)
+                trainings.finish(number, given_up)
+        begun = {(record.facts["trial"], record.facts["nth_seed"]) for record in records}
+        left = [
+            (trial, nth)
+            for nth in range(1, plan.n_seeds + 1)
+            for trial in plan.trials
+            if (trial, nth) not in begun
+        ]
+        specs = {
+            number: TrialSpec.from_json(journal.read(number).spec)
+            for number in sorted({trial for trial, _ in left})
+        }
+        return cls(settings, specs, left, first=max(numbers, default=-1) + 1)
 
     def ask(self) -> Proposal | None:
-        """Begin the next training: first all candidates from one seed, then from the next."""
-        found = self._found()
-        for nth in range(1, self._plan.n_seeds + 1):
-            for trial in self._plan.trials:
-                if (trial, nth) not in found:
-                    numbers = confirmations(self._journal).numbers()
-                    return self._proposal(max(numbers, default=-1) + 1, trial, nth)
-        return None
-
-    def attach(self, number: int) -> Proposal:
-        """Take up a training of an earlier process."""
-        facts = confirmations(self._journal).read(number).facts
-        return self._proposal(number, facts["trial"], facts["nth_seed"])
+        """Propose the next training."""
+        trial, nth = next(self._left, (None, 0))
+        if trial is None:
+            return None
+        spec = self._specs[trial]
+        return Proposal(
+            number=next(self._numbers),
+            point={name: getattr(spec, name) for name in self._settings.space.dimensions},
+            seed=confirm_seed(self._settings.seed, nth),
+            facts={"trial": trial, "nth_seed": nth},
+        )
 
     def report(self, number: int, step: int, dev_loss: float) -> None:
         """Do nothing: the journal has it."""
 
     def should_prune(self, number: int) -> bool:
-        """Say no: a mean over the seeds that did well would flatter."""
+        """Return False: a mean over the seeds that did well would flatter."""
         del number
         return False
 
-    def tell(self, number: int, state: str, dev_loss: float | None, reason: str) -> None:
+    def tell(self, record: TrialRecord) -> None:
         """Do nothing: the journal has it."""
-
-    def close(self) -> None:
-        """Do nothing: it holds nothing."""
-
-    def stop(self) -> None:
-        """Do nothing: no call takes long."""
-
-    def _found(self) -> Mapping[tuple[int, int], TrialRecord]:
-        return repeats(self._journal, self._plan)
-
-    def _proposal(self, number: int, trial: int, nth: int) -> Proposal:
-        spec = TrialSpec.from_json(self._journal.read(trial).spec)
-        return Proposal(
-            number=number,
-            point={name: getattr(spec, name) for name in self._settings.space.dimensions},
-            seed=confirm_seed(self._settings.seed, nth),
-            facts={"trial": trial, "nth_seed": nth},
-        )

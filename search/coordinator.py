@@ -1,7 +1,8 @@
-"""The loop: asks for trials, sends segments to workers, keeps the journal, tells Optuna and MLflow.
+"""The loop: ask for trials, send their segments to workers, write the journal, tell observers.
 
-After each segment, in this order: journal, Optuna, MLflow. Whatever kills the process, the next
-one finds in the journal at least what the other two have heard.
+The journal is written first. The proposer and the observers (the display, and the threads that
+fill Optuna's storage and MLflow) follow from it, so whatever kills the process, the next one goes
+on from the journal alone.
 """
 
 from __future__ import annotations
@@ -13,16 +14,15 @@ from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mmsearch.errors import MMSearchError, RefusedError
+from mmsearch.errors import MMSearchError
+from mmsearch.model.spec import TrialSpec
 from mmsearch.search import provenance
-from mmsearch.search.patience import AwayError
-from mmsearch.tracking.journal import Outcome, SegmentRecord, TrialRecord
+from mmsearch.tracking.journal import Outcome, SegmentRecord, TrialRecord, undecided
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from concurrent.futures import Executor, Future
 
-    from mmsearch.model.spec import TrialSpec
     from mmsearch.search.settings import Settings
     from mmsearch.search.worker import SegmentResult
     from mmsearch.tracking.journal import Journal
@@ -49,41 +49,26 @@ class Proposal:
 
 
 class Proposer(Protocol):
-    """Who says what is trained, and hears how it goes: Optuna, or a list to confirm."""
-
-    def counts(self) -> Mapping[str, int]:
-        """Count ended trials by state."""
-
-    def running(self) -> list[int]:
-        """Trials that an earlier process began and did not end."""
+    """Says what is trained, and hears how it goes: Optuna's sampler, or a list to confirm."""
 
     def ask(self) -> Proposal | None:
-        """Begin a trial; None where there is no more to train."""
-
-    def attach(self, number: int) -> Proposal:
-        """Take up a trial of an earlier process."""
+        """Propose the next trial; None where there is no more to train."""
 
     def report(self, number: int, step: int, dev_loss: float) -> None:
         """Hear a dev loss."""
 
     def should_prune(self, number: int) -> bool:
-        """Whether the trial shall end now."""
+        """Return whether a trial shall end after its latest report."""
 
-    def tell(self, number: int, state: str, dev_loss: float | None, reason: str) -> None:
+    def tell(self, record: TrialRecord) -> None:
         """Hear how a trial ended."""
-
-    def close(self) -> None:
-        """Let go of what it holds; the last that is asked of it."""
-
-    def stop(self) -> None:
-        """Wait for nothing any more; may be called from a signal handler."""
 
 
 class Observer(Protocol):
-    """Who is told of a search as it goes: the display, and MLflow's mirror."""
+    """Is told of each trial as it goes: the display, and the uploaders."""
 
     def show(self, record: TrialRecord) -> None:
-        """Take note of a trial's news; must return at once."""
+        """Take note of a trial's latest state; must not block."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,9 +110,11 @@ class _Running:
 
 @dataclass(slots=True)
 class Coordinator:
-    """Trains what is proposed; the only one to write the study's folder and to talk to Optuna."""
+    """Trains what is proposed, and alone writes the study's folder."""
 
     proposer: Proposer
+    earlier: Sequence[TrialRecord]
+    """Trials of the journal as the search begins; those without an outcome go on."""
     settings: Settings
     journal: Journal
     executor: Executor
@@ -143,13 +130,17 @@ class Coordinator:
     _n_failures: int = field(init=False, default=0)
     _n_finished: int = field(init=False, default=0)
     _n_begun: int = field(init=False, default=0)
+    _n_left: int = field(init=False, default=0)
+    """Trials in flight when the search was stopped."""
+    _undecided: int | None = field(init=False, default=None)
+    """The trial of an earlier process that may have to be pruned at its latest segment."""
     _is_stopping: bool = field(init=False, default=False)
+    _last_ms: int = field(init=False, default=0)
     _versions: Mapping[str, str] = field(init=False, default_factory=provenance.versions)
 
     def stop(self) -> None:
         """End `run` after the segments in flight; may be called from a signal handler."""
         self._is_stopping = True
-        self.proposer.stop()
 
     def run(self, limits: Limits) -> SearchResult:
         """Search until the study has its trials, the time is up, or `stop` is called.
@@ -157,31 +148,19 @@ class Coordinator:
         Raises:
             MMSearchError: `MAX_FAILURES_IN_A_ROW` trials in a row failed, or the journal cannot
                 be written.
-            AwayError: who proposes is away; the next run tells it what the journal holds.
         """
         deadline = None if limits.timeout_s is None else time.monotonic() + limits.timeout_s
-        try:
-            self._search(limits.n_trials, deadline)
-        except AwayError:
-            if not self._is_stopping:  # else it was not waited for
-                raise
-        is_short = self._n_finished < limits.n_trials or bool(self.proposer.running())
-        return SearchResult(
-            n_finished=self._n_finished,
-            n_begun=self._n_begun,
-            is_interrupted=self._is_stopping and is_short,
-        )
-
-    def _search(self, n_trials: int, deadline: float | None) -> None:
-        """Train until there are `n_trials`, or the monotonic clock says `deadline`."""
-        self._settle()
-        left_over = self.proposer.running()
+        left_over = [record for record in self.earlier if record.outcome is None]
+        last = undecided(self.earlier)
+        self._undecided = last.number if last else None
+        states = [record.state for record in self.earlier]
+        self._n_finished = states.count("COMPLETE") + states.count("PRUNED")
         while not self._is_stopping:
             while len(self._running) < self.n_workers and left_over:
                 self._carry_on(left_over.pop(0))
             while (
                 len(self._running) < self.n_workers
-                and self._n_finished + len(self._running) < n_trials
+                and self._n_finished + len(self._running) < limits.n_trials
                 and (deadline is None or time.monotonic() < deadline)
                 and not self._is_stopping
                 and self._begin()
@@ -192,17 +171,12 @@ class Coordinator:
             self._handle_next()
         while self._running:
             self._handle_next()
-
-    def _settle(self) -> None:
-        """Tell Optuna the outcomes that an earlier process wrote down but did not tell."""
-        for number in self.proposer.running():
-            if self.journal.has_ended(number):
-                record = self.journal.read(number)
-                self.proposer.attach(number)
-                self._report(record)
-                self._tell(record)
-        counts = self.proposer.counts()
-        self._n_finished = counts["COMPLETE"] + counts["PRUNED"]
+        is_short = self._n_finished < limits.n_trials or bool(left_over) or self._n_left > 0
+        return SearchResult(
+            n_finished=self._n_finished,
+            n_begun=self._n_begun,
+            is_interrupted=self._is_stopping and is_short,
+        )
 
     def _begin(self) -> bool:
         """Begin a trial; False where none is proposed."""
@@ -210,33 +184,9 @@ class Coordinator:
         if proposal is None:
             return False
         self._n_begun += 1
-        if self.journal.has_begun(proposal.number):
-            raise RefusedError(
-                "Optuna's database is older than the workspace, which has a trial "
-                f"{proposal.number} already; put the database back that goes with it, or name a "
-                "new --study"
-            )
-        self._start(proposal)
-        return True
-
-    def _carry_on(self, number: int) -> None:
-        """Go on with a trial of an earlier process, from its last whole segment."""
-        self._n_begun += 1
-        proposal = self.proposer.attach(number)
-        if not self.journal.has_begun(number):
-            self._start(proposal)
-            return
-        curve, weights = self.journal.resume(number)
-        record = replace(self.journal.read(number), curve=tuple(curve))
-        self._running[number] = _Running(record, self._spec(proposal), weights)
-        self._report(record)
-        self._show(record)
-        self._go_on(number)
-
-    def _start(self, proposal: Proposal) -> None:
-        number, spec = proposal.number, self._spec(proposal)
+        number, spec = proposal.number, self.settings.trial_spec(proposal.point, proposal.seed)
         facts = {
-            "started_ms": _now_ms(),
+            "started_ms": self._now_ms(),
             "n_parameters": spec.n_parameters(self.vocab_size),
             "versions": self._versions,
             **proposal.facts,
@@ -246,9 +196,20 @@ class Coordinator:
         self._running[number] = _Running(record, spec, None)
         self._show(record)
         self._submit(number)
+        return True
 
-    def _spec(self, proposal: Proposal) -> TrialSpec:
-        return self.settings.trial_spec(proposal.point, proposal.seed)
+    def _carry_on(self, record: TrialRecord) -> None:
+        """Go on with a trial of an earlier process, from its last whole segment."""
+        self._n_begun += 1
+        curve, weights = self.journal.resume(record.number)
+        record = replace(record, curve=tuple(curve))
+        spec = TrialSpec.from_json(record.spec)
+        self._running[record.number] = _Running(record, spec, weights)
+        self._show(record)
+        if record.number == self._undecided:
+            self._go_on(record.number)
+        else:
+            self._submit(record.number)
 
     def _submit(self, number: int) -> None:
         trial = self._running[number]
@@ -269,7 +230,7 @@ class Coordinator:
             trial.n_deaths += 1
             if trial.n_deaths <= MAX_WORKER_DEATHS:
                 if self._is_stopping:
-                    del self._running[number]
+                    self._leave(number)
                 else:
                     self._submit(number)
                 return
@@ -294,7 +255,7 @@ class Coordinator:
             dev_parts=result.dev_parts,
             train_loss=result.train_loss,
             wall_s=result.wall_s,
-            ended_ms=_now_ms(),
+            ended_ms=self._now_ms(),
             weights_sha256=result.weights_sha256,
         )
         self.journal.append(number, line, result.weights, result.samples)
@@ -308,25 +269,30 @@ class Coordinator:
         """Complete a trial, prune it, or send its next segment."""
         trial = self._running[number]
         if trial.spec.has_ended(trial.dev_losses):
-            self._finish(number, Outcome(state="COMPLETE", ended_ms=_now_ms()))
+            self._finish(number, Outcome(state="COMPLETE", ended_ms=self._now_ms()))
         elif trial.record.curve and self.proposer.should_prune(number):
             step, planned = trial.record.curve[-1].step, trial.spec.n_steps
             reason = f"pruned at step {step} of {max(step, planned)}"
-            self._finish(number, Outcome(state="PRUNED", reason=reason, ended_ms=_now_ms()))
+            self._finish(number, Outcome(state="PRUNED", reason=reason, ended_ms=self._now_ms()))
         else:
             self._show(trial.record)
             if self._is_stopping:
-                del self._running[number]
+                self._leave(number)
             else:
                 self._submit(number)
 
+    def _leave(self, number: int) -> None:
+        """Leave a trial to the next process."""
+        del self._running[number]
+        self._n_left += 1
+
     def _fail(self, number: int, reason: str, error: str) -> None:
-        self._finish(number, Outcome(state="FAIL", reason=reason, ended_ms=_now_ms()), error)
+        self._finish(number, Outcome(state="FAIL", reason=reason, ended_ms=self._now_ms()), error)
 
     def _finish(self, number: int, outcome: Outcome, error: str = "") -> None:
         record = replace(self._running.pop(number).record, outcome=outcome)
         self.journal.finish(number, outcome, error=error)
-        self._tell(record)
+        self.proposer.tell(record)
         self._show(record)
         if outcome.state != "FAIL":
             self._n_finished += 1
@@ -339,22 +305,14 @@ class Coordinator:
                 f"{outcome.reason}; change [space] or the training settings in a new --study"
             )
 
-    def _report(self, record: TrialRecord) -> None:
-        """Give Optuna all dev losses of a trial; those that it has change nothing."""
-        for segment in record.curve:
-            self.proposer.report(record.number, segment.step, segment.dev_loss)
-
-    def _tell(self, record: TrialRecord) -> None:
-        reason = record.outcome.reason if record.outcome else ""
-        self.proposer.tell(record.number, record.state, record.dev_loss, reason)
+    def _now_ms(self) -> int:
+        """Return the Unix time in milliseconds; no two events of a search have the same."""
+        self._last_ms = max(time.time_ns() // 1_000_000, self._last_ms + 1)
+        return self._last_ms
 
     def _show(self, record: TrialRecord) -> None:
         for observer in self.observers:
             observer.show(record)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _reason(error: BaseException) -> str:

@@ -1,26 +1,31 @@
-"""A job done: workers, MLflow's mirror and the coordinator started, joined and ended."""
+"""Run a job: start the workers, the uploaders and the coordinator, and shut them down."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from typing import TYPE_CHECKING, Protocol
 
-from mmsearch.errors import InputError
+from mmsearch.errors import InputError, MMSearchError, RefusedError
 from mmsearch.search.interrupts import Interrupts
-from mmsearch.search.places import without_password
 from mmsearch.search.workspace import own
+from mmsearch.tracking.logs import logging_to
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import Any
 
     from mmsearch.search.coordinator import Limits, Observer, Proposer, SearchResult
+    from mmsearch.search.optuna_view import OptunaView
     from mmsearch.search.session import Session
     from mmsearch.search.settings import Settings
-    from mmsearch.tracking.journal import Journal
+    from mmsearch.tracking.journal import Journal, TrialRecord
 
 MAX_WORKERS = 1024
 """Processes: more is a slip of the fingers, and would take the machine down."""
+OPEN_S = 20.0
+"""Seconds for which a search waits for the Optuna storage, in which somebody may have enqueued
+trials."""
 
 
 class Job(Protocol):
@@ -38,96 +43,132 @@ class Job(Protocol):
     def settings(self) -> Settings:
         """What each of them is trained by, besides its hyperparameters and its seed."""
 
-    def n_left(self) -> int:
+    def records(self) -> list[TrialRecord]:
+        """Read those that have begun."""
+
+    def n_left(self, records: Sequence[TrialRecord]) -> int:
         """Count those that are not trained yet."""
 
-    def open(self, say: Callable[[str], None]) -> Proposer:
-        """Open who proposes them; called once the workers are on their way.
+    def view(self) -> OptunaView | None:
+        """Make what shows them in Optuna's storage; None where it does not hold them."""
+
+    def propose(
+        self, records: Sequence[TrialRecord], enqueued: Iterable[Mapping[str, Any]]
+    ) -> Proposer:
+        """Begin, or go on; called once everything else is ready.
 
         Args:
-            say: told, in a line, what it has to wait for.
+            records: the trials so far.
+            enqueued: configurations that somebody enqueued in Optuna's storage.
         """
 
-    def guard(self) -> AbstractContextManager[None]:
-        """Turn errors of who proposes them into ours."""
+
+@contextlib.contextmanager
+def opened(job: Job) -> Iterator[list[TrialRecord]]:
+    """Become the one process that trains a job, and read what has been trained of it.
+
+    Raises:
+        RefusedError: another process trains it.
+        JournalError: a file is damaged.
+    """
+    journal = job.journal
+    job.session.workspace.create()
+    journal.create()
+    with own(journal), logging_to(journal.folder / "logs"):
+        yield [
+            record
+            if record.outcome
+            # A segment without its weights is trained again.
+            else dataclasses.replace(record, curve=tuple(journal.resume(record.number)[0]))
+            for record in job.records()
+        ]
 
 
-def train(
+def train(  # noqa: PLR0913 (what is trained, and who hears of it)
     job: Job,
+    earlier: Sequence[TrialRecord],
     limits: Limits,
     *,
     n_workers: int,
     observers: tuple[Observer, ...],
     say: Callable[[str], None],
 ) -> SearchResult:
-    """Train a job's trials until `limits`, in worker processes, shown in MLflow as they go.
+    """Train a job's trials until `limits`, in worker processes, and fill its views as they go.
 
     Args:
         job: what to train.
+        earlier: what `opened` gave.
         limits: when to end.
         n_workers: processes, one torch thread each.
-        observers: told of every trial's news.
-        say: told, in a line, what a person should know.
+        observers: told of every trial as it goes.
+        say: called with each line that a person should read.
 
     Raises:
-        InputError: more workers are asked for than a machine can have.
+        InputError: more workers are asked for than a machine can have, or the Optuna storage is
+            none.
+        RefusedError: the Optuna storage has another study of this name.
         MMSearchError: it cannot begin or go on; says why.
     """
     if n_workers > MAX_WORKERS:
         raise InputError(f"--workers must be at most {MAX_WORKERS:,}, got {n_workers}")
     session, journal = job.session, job.journal
-    session.workspace.create()
-    journal.create()
-    with own(journal), contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         # Imported once the workers are on their way: each of these takes a good part of a second.
         from mmsearch.search import worker  # noqa: PLC0415
         from mmsearch.search.executors import WorkerPool  # noqa: PLC0415
 
         interrupts = stack.enter_context(Interrupts(say))
-        n_left = job.n_left()
+        n_left = job.n_left(earlier)
         n_workers = max(1, min(n_workers, n_left))
         pool = stack.enter_context(WorkerPool(n_workers, worker.start, (session.words,)))
         if n_left:
             pool.start()
-        from mmsearch.search.shown import make_tracker, summarise  # noqa: PLC0415
-        from mmsearch.tracking.mirror import Mirror  # noqa: PLC0415
-
-        mirror = Mirror(
-            make_tracker(session.workspace, journal, session.file, session.tracking_uri),
-            journal,
-            on_behind=lambda why: say(
-                f"MLflow is behind, and the work goes on: {why} "
-                f"({without_password(session.tracking_uri)})"
-            ),
-        )
-        from mmsearch.search.baselines import BaselineCount  # noqa: PLC0415
         from mmsearch.search.coordinator import Coordinator  # noqa: PLC0415
+        from mmsearch.search.shown import make_tracker, summarise  # noqa: PLC0415
+        from mmsearch.tracking.uploader import Uploader  # noqa: PLC0415
 
-        with job.guard():
-            proposer = stack.enter_context(contextlib.closing(job.open(say)))
-        mirror.start()
+        tracker = make_tracker(session.workspace, journal, session.file, session.tracking_uri)
+        uploaders = [Uploader(tracker, journal, say, earlier)]
+        view = job.view()
+        if view is not None:
+            uploaders.append(Uploader(view, journal, say, earlier))
+            uploaders[-1].start()
+            failed = uploaders[-1].wait_until_open(OPEN_S)
+            if isinstance(failed, InputError | RefusedError):
+                raise failed
+        proposer = job.propose(earlier, view.enqueued if view else ())
+        uploaders[0].start()
         pool.check()
+        from mmsearch.search.baselines import BaselineCount  # noqa: PLC0415
+
         baselines = BaselineCount(session, say)
         coordinator = Coordinator(
             proposer=proposer,
+            earlier=earlier,
             settings=job.settings,
             journal=journal,
             executor=pool,
             run_segment=worker.run_segment,
             vocab_size=session.corpus.vocabulary.size,
             n_workers=n_workers,
-            observers=(mirror, baselines, *observers),
+            observers=(*uploaders, baselines, *observers),
         )
         try:
             interrupts.phase(coordinator.stop, "stopping after the segments in flight")
-            with job.guard():
-                result = coordinator.run(limits)
+            return coordinator.run(limits)
         finally:
             baselines.finish()
-            summary = summarise(
-                session.journal, session.file, has_importances=job.journal.kind == "trial"
-            )
-            interrupts.phase(mirror.abandon, "leaving MLflow as it is")
-            if not mirror.close(summary):
-                say("MLflow lacks a part of this study; fill it in with: mmsearch sync")
-        return result
+            summary = None
+            try:
+                summary = summarise(
+                    session.journal, session.file, has_importances=journal.kind == "trial"
+                )
+            except MMSearchError as error:  # what has ended the search is worth more
+                say(f"the study's summary cannot be shown: {error}")
+            for uploader in uploaders:
+                interrupts.phase(uploader.abandon, "leaving what is not uploaded to the next run")
+                if not uploader.close(summary):
+                    say(
+                        f"Some results are not in {uploader.title} yet; upload them with: "
+                        "mmsearch sync"
+                    )

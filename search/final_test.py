@@ -16,6 +16,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import optuna
 import torch
 
 from mmsearch.data.split import Claim
@@ -25,13 +26,13 @@ from mmsearch.model.baselines import bigram_losses, uniform_losses
 from mmsearch.model.ngram import choose_ngram, ngram_losses
 from mmsearch.model.scoring import bootstrap_interval, word_losses
 from mmsearch.search.ledger import OptunaLooks, merge
+from mmsearch.search.optuna_view import STUDY_ID
 from mmsearch.search.places import ledger_folder
 from mmsearch.search.selection import Choice, choose
 from mmsearch.search.shown import mlflow_at, open_tracker, show_look, show_looks, summarise
 from mmsearch.search.storage import open_storage, telling_errors
-from mmsearch.search.study import StudyHandle
 from mmsearch.search.verdicts import spent_words
-from mmsearch.search.workspace import own
+from mmsearch.search.workspace import options_of, own
 from mmsearch.tracking.final_runs import FinalRuns
 from mmsearch.tracking.looks import LocalLooks, Look
 
@@ -97,12 +98,30 @@ def final_test(
         with telling_errors(session.storage):
             with session.workspace.locked("optuna"):
                 storage = open_storage(session.storage)
-                # A ledger in a database that the study has never seen knows nothing of it.
-                name, file = session.journal.name, session.file
-                StudyHandle.open(storage, name, file.id, file.settings, must_exist=True)
-            central = OptunaLooks(storage)
-            examination = _Examination(session, choice, weights, central, local, say, is_forced)
-            return examination.run(again)
+            try:
+                _check_known(storage, session)
+                central = OptunaLooks(storage)
+                examination = _Examination(session, choice, weights, central, local, say, is_forced)
+                return examination.run(again)
+            finally:
+                storage.engine.dispose()
+
+
+def _check_known(storage: optuna.storages.BaseStorage, session: Session) -> None:
+    """Refuse a storage that has never seen the study: its ledger knows nothing of earlier looks.
+
+    Raises:
+        RefusedError: it has not.
+    """
+    name = session.journal.name
+    if name in optuna.get_all_study_names(storage):
+        study = optuna.load_study(study_name=name, storage=storage)
+        if study.user_attrs.get(STUDY_ID) == session.file.id:
+            return
+    raise RefusedError(
+        f"the Optuna storage does not hold study {name!r}, so it cannot tell whether the test "
+        f"split is used up; fill it in with: mmsearch sync{options_of(session.journal)}"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,11 @@ class OptunaLooks:
             # Another machine may finish the same look meanwhile: with the same number.
             with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
                 # The result first: a trial that has been told takes no more attributes.
-                self._storage.set_trial_user_attr(trial._trial_id, _RESULT, dict(look.result))  # noqa: SLF001 (no public way)
+                study_id = self._storage.get_study_id_from_name(_study_name(look.split))
+                trial_id = self._storage.get_trial_id_from_study_id_trial_number(
+                    study_id, trial.number
+                )
+                self._storage.set_trial_user_attr(trial_id, _RESULT, dict(look.result))
                 study.tell(trial.number, look.result["test_loss"], skip_if_finished=True)
 
     def _open(self, split: str) -> optuna.Study:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 import uuid
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,6 @@ from mmsearch.data.corpus import BUILTIN_CORPUS, read_corpus
 from mmsearch.data.split import split_corpus
 from mmsearch.errors import RefusedError
 from mmsearch.search import provenance
-from mmsearch.search.patience import Patience
 from mmsearch.search.places import absolute, storage_url, tracking_uri, without_password
 from mmsearch.search.settings import (
     Config,
@@ -24,16 +23,16 @@ from mmsearch.search.settings import (
 )
 from mmsearch.search.study_file import StudyFile
 from mmsearch.search.worker import Words
-from mmsearch.search.workspace import Workspace, name_from, options_of
+from mmsearch.search.workspace import Workspace, name_from
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterable, Mapping, Sequence
 
     from mmsearch.data.corpus import Corpus
     from mmsearch.data.split import Split
-    from mmsearch.search.study import StudyHandle
-    from mmsearch.tracking.journal import Journal
+    from mmsearch.search.optuna_view import OptunaView
+    from mmsearch.search.study import OptunaProposer
+    from mmsearch.tracking.journal import Journal, TrialRecord
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -196,44 +195,45 @@ class Search:
         """What each trial is trained by."""
         return self.session.file.settings
 
-    def n_left(self) -> int:
-        """Count the trials that are left, as far as the journal knows."""
-        states = [record.state for record in self.journal.records()]
+    def records(self) -> list[TrialRecord]:
+        """Read the trials so far."""
+        return self.journal.records()
+
+    def n_left(self, records: Sequence[TrialRecord]) -> int:
+        """Count the trials that are left."""
+        states = [record.state for record in records]
         n_finished = states.count("COMPLETE") + states.count("PRUNED")
         return max(self.session.file.n_trials - n_finished, states.count("RUNNING"))
 
-    def open(self, say: Callable[[str], None]) -> StudyHandle:
-        """Open Optuna's study, and fix ours; `say` is told when the storage is away."""
-        from mmsearch.search.storage import open_storage  # noqa: PLC0415 (slow)
-        from mmsearch.search.study import StudyHandle  # noqa: PLC0415 (slow)
+    def view(self) -> OptunaView:
+        """Make what fills the Optuna storage; connects to nothing yet."""
+        from mmsearch.search.optuna_view import OptunaView  # noqa: PLC0415 (slow)
 
-        session, patience = self.session, Patience(say)
-        with self.guard(), session.workspace.locked("optuna"):
-            handle = StudyHandle.open(
-                open_storage(session.storage, patience),
-                self.journal.name,
-                session.file.id,
-                self.settings,
-                must_exist=bool(self.journal.numbers()),
-                patience=patience,
-            )
-        # Only now is the study this one: a refused storage must not be what it is known by.
+        session = self.session
+        return OptunaView(
+            session.storage,
+            self.journal.name,
+            session.file.id,
+            self.settings.space,
+            creating=partial(session.workspace.locked, "optuna"),
+        )
+
+    def propose(
+        self, records: Sequence[TrialRecord], enqueued: Iterable[Mapping[str, Any]]
+    ) -> OptunaProposer:
+        """Begin or go on: fix what the study is, and build Optuna's study from the journal.
+
+        Args:
+            records: the trials so far.
+            enqueued: what somebody enqueued in the storage.
+        """
+        from mmsearch.search.study import OptunaProposer, not_begun  # noqa: PLC0415 (slow)
+
+        session = self.session
         self.journal.write_study(session.file.to_json())
-        with self.guard():
-            handle.enqueue(
-                [*session.enqueue, *self.settings.start_points(len(session.split.train))]
-            )
-        return handle
-
-    def guard(self) -> AbstractContextManager[None]:
-        """Say what is wrong where Optuna's storage is what fails."""
-        from mmsearch.search.storage import telling_errors  # noqa: PLC0415 (Optuna is slow)
-
-        file, line = self.session.file, f"mmsearch run --trials {self.session.file.n_trials}"
-        line += options_of(self.journal)
-        if file.storage is not None and file.storage != self.session.storage:
-            line += f" --storage {shlex.quote(file.storage)}"  # its password is not stored
-        return telling_errors(self.session.storage, go_on=line)
+        points = [*session.enqueue, *self.settings.start_points(len(session.split.train))]
+        queue = [*enqueued, *not_begun(points, records)]
+        return OptunaProposer(self.journal.name, self.settings, records, queue)
 
 
 def _check_same(name: str, stored: StudyFile, file: StudyFile, corpus: Corpus) -> None:

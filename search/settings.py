@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 MAX_STEPS = 10**9
 """Planned steps of a trial: days on a core."""
-Sampler = Literal["tpe", "gp", "cmaes", "random"]
+Sampler = Literal["tpe", "gp", "random"]
 Pruner = Literal["halving", "median", "hyperband", "none"]
 
 _DEFAULT = RECIPES["default"].settings
@@ -127,6 +127,8 @@ class Settings:
         """
         names = {f.name for f in dataclasses.fields(cls)}
         values = {**_LATER, **values}
+        if values.get("sampler") == "cmaes":  # of version 0.1 and 0.2; see docs/adr/0011
+            values["sampler"] = "tpe"
         if set(values) != names or not isinstance(values["space"], dict):
             odd = ", ".join(sorted(set(values) ^ names)) or "space"
             raise InputError(f"its settings are not of this version of mmsearch: {odd}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import shlex
 import tempfile
@@ -28,6 +29,7 @@ from mmsearch.search.verdicts import final_note
 from mmsearch.search.workspace import own
 from mmsearch.tracking.files import JournalError
 from mmsearch.tracking.final_runs import FinalRuns
+from mmsearch.tracking.logs import logging_to
 from mmsearch.tracking.looks import LocalLooks, Look
 from mmsearch.tracking.mlflow import StudyFacts, StudyTracker
 from mmsearch.tracking.rendering import StudySummary, block, table
@@ -39,7 +41,9 @@ if TYPE_CHECKING:
     from mmsearch.search.settings import Settings
     from mmsearch.search.workspace import Workspace
     from mmsearch.tracking.journal import Journal, TrialRecord
+    from mmsearch.tracking.uploader import View
 
+logger = logging.getLogger(__name__)
 
 MIN_TRIALS_FOR_IMPORTANCE = 10
 """Complete trials below which shares of importance are noise."""
@@ -218,46 +222,87 @@ def open_tracker(workspace: Workspace, journal: Journal, uri: str | None) -> Stu
 
 
 def sync_study(workspace: Workspace, journal: Journal, storage: str | None, uri: str | None) -> int:
-    """Fill MLflow in with the ended trials it lacks, and with the study's summary.
+    """Fill the Optuna storage and MLflow in with the trials they lack, and with all test looks.
 
     Returns:
-        How many trials were sent.
+        How many trials were sent to either.
 
     Raises:
-        RefusedError: the study is being searched; its own process fills MLflow in.
-        MMSearchError: MLflow or Optuna cannot be reached.
+        RefusedError: the study is being searched; its own process fills both in.
+        MMSearchError: MLflow or the Optuna storage cannot be reached.
     """
     from mmsearch.search.ledger import OptunaLooks, merge  # noqa: PLC0415 (Optuna is slow)
+    from mmsearch.search.optuna_view import OptunaView  # noqa: PLC0415 (likewise)
     from mmsearch.search.storage import open_storage, telling_errors  # noqa: PLC0415 (likewise)
-    from mmsearch.search.study import StudyHandle  # noqa: PLC0415 (likewise)
 
-    with own(journal):
+    with own(journal), logging_to(journal.folder / "logs"):
         file = StudyFile.require(journal)
         url = storage_url(workspace, storage, file.storage, file.id)
-        opened = open_storage(url)
-        with telling_errors(url):
-            StudyHandle.open(opened, journal.name, file.id, file.settings, must_exist=True)
-        sent, damaged = 0, []
+        creating = partial(workspace.locked, "optuna")
+        view = OptunaView(url, journal.name, file.id, file.settings.space, creating)
+        sent: set[tuple[str, int]] = set()
+        failed: dict[int, Exception] = {}
+        with telling_errors(url), contextlib.closing(view):
+            _fill(view, journal, sent, failed)
         for part in (journal, confirmations(journal)):
             tracker = open_tracker(workspace, part, uri)
             with mlflow_at(tracker.uri):
-                for number in tracker.missing(part):
-                    try:
-                        tracker.show_trial(part.read(number), part)
-                        sent += 1
-                    except JournalError as error:
-                        damaged.append(error)
+                _fill(tracker, part, sent, failed)
                 tracker.delete_doubles()
-        if damaged:
-            raise JournalError(f"{sent} of {sent + len(damaged)} trials were sent: {damaged[0]}")
         split = file.split_fingerprint
         with telling_errors(url):
-            stores = [OptunaLooks(opened).read(split), LocalLooks(ledger_folder()).read(split)]
+            opened = open_storage(url)
+            try:
+                central = OptunaLooks(opened)
+                stores = [central.read(split), LocalLooks(ledger_folder()).read(split)]
+                with mlflow_at(tracker.uri):
+                    looks = merge([*stores, FinalRuns(tracker).read(split)])
+                for look in _own(looks, file):
+                    central.write(look)
+            finally:
+                opened.engine.dispose()
         with mlflow_at(tracker.uri):
-            looks = merge([*stores, FinalRuns(tracker).read(split)])
             show_looks(tracker, journal, file, looks, is_fresh=False)
             tracker.show_study(summarise(journal, file, looks, has_importances=True))
-        return sent
+        if failed:
+            number, error = min(failed.items())
+            reason = str(error) if isinstance(error, MMSearchError) else first_line(error)
+            raise JournalError(
+                f"{len(sent)} trials were sent; {len(failed)} cannot be shown, the first of them "
+                f"trial {number}: {reason}"
+            )
+        return len(sent)
+
+
+def _fill(
+    view: View, journal: Journal, sent: set[tuple[str, int]], failed: dict[int, Exception]
+) -> None:
+    """Bring a view up to date with a journal.
+
+    Args:
+        view: what to fill; opened here.
+        journal: its trials.
+        sent: gets the kind and the number of each trial that the view lacked.
+        failed: gets the error of each trial that cannot be shown.
+    """
+    view.open()
+    records: dict[int, TrialRecord] = {}
+    for number in journal.numbers():
+        try:
+            records[number] = journal.read(number)
+        except JournalError as error:
+            failed[number] = error
+    for number in view.lacking(records.values()):
+        record = records[number]
+        try:
+            view.show_trial(record, journal)
+            if record.outcome is None:
+                view.show_interrupted(record)
+            sent.add((journal.kind, number))
+        except Exception as error:
+            logger.warning("trial %d could not be sent", number, exc_info=error)
+            view.open()  # raises where the view is away, and not this trial at fault
+            failed[number] = error
 
 
 @contextlib.contextmanager

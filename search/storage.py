@@ -13,21 +13,20 @@ import optuna
 import sqlalchemy
 
 from mmsearch.errors import InputError, MMSearchError
-from mmsearch.search.patience import PATIENCE_S, AwayError, Patience, is_busy
 from mmsearch.search.places import without_password, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-_SQLITE_TRY_MS = 1000
-"""Milliseconds for which SQLite waits for another process, deaf to Ctrl-C, where we try again."""
+WAIT_S = 60.0
+"""Seconds for which a locked SQLite file is waited for."""
 _DAMAGED = re.compile("malformed|not a database|no such (table|column)")
 """What SQLite says of a file that is not what was written."""
+REBUILD = "move the file away, and mmsearch sync writes it anew from the workspace"
+"""What to do about a damaged storage."""
 
 
-def open_storage(url: str, patience: Patience | None = None) -> optuna.storages.RDBStorage:
+def open_storage(url: str, wait_s: float = WAIT_S) -> optuna.storages.RDBStorage:
     """Open an Optuna storage; a local one with settings that two processes can share.
 
     As SQLite comes, readers and the writer block each other and each write waits for the disk
@@ -35,11 +34,13 @@ def open_storage(url: str, patience: Patience | None = None) -> optuna.storages.
 
     Args:
         url: where it is.
-        patience: of who calls it, each time that it is away; without, a local one is waited for.
+        wait_s: seconds for which a locked SQLite file is waited for.
 
     Raises:
+        InputError: the URL is not that of an Optuna storage, or needs a driver that is missing.
         MMSearchError: it cannot be opened; the message shows no password.
     """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         parsed = sqlalchemy.make_url(url)
     except (sqlalchemy.exc.ArgumentError, ValueError):  # ValueError: a port that is no number
@@ -49,22 +50,26 @@ def open_storage(url: str, patience: Patience | None = None) -> optuna.storages.
         raise InputError("--storage would end with this process; name a file: sqlite:///optuna.db")
     if is_sqlite:
         _refuse_foreign(str(parsed.database))
-    arguments = {"connect_args": {"timeout": PATIENCE_S}} if is_sqlite else {"pool_pre_ping": True}
+    arguments = {"connect_args": {"timeout": wait_s}} if is_sqlite else {"pool_pre_ping": True}
     try:
         storage = optuna.storages.RDBStorage(url, engine_kwargs=arguments)
     except (
         *(sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError),
         *(ImportError, RuntimeError, ValueError),
     ) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise MMSearchError(
-            f"the Optuna storage {without_password(url)} cannot be opened: "
-            f"{without_secrets(reason, url)}"
-        ) from error
+        # What never answers is a mistake in the URL; what does not answer now may be back soon.
+        is_away = isinstance(_root(error), sqlite3.Error) or isinstance(
+            error, sqlalchemy.exc.DBAPIError | optuna.exceptions.StorageInternalError
+        )
+        kind = MMSearchError if is_away else InputError
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        text = f"the Optuna storage {without_password(url)} cannot be opened: "
+        text += without_secrets(reason, url)
+        if _DAMAGED.search(text):
+            text += f"; {REBUILD}"
+        raise kind(text) from error
     if is_sqlite:
-        _tune_sqlite(storage.engine, is_patient=patience is not None)
-    if patience is not None:
-        patience.watch(storage.engine)
+        _tune_sqlite(storage.engine)
     return storage
 
 
@@ -89,26 +94,29 @@ def _refuse_foreign(path: str) -> None:
 
 def _switch_to_wal(connection: sqlite3.Connection) -> None:
     """Give a database its write-ahead log; SQLite itself does not wait for another who does so."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + WAIT_S
     while True:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
         except sqlite3.OperationalError as error:
-            if not is_busy(error) or time.monotonic() > deadline:
+            if not _is_busy(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
         else:
             return
 
 
-def _tune_sqlite(engine: sqlalchemy.Engine, *, is_patient: bool) -> None:
+def _is_busy(error: sqlite3.Error) -> bool:
+    """Return whether another process holds the file."""
+    return error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+
+def _tune_sqlite(engine: sqlalchemy.Engine) -> None:
     def on_connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
         _switch_to_wal(connection)
-        # A loss of power must not take back what the journal holds already.
+        # A loss of power must not take back a claim on the test split.
         connection.execute("PRAGMA synchronous=FULL")
-        if is_patient:
-            connection.execute(f"PRAGMA busy_timeout={_SQLITE_TRY_MS}")
 
     def on_begin(connection: sqlalchemy.Connection) -> None:
         # A transaction that reads first and then writes would fail where another wrote between.
@@ -120,12 +128,11 @@ def _tune_sqlite(engine: sqlalchemy.Engine, *, is_patient: bool) -> None:
 
 
 @contextlib.contextmanager
-def telling_errors(url: str, go_on: str = "the same line") -> Iterator[None]:
+def telling_errors(url: str) -> Iterator[None]:
     """Turn an error of the storage into one line that names it and shows no password.
 
     Args:
         url: of the storage.
-        go_on: what to type once it is back.
 
     Raises:
         MMSearchError: the storage did not answer as it should.
@@ -133,24 +140,30 @@ def telling_errors(url: str, go_on: str = "the same line") -> Iterator[None]:
     try:
         yield
     except (
-        *(optuna.exceptions.OptunaError, sqlalchemy.exc.SQLAlchemyError),
-        *(sqlite3.Error, AwayError),
+        optuna.exceptions.OptunaError,
+        sqlalchemy.exc.SQLAlchemyError,
+        sqlite3.Error,
     ) as error:
         if _DAMAGED.search(_cause(error)):
             raise MMSearchError(
-                f"the Optuna storage {without_password(url)} is damaged; put it back from a copy, "
-                "or begin a new study in another --workspace"
+                f"the Optuna storage {without_password(url)} is damaged; {REBUILD}"
             ) from error
         raise MMSearchError(
-            f"the Optuna storage {without_password(url)} stopped answering "
-            f"({without_secrets(_cause(error), url)}); nothing is lost, and once it answers again "
-            f"{go_on} goes on"
+            f"the Optuna storage {without_password(url)} does not answer "
+            f"({without_secrets(_cause(error), url)}); nothing is lost: repeat the command when it "
+            "is back"
         ) from error
 
 
-def _cause(error: BaseException) -> str:
-    """Say in a line what a database said, which Optuna tells as an error of the commit."""
+def _root(error: BaseException) -> BaseException:
+    """Return the first of the errors that led to this one."""
     while error.__cause__ is not None:
         error = error.__cause__
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return error
+
+
+def _cause(error: BaseException) -> str:
+    """Return in one line what a database said, which Optuna raises as an error of the commit."""
+    root = _root(error)
+    lines = str(root).strip().splitlines()
+    return lines[0] if lines else type(root).__name__

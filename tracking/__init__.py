@@ -12,7 +12,7 @@ rooms, and nothing of Optuna or torch.
   `homes`: where the artifacts of a workspace's own store lie;
 - `columns`: the columns in which hyperparameters are shown; `curve_scale`: the range of charts;
 - `rendering`: a record's points, figures and note, as MLflow shows them;
-- `mirror`: the thread that keeps MLflow up with the journal;
+- `uploader`: the thread that brings a view up to the journal; `logs`: a study's log file;
 - `figures`: loss curve and study figures;
 - `embedding`: the figure of an embedding; `fresh_seeds`: that of a confirmation;
 - `lr_range`: the figure of a learning-rate range test; `range_runs`: its run in MLflow;

@@ -135,13 +135,35 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def replace(path: Path, content: bytes, opener: Callable[[str, int], int] | None = private) -> None:
-    """Replace a file, so that a reader and a crash see the old or the new one, whole.
+def flush(path: Path) -> None:
+    """Bring a file and its name to the disk.
+
+    Raises:
+        JournalError: it cannot be written.
+    """
+    try:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise JournalError(f"{str(path)!r} cannot be written: {error.strerror}") from error
+
+
+def replace(
+    path: Path,
+    content: bytes,
+    opener: Callable[[str, int], int] | None = private,
+    *,
+    is_flushed: bool = True,
+) -> None:
+    """Replace a file, so that a reader and a killed process see the old or the new one, whole.
 
     Args:
         path: the file.
         content: what it shall hold.
         opener: of the new file; None to let the umask say who may read it.
+        is_flushed: whether it is on the disk before the call returns, so that it survives a loss
+            of power, too.
 
     Raises:
         JournalError: it cannot be written.
@@ -151,8 +173,10 @@ def replace(path: Path, content: bytes, opener: Callable[[str, int], int] | None
         with open(fresh, "wb", opener=opener) as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if is_flushed:
+                os.fsync(file.fileno())
         fresh.replace(path)
-        _sync_folder(path.parent)
+        if is_flushed:
+            _sync_folder(path.parent)
     except OSError as error:
         raise JournalError(f"{str(path)!r} cannot be written: {error.strerror}") from error

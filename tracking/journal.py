@@ -12,8 +12,9 @@
     confirm/0000/             likewise, each confirmation of a trial from a fresh seed
 
 Whole files are replaced atomically and lines are appended; both are flushed to the disk before
-the call returns. So a process killed at any moment leaves every file as it was or as it should
-be, but for a last line that is not whole, which counts as not written.
+the call returns, but for the weights of a trial that has not ended. So a process killed at any
+moment leaves every file as it was or as it should be, but for a last line that is not whole, which
+counts as not written.
 """
 
 from __future__ import annotations
@@ -150,6 +151,22 @@ def ranked(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
 def best_trial(trials: Iterable[TrialRecord]) -> TrialRecord | None:
     """Give the complete trial with the lowest score; the earlier one of equals."""
     return next(iter(ranked(trials)), None)
+
+
+def undecided(trials: Iterable[TrialRecord]) -> TrialRecord | None:
+    """Return the running trial whose latest segment is the last thing that was written.
+
+    A killed search may or may not have decided yet whether to prune it; it had sent all other
+    running trials on.
+    """
+    last_ms, found = -1, None
+    for trial in trials:
+        for segment in trial.curve[-1:]:
+            if segment.ended_ms > last_ms:
+                last_ms, found = segment.ended_ms, trial
+        if trial.outcome and trial.outcome.ended_ms >= last_ms:
+            last_ms, found = trial.outcome.ended_ms, None
+    return found
 
 
 def _score(trial: TrialRecord) -> tuple[float, int]:
@@ -289,11 +306,14 @@ class Journal:
         if samples:
             content = "".join(f"{word}\n" for word in samples).encode()
             files.replace(self.trial_folder(number) / "samples.txt", content)
-        files.replace(self.weights_path(number), weights)
+        # A loss of power may take these back: the trial then begins anew, and comes to the same.
+        files.replace(self.weights_path(number), weights, is_flushed=False)
 
     def finish(self, number: int, outcome: Outcome, *, error: str = "") -> None:
         """Note how a trial ended, with the traceback it died of if any."""
         folder = self.trial_folder(number)
+        if files.exists(self.weights_path(number)):
+            files.flush(self.weights_path(number))
         if error:
             files.replace(folder / "error.txt", error.encode("utf-8", "backslashreplace"))
         values = {name: getattr(outcome, name) for name in Outcome.__slots__}
@@ -381,7 +401,7 @@ def _read_curve(path: Path) -> tuple[SegmentRecord, ...]:
     records = []
     for number, line in enumerate(lines, start=1):
         try:
-            values = json.loads(line, parse_constant=_refuse)
+            values = _DECODER.decode(line.decode())
             values["train"] = tuple(
                 (int(step), float(loss), float(rate)) for step, loss, rate in values["train"]
             )
@@ -407,14 +427,17 @@ def _check_segment(record: SegmentRecord) -> None:
         ValueError: one is not.
     """
     counts = (record.segment, record.step, record.ended_ms)
-    numbers = [record.dev_loss, record.wall_s, *(n for point in record.train for n in point)]
-    numbers += record.dev_parts.values()
+    numbers = [record.dev_loss, record.wall_s, *record.dev_parts.values()]
     if record.train_loss is not None:
         numbers.append(record.train_loss)
     if not all(type(count) is int and count >= 0 for count in counts):
-        raise ValueError("a segment, a step or a time is no whole number")
-    if not all(type(n) in {int, float} and math.isfinite(n) for n in numbers):
-        raise ValueError("a loss, a rate or a duration is no finite number")
+        raise ValueError("segment, step and ended_ms must be non-negative integers")
+    # The points are numbers already; a sum is finite only where all of them are.
+    total = sum(loss + rate for _, loss, rate in record.train)
+    if not math.isfinite(total) or not all(
+        type(n) in {int, float} and math.isfinite(n) for n in numbers
+    ):
+        raise ValueError("losses, rates and durations must be finite numbers")
     if not isinstance(record.weights_sha256, str):
         raise TypeError("the SHA-256 is no text")
 
@@ -422,6 +445,9 @@ def _check_segment(record: SegmentRecord) -> None:
 def _refuse(name: str) -> float:
     """Take no NaN: what has diverged is never written."""
     raise ValueError(f"{name} is no loss")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
 
 
 def _read_outcome(path: Path) -> Outcome | None:

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED", "RUNNING": "RUNNING"}
 """MLflow's word for a trial's state."""
+_OPEN = ("RUNNING", "SCHEDULED")
+"""MLflow's words for a trial that has not ended; the second one's waits for the next command."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +74,8 @@ class _Shown:
     steps: set[int] | None
     """Ends of the segments that it holds; None to ask MLflow."""
     has_params: bool = False
+    is_scheduled: bool = False
+    """Whether it is shown as interrupted."""
     is_closed: bool = False
 
 
@@ -112,31 +116,40 @@ class StudyTracker:
         self._open_parent({run.data.tags.get("mlflow.parentRunId") for run in children})
         self._shown = {}
         # Of two runs of one trial (see delete_doubles), the one that is whole.
-        for run in sorted(children, key=lambda run: run.info.status == "RUNNING"):
+        for run in sorted(children, key=lambda run: run.info.status in _OPEN):
             self._shown.setdefault(
                 int(run.data.tags[self._number_tag]),
                 _Shown(
                     run.info.run_id,
                     steps=None,
                     has_params=bool(run.data.params),
-                    is_closed=run.info.status != "RUNNING",
+                    is_scheduled=run.info.status == "SCHEDULED",
+                    is_closed=run.info.status not in _OPEN,
                 ),
             )
         # SQLite has carried a call out or not by the time it ends: what is there, we have seen.
         is_local = self.uri.startswith("sqlite:")
         self._may_have_doubles = not is_local or len(children) > len(self._shown)
 
-    def missing(self, journal: Journal) -> list[int]:
-        """Trials that have ended but are not whole in MLflow yet."""
+    @property
+    def title(self) -> str:
+        """What a person calls it."""
+        return "MLflow"
+
+    def lacking(self, records: Iterable[TrialRecord]) -> list[int]:
+        """Return the numbers of the trials that have ended and are not whole in MLflow yet."""
         closed = {number for number, shown in self._shown.items() if shown.is_closed}
-        ended = (number for number in journal.numbers() if journal.has_ended(number))
-        return [number for number in ended if number not in closed]
+        return [r.number for r in records if r.outcome and r.number not in closed]
 
     def show_trial(self, record: TrialRecord, journal: Journal) -> None:
         """Bring a trial's run up to its record; artifacts and the end come with its outcome."""
         shown = self._shown.get(record.number) or self._create_child(record)
         if shown.is_closed:
             return
+        if shown.is_scheduled and record.outcome is None:
+            self._set_tags(shown.run_id, {"mmsearch.state": "RUNNING"})
+            self.client.update_run(shown.run_id, status="RUNNING")
+            shown.is_scheduled = False
         if not shown.has_params:
             # The UI's parallel coordinates have no log axis.
             log10_rate = math.log10(record.spec["learning_rate"])
@@ -167,6 +180,17 @@ class StudyTracker:
         )
         shown.is_closed = True
         self._fit_view([record])
+
+    def show_interrupted(self, record: TrialRecord) -> None:
+        """Show that a trial waits for the next command, with MLflow's status SCHEDULED."""
+        shown = self._shown.get(record.number)
+        if shown is not None and not shown.is_closed:
+            self._set_tags(shown.run_id, {"mmsearch.state": "INTERRUPTED"})
+            self.client.update_run(shown.run_id, status="SCHEDULED")
+            shown.is_scheduled = True
+
+    def close(self) -> None:
+        """Do nothing: MLflow's client keeps connections of its own."""
 
     def show_running(self) -> None:
         """Show the study as being searched."""

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     from tests.warm import Done, Warm
 
-BEHIND = "MLflow is behind, and the work goes on"
-LACKS = "MLflow lacks a part of this study; fill it in with: mmsearch sync"
+BEHIND = "MLflow is unreachable; the search continues and results are kept locally"
+LACKS = "Some results are not in MLflow yet; upload them with: mmsearch sync"
 N_TRIALS = 2
-HURRIED = "from mmsearch.tracking import mirror; mirror.FLUSH_S = 0.1; mirror.RETRY_S = (0.2,)"
+HURRIED = "from mmsearch.tracking import uploader as u; u.FLUSH_S = 0.1; u.RETRY_S = (0.2,)"
 """So that some seconds hold as many calls and failures in a row as some minutes do."""
 SHORT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "2", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 """Likewise, of one call that fails."""

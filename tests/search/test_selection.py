@@ -10,7 +10,7 @@ import pytest
 
 from mmsearch.errors import InputError, RefusedError
 from mmsearch.search.confirmation import Repeats, confirm_seed, make_plan
-from mmsearch.search.selection import Confirmation, Plan, choose, confirmations, leading
+from mmsearch.search.selection import Confirmation, Plan, choose, confirmations, leading, repeats
 from mmsearch.search.settings import Settings
 from mmsearch.search.study import trial_seed
 from mmsearch.tracking.files import JournalError
@@ -73,12 +73,16 @@ def journal(tmp_path: Path) -> Journal:
     return journal
 
 
+def proposer_of(journal: Journal, plan: Plan) -> Repeats:
+    """Begin a plan, or go on with it, as `mmsearch confirm` does."""
+    return Repeats.begin(journal, plan, Settings(), list(repeats(journal, plan).values()))
+
+
 def train(
     journal: Journal, plan: Plan, losses: dict[tuple[int, int], float], state: str = "COMPLETE"
 ) -> None:
     """Write what the coordinator would, for the trainings that have a loss."""
-    journal.write_plan(plan.to_json())
-    proposer = Repeats(journal, plan, Settings())
+    proposer = proposer_of(journal, plan)
     while (proposal := proposer.ask()) is not None:
         key = (proposal.facts["trial"], proposal.facts["nth_seed"])
         if key not in losses:
@@ -133,16 +137,16 @@ def test_plan_has_every_pair_once_and_goes_on(journal: Journal) -> None:
     """Each candidate from each seed, once; more seeds or candidates add to what is there."""
     plan = make_plan(journal, 2, 2, STEPS)
     train(journal, plan, {k: v for k, v in LOSSES.items() if k != (3, 2)})
-    proposer = Repeats(journal, plan, Settings())
+    proposer = proposer_of(journal, plan)
     left = proposer.ask()
     assert left is not None
     assert (left.number, left.facts) == (3, {"trial": 3, "nth_seed": 2})
     assert left.point == point(13)
-    wider = Repeats(journal, make_plan(journal, 3, 2, STEPS), Settings())
+    wider = proposer_of(journal, make_plan(journal, 3, 2, STEPS))
     first = wider.ask()
     assert first is not None
     assert first.facts == {"trial": 2, "nth_seed": 1}
-    longer = Repeats(journal, make_plan(journal, 2, 2, 2 * STEPS), Settings())
+    longer = proposer_of(journal, make_plan(journal, 2, 2, 2 * STEPS))
     first = longer.ask()
     assert first is not None
     assert (first.number, first.facts) == (3, {"trial": 1, "nth_seed": 1})
@@ -197,7 +201,7 @@ def test_training_that_its_machine_failed_is_made_up_for(journal: Journal) -> No
     found = Confirmation.read(journal)
     assert found is not None
     assert (found.n_missing, found.winner) == (1, None)
-    again = Repeats(journal, plan, Settings()).ask()
+    again = proposer_of(journal, plan).ask()
     assert again is not None
     assert (again.number, again.facts) == (1, {"trial": 1, "nth_seed": 1})
 

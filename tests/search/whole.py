@@ -97,8 +97,12 @@ def assert_same_everywhere(
         for key, expected in points.items():
             history = client.get_metric_history(run.info.run_id, key)
             assert sorted((m.step, m.value) for m in history) == expected
+        assert trial.params
         for name, value in trial.params.items():
-            assert float(run.data.params[name]) == value
+            assert value == record.spec[name]
+            assert run.data.params[name] == str(value)
+        if record.state == "COMPLETE":
+            assert trial.value == record.dev_loss == run.data.metrics["dev_loss"]
         names = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
         if record.state == "COMPLETE":
             assert names >= {"figures", "model", "samples.txt"}

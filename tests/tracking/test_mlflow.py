@@ -484,18 +484,18 @@ def test_missing_are_the_ended_trials_that_are_not_whole(
     """`sync` sends these and no others."""
     records = write_four(study)
     tracker = open_tracker()
-    assert tracker.missing(study.journal) == [0, 1, 2]
+    assert tracker.lacking(study.journal.records()) == [0, 1, 2]
 
     tracker.show_trial(records[1], study.journal)
     tracker.show_trial(dataclasses.replace(records[2], outcome=None), study.journal)
     tracker.show_trial(records[3], study.journal)
 
-    assert tracker.missing(study.journal) == [0, 2]
+    assert tracker.lacking(study.journal.records()) == [0, 2]
     fresh = open_tracker()
-    assert fresh.missing(study.journal) == [0, 2]
-    for number in fresh.missing(study.journal):
+    assert fresh.lacking(study.journal.records()) == [0, 2]
+    for number in fresh.lacking(study.journal.records()):
         fresh.show_trial(study.journal.read(number), study.journal)
-    assert open_tracker().missing(study.journal) == []
+    assert open_tracker().lacking(study.journal.records()) == []
     assert len(runs(client, study, "trial")) == 4
 
 
@@ -606,7 +606,7 @@ def test_every_child_is_found_beyond_one_page(
 
     children = runs(client, study, "trial")
     assert [run.data.tags["mmsearch.trial"] for run in children] == ["0", "1", "2", "3", "4"]
-    assert open_tracker().missing(study.journal) == []
+    assert open_tracker().lacking(study.journal.records()) == []
 
 
 # What goes wrong.
@@ -688,7 +688,7 @@ def test_deleted_experiment_is_told_with_the_way_back(
     assert done.exit_code == 0, done.output
 
     fresh = open_tracker()
-    assert fresh.missing(study.journal) == []
+    assert fresh.lacking(study.journal.records()) == []
     assert [run.info.run_id for run in runs(client, study, "trial")] == before
 
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mmsearch.tracking import mirror as mirror_module
+from mmsearch.tracking import uploader as uploader_module
 from mmsearch.tracking.files import JournalError
-from mmsearch.tracking.mirror import Mirror
+from mmsearch.tracking.uploader import Uploader
 from tests.tracking.service import Service, free_port
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def service(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirror_module, "FLUSH_S", 0.05)
-    monkeypatch.setattr(mirror_module, "RETRY_S", (0.05, 0.1))
+    monkeypatch.setattr(uploader_module, "FLUSH_S", 0.05)
+    monkeypatch.setattr(uploader_module, "RETRY_S", (0.05, 0.1))
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 
@@ -70,13 +70,13 @@ def wait_until_still(value: Callable[[], object]) -> None:
             seen, since = now, time.monotonic()
 
 
-def mirror_of(study: Study, uri: str) -> tuple[Mirror, list[str]]:
-    """Start a mirror, as each process has one; returns it and what it tells."""
+def uploader_to(study: Study, uri: str) -> tuple[Uploader, list[str]]:
+    """Start an uploader, as each process has one; returns it and what it tells."""
     told: list[str] = []
     artifacts = study.journal.folder / "artifacts" if uri.startswith("sqlite") else None
-    mirror = Mirror(study.tracker(uri, artifacts), study.journal, told.append)
-    mirror.start()
-    return mirror, told
+    uploader = Uploader(study.tracker(uri, artifacts), study.journal, told.append)
+    uploader.start()
+    return uploader, told
 
 
 def runs(study: Study, uri: str, kind: str = "trial") -> list[Run]:
@@ -106,9 +106,11 @@ def check_whole(study: Study, uri: str, status: str = "FINISHED") -> None:
     assert parent.info.status == status
     assert [run.data.tags["mmsearch.trial"] for run in children] == [str(r.number) for r in records]
     for run, record in zip(children, records, strict=True):
-        ends = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED", "RUNNING": "RUNNING"}
-        assert run.info.status == ends[record.state]
-        assert run.data.tags["mmsearch.state"] == record.state
+        ends = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
+        assert run.info.status == ends.get(record.state, "SCHEDULED")
+        assert run.data.tags["mmsearch.state"] == (
+            "INTERRUPTED" if record.state == "RUNNING" else record.state
+        )
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert run.data.params["learning_rate"] == str(record.spec["learning_rate"])
         expected = {
@@ -123,17 +125,17 @@ def check_whole(study: Study, uri: str, status: str = "FINISHED") -> None:
         assert held == (whole if record.state == "COMPLETE" else set())
 
 
-def search(study: Study, mirror: Mirror, first: int, n_trials: int) -> None:
+def search(study: Study, uploader: Uploader, first: int, n_trials: int) -> None:
     """Write and show some trials at once, segment by segment, as a search does."""
     numbers = range(first, first + n_trials)
     for number in numbers:
-        mirror.show(study.begin(number))
+        uploader.show(study.begin(number))
     for _ in range(3):
         for number in numbers:
-            mirror.show(study.train(number))
+            uploader.show(study.train(number))
     for number in numbers:
         state = ("COMPLETE", "PRUNED", "FAIL")[number % 3]
-        mirror.show(study.end(number, state, error="Traceback" if state == "FAIL" else ""))
+        uploader.show(study.end(number, state, error="Traceback" if state == "FAIL" else ""))
 
 
 def test_server_that_is_down_is_told_once_and_filled_in_later(
@@ -141,28 +143,28 @@ def test_server_that_is_down_is_told_once_and_filled_in_later(
 ) -> None:
     """MLflow away for a whole search loses nothing, and does not nag."""
     service.kill()
-    mirror, told = mirror_of(study, service.uri)
+    uploader, told = uploader_to(study, service.uri)
     errors: list[Exception] = []
 
-    search(study, mirror, 0, 3)
+    search(study, uploader, 0, 3)
     for _ in range(3):  # failures in a row
-        wait_for(lambda: mirror.error is not None and mirror.error not in errors)
-        assert mirror.error is not None
-        errors.append(mirror.error)
+        wait_for(lambda: uploader.error is not None and uploader.error not in errors)
+        assert uploader.error is not None
+        errors.append(uploader.error)
 
-    assert mirror.close(study.summary()) is False
-    assert mirror.error is not None
+    assert uploader.close(study.summary()) is False
+    assert uploader.error is not None
     assert len(told) == 1
-    assert not caplog.records  # no library tells it again
+    assert not [r for r in caplog.records if not r.name.startswith("mmsearch")]
     assert str(service.port) in told[0]
     assert "\n" not in told[0]
     assert [record.state for record in study.journal.records()] == ["COMPLETE", "PRUNED", "FAIL"]
 
     service.start()
-    mirror, told = mirror_of(study, service.uri)
+    uploader, told = uploader_to(study, service.uri)
 
-    assert mirror.close(study.summary()) is True
-    assert (told, mirror.error) == ([], None)
+    assert uploader.close(study.summary()) is True
+    assert (told, uploader.error) == ([], None)
     check_whole(study, service.uri)
 
 
@@ -171,11 +173,11 @@ def test_everything_has_arrived_when_close_says_so(
 ) -> None:
     """The last word of `mmsearch run` is whether MLflow holds everything."""
     service.start()
-    mirror, told = mirror_of(study, service.uri)
+    uploader, told = uploader_to(study, service.uri)
 
-    search(study, mirror, 0, 3)
+    search(study, uploader, 0, 3)
 
-    assert mirror.close(study.summary()) is True
+    assert uploader.close(study.summary()) is True
     assert told == []
     check_whole(study, service.uri)
     assert capfd.readouterr() == ("", "")  # MLflow leaves the terminal to the display
@@ -184,24 +186,24 @@ def test_everything_has_arrived_when_close_says_so(
 def test_hung_server_holds_nobody_up(service: Service, study: Study) -> None:
     """The coordinator must go on while a call to MLflow hangs, however long that takes."""
     service.start()
-    mirror, told = mirror_of(study, service.uri)
-    mirror.show(study.begin(0))
+    uploader, told = uploader_to(study, service.uri)
+    uploader.show(study.begin(0))
     wait_for(lambda: len(runs(study, service.uri)) == 1)
     records = [study.train(0) for _ in range(4)]
 
     service.signal(signal.SIGSTOP)
     try:
         for record in records:
-            mirror.show(record)
+            uploader.show(record)
         ended = study.end(0, "PRUNED")
         for _ in range(1000):
-            mirror.show(ended)
+            uploader.show(ended)
         # Nothing can have been answered, and no call has been given up yet: show waited for none.
-        assert (told, mirror.error) == ([], None)
+        assert (told, uploader.error) == ([], None)
     finally:
         service.signal(signal.SIGCONT)
 
-    assert mirror.close(study.summary()) is True
+    assert uploader.close(study.summary()) is True
     check_whole(study, service.uri)
 
 
@@ -210,46 +212,46 @@ def test_server_that_answers_too_late_doubles_nothing(
 ) -> None:
     """Calls that were given up are carried out after all, beside those that repeat them."""
     service.start()
-    mirror, told = mirror_of(study, service.uri)
-    mirror.show(study.begin(0))
+    uploader, told = uploader_to(study, service.uri)
+    uploader.show(study.begin(0))
     wait_for(lambda: any(run.data.params for run in runs(study, service.uri)))  # and it is idle
 
     # Another writer makes the server slow: it reads as before, but each write waits.
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     with closing(sqlite3.connect(service.database, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        search(study, mirror, 1, 2)
+        search(study, uploader, 1, 2)
         wait_for(lambda: told)
         other.execute("ROLLBACK")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    wait_for(lambda: mirror.error is None)
+    wait_for(lambda: uploader.error is None)
     wait_until_still(lambda: len(runs(study, service.uri)))  # what was given up has arrived
-    mirror.show(study.train(0))
-    mirror.show(study.end(0, "PRUNED"))
+    uploader.show(study.train(0))
+    uploader.show(study.end(0, "PRUNED"))
 
-    assert mirror.close(study.summary()) is True
+    assert uploader.close(study.summary()) is True
     assert len(told) == 1
     check_whole(study, service.uri)
 
 
 def test_killed_server_that_comes_back_lacks_nothing(service: Service, study: Study) -> None:
-    """A server may die in any call; the mirror finds out what arrived, and sends the rest."""
+    """A server may die in any call; the uploader finds out what arrived, and sends the rest."""
     service.start()
-    mirror, told = mirror_of(study, service.uri)
-    search(study, mirror, 0, 2)
+    uploader, told = uploader_to(study, service.uri)
+    search(study, uploader, 0, 2)
     wait_for(lambda: any(run.data.metrics for run in runs(study, service.uri)))
 
     service.kill()
-    search(study, mirror, 2, 2)
-    mirror.show(study.begin(4))
-    mirror.show(study.train(4))
+    search(study, uploader, 2, 2)
+    uploader.show(study.begin(4))
+    uploader.show(study.train(4))
     wait_for(lambda: told)
     service.start()
-    wait_for(lambda: mirror.error is None)
-    mirror.show(study.train(4))
-    mirror.show(study.end(4, "COMPLETE"))
+    wait_for(lambda: uploader.error is None)
+    uploader.show(study.train(4))
+    uploader.show(study.end(4, "COMPLETE"))
 
-    assert mirror.close(study.summary()) is True
+    assert uploader.close(study.summary()) is True
     assert len(told) == 1
     check_whole(study, service.uri)
 
@@ -257,12 +259,12 @@ def test_killed_server_that_comes_back_lacks_nothing(service: Service, study: St
 def test_close_gives_up_on_a_server_that_has_died(service: Service, study: Study) -> None:
     """The end of a search must not wait for an MLflow that is not there."""
     service.start()
-    mirror, told = mirror_of(study, service.uri)
-    search(study, mirror, 0, 1)
+    uploader, told = uploader_to(study, service.uri)
+    search(study, uploader, 0, 1)
     wait_for(lambda: runs(study, service.uri))
     service.kill()
 
-    assert mirror.close(study.summary()) is False
+    assert uploader.close(study.summary()) is False
     assert len(told) == 1
 
 
@@ -271,16 +273,16 @@ def test_close_gives_up_on_a_server_that_is_behind_and_hangs(
 ) -> None:
     """After an outage has been told, the end of a search does not wait for a call's last try."""
     service.kill()
-    monkeypatch.setattr(mirror_module, "GRACE_S", 0.5)
+    monkeypatch.setattr(uploader_module, "GRACE_S", 0.5)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3600")
-    mirror, told = mirror_of(study, service.uri)
+    uploader, told = uploader_to(study, service.uri)
     wait_for(lambda: told)
 
     with socket.create_server(("127.0.0.1", service.port)) as hung:  # it takes calls, no more
         taken, _ = hung.accept()
         closed: list[bool] = []
         closer = threading.Thread(
-            target=lambda: closed.append(mirror.close(study.summary())), daemon=True
+            target=lambda: closed.append(uploader.close(study.summary())), daemon=True
         )
         closer.start()
         closer.join(PATIENCE_S)
@@ -292,19 +294,19 @@ def test_close_gives_up_on_a_server_that_is_behind_and_hangs(
 def test_study_carried_on_keeps_its_runs(new_store: NewStore, study: Study, tmp_path: Path) -> None:
     """Interrupted and run again, a trial goes on in the same MLflow run."""
     uri = new_store.copy(tmp_path)
-    mirror, _ = mirror_of(study, uri)
-    search(study, mirror, 0, 2)
-    mirror.show(study.begin(2))
-    mirror.show(study.train(2))
-    assert mirror.close(study.summary(is_done=False)) is True
+    uploader, _ = uploader_to(study, uri)
+    search(study, uploader, 0, 2)
+    uploader.show(study.begin(2))
+    uploader.show(study.train(2))
+    assert uploader.close(study.summary(is_done=False)) is True
     check_whole(study, uri, status="KILLED")
     before = [run.info.run_id for run in runs(study, uri)]
 
-    mirror, _ = mirror_of(study, uri)
+    uploader, _ = uploader_to(study, uri)
     wait_for(lambda: runs(study, uri, "study")[0].info.status == "RUNNING")
-    mirror.show(study.train(2))
-    mirror.show(study.end(2, "COMPLETE"))
-    assert mirror.close(study.summary()) is True
+    uploader.show(study.train(2))
+    uploader.show(study.end(2, "COMPLETE"))
+    assert uploader.close(study.summary()) is True
 
     check_whole(study, uri)
     assert [run.info.run_id for run in runs(study, uri)] == before
@@ -319,12 +321,12 @@ def test_trials_that_end_while_mlflow_is_away_are_shown_by_the_next_run(
     study.begin(1)
     study.train(1)
 
-    mirror, _ = mirror_of(study, uri)
+    uploader, _ = uploader_to(study, uri)
     wait_for(lambda: [run.info.status for run in runs(study, uri)] == ["FINISHED"])
-    mirror.show(study.train(1))
-    mirror.show(study.end(1, "PRUNED"))
+    uploader.show(study.train(1))
+    uploader.show(study.end(1, "PRUNED"))
 
-    assert mirror.close(study.summary()) is True
+    assert uploader.close(study.summary()) is True
     check_whole(study, uri)
 
 
@@ -338,14 +340,14 @@ def test_damaged_trial_keeps_no_other_out(
     path = study.journal.weights_path(1)
     path.write_bytes(b"")
 
-    mirror, told = mirror_of(study, uri)
+    uploader, told = uploader_to(study, uri)
     wait_for(lambda: told)
-    mirror.show(study.begin(3))
-    mirror.show(study.train(3))
-    mirror.show(study.end(3, "PRUNED"))
+    uploader.show(study.begin(3))
+    uploader.show(study.train(3))
+    uploader.show(study.end(3, "PRUNED"))
 
-    assert mirror.close(study.summary()) is False
-    assert isinstance(mirror.error, JournalError)
+    assert uploader.close(study.summary()) is False
+    assert isinstance(uploader.error, JournalError)
     assert len(told) == 1
     assert str(path) in told[0]
     statuses = [run.info.status for run in runs(study, uri)]
@@ -353,8 +355,8 @@ def test_damaged_trial_keeps_no_other_out(
     assert [run.info.status for run in runs(study, uri, "study")] == ["FINISHED"]
 
     path.write_bytes(study.weights(1, 2))
-    mirror, told = mirror_of(study, uri)
-    assert mirror.close(study.summary()) is True
+    uploader, told = uploader_to(study, uri)
+    assert uploader.close(study.summary()) is True
     check_whole(study, uri)
 
 
@@ -364,14 +366,14 @@ def test_deleted_experiment_is_told_in_our_words(
     """What a person can mend is told with the way to mend it, and the search goes on."""
     uri = new_store.copy(tmp_path)
     study.complete(0)
-    mirror, _ = mirror_of(study, uri)
-    assert mirror.close(study.summary()) is True
+    uploader, _ = uploader_to(study, uri)
+    assert uploader.close(study.summary()) is True
     client_of(uri).delete_experiment(runs(study, uri)[0].info.experiment_id)
 
-    mirror, told = mirror_of(study, uri)
-    mirror.show(study.begin(1))
+    uploader, told = uploader_to(study, uri)
+    uploader.show(study.begin(1))
 
-    assert mirror.close(study.summary()) is False
+    assert uploader.close(study.summary()) is False
     (reason,) = told
-    assert reason.startswith("MLflow's experiment 'mmsearch/")
+    assert "MLflow's experiment 'mmsearch/" in reason
     assert "mlflow experiments restore --experiment-id" in reason

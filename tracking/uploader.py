@@ -1,0 +1,303 @@
+"""The thread that brings a view of the journal up to date, off the path that workers wait for.
+
+MLflow and Optuna's storage are views: each is filled from the journal alone, and can be rebuilt
+from it at any time.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from mmsearch.errors import MMSearchError
+from mmsearch.tracking.files import JournalError
+from mmsearch.tracking.store import first_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from mmsearch.tracking.journal import Journal, TrialRecord
+    from mmsearch.tracking.rendering import StudySummary
+
+FLUSH_S = 2.0
+"""Seconds for which updates are gathered before they are sent."""
+POLL_S = 0.2
+"""Seconds after which a waiting `close` checks whether it has been abandoned."""
+GRACE_S = 10.0
+"""Seconds for which `close` waits for a view that has failed before and does not answer."""
+RETRY_S = (2, 5, 15, 30, 60)
+"""Seconds to wait after each failure in a row; then the last one again."""
+MAX_TRIES = 4
+"""Attempts at one trial before it is left to the next run or `mmsearch sync`."""
+
+logger = logging.getLogger(__name__)
+
+
+class View(Protocol):
+    """A copy of the journal that other programs read. Used by one thread.
+
+    After any error, `open` comes before the next call: the failed call may or may not have been
+    carried out.
+    """
+
+    @property
+    def title(self) -> str:
+        """What a person calls it, such as `MLflow`."""
+
+    def open(self) -> None:
+        """Connect to it."""
+
+    def lacking(self, records: Iterable[TrialRecord]) -> list[int]:
+        """Return the numbers of the trials that it lacks or holds in part, by their records."""
+
+    def show_running(self) -> None:
+        """Show that the study is being searched."""
+
+    def show_trial(self, record: TrialRecord, journal: Journal) -> None:
+        """Bring one trial up to its record; does nothing where that has been done."""
+
+    def show_interrupted(self, record: TrialRecord) -> None:
+        """Show that nobody trains a trial at present that has not ended."""
+
+    def show_study(self, summary: StudySummary) -> None:
+        """Show where the study stands at the end of a command."""
+
+    def close(self) -> None:
+        """Disconnect; does nothing where it is not connected."""
+
+
+@dataclass(slots=True)
+class _Failure:
+    """Attempts at a trial that raised an error."""
+
+    error: Exception
+    n_tries: int = 0
+    due_s: float = 0.0
+    """Monotonic time of the next attempt; infinite after the last one."""
+    is_told: bool = False
+
+
+class Uploader:
+    """Sends what the journal holds to a view, from a thread of its own.
+
+    A view that is away, slow or broken never stops the caller: what could not be sent is tried
+    again, and stays in the journal for the next run. `show` and `close` are for one caller.
+    """
+
+    def __init__(
+        self,
+        view: View,
+        journal: Journal,
+        on_behind: Callable[[str], None],
+        earlier: Sequence[TrialRecord] | None = None,
+    ) -> None:
+        """Prepare it.
+
+        Args:
+            view: where to; used by the thread alone once it has started.
+            journal: where from.
+            on_behind: called from the thread with a reason, once when the view cannot be reached
+                and once for each trial that cannot be shown.
+            earlier: the journal's trials, where they have been read already.
+        """
+        self._view = view
+        self._journal = journal
+        self._on_behind = on_behind
+        self._earlier = earlier
+        self._pending: dict[int, TrialRecord | None] = {}
+        self._unfinished: dict[int, TrialRecord] = {}
+        self._failures: dict[int, _Failure] = {}
+        self._summary: StudySummary | None = None
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._closing = threading.Event()
+        self._tried = threading.Event()
+        self._thread = threading.Thread(
+            target=self._work, name=f"uploader to {view.title}", daemon=True
+        )
+        self._has_told = False
+        self._is_abandoned = False
+        self._answered_s = -math.inf
+        """Monotonic time of the last call that was carried out."""
+        self.error: Exception | None = None
+        """Why the view is behind; None while it is not."""
+
+    def start(self) -> None:
+        """Start the thread; trials that the view lacks are shown first."""
+        self._thread.start()
+
+    def wait_until_open(self, timeout_s: float) -> Exception | None:
+        """Wait for the first attempt to open the view.
+
+        Returns:
+            The error that it raised; None where it is open, or does not answer in time.
+        """
+        self._tried.wait(timeout_s)
+        return self.error
+
+    def show(self, record: TrialRecord) -> None:
+        """Queue a trial's latest state; does not block."""
+        with self._lock:
+            if record.outcome is None:
+                self._unfinished[record.number] = self._pending[record.number] = record
+            else:
+                # An ended trial is read from the journal when its turn comes: an outage of hours
+                # must not fill the memory.
+                self._pending[record.number] = None
+                self._unfinished.pop(record.number, None)
+        if record.outcome:
+            self._wake.set()
+
+    @property
+    def title(self) -> str:
+        """What a person calls the view."""
+        return self._view.title
+
+    def close(self, summary: StudySummary | None) -> bool:
+        """Send the rest and stop.
+
+        Args:
+            summary: where the study stands; None where that cannot be told.
+
+        Returns:
+            Whether the view holds everything; False as soon as it fails once more, does not answer
+            after it has failed before, or is abandoned.
+        """
+        began_s = time.monotonic()
+        self._summary = summary
+        self._closing.set()
+        self._wake.set()
+        while self._thread.is_alive() and not self._is_abandoned and not self._is_lost(began_s):
+            self._thread.join(POLL_S)
+        return self.error is None and not self._thread.is_alive()
+
+    def abandon(self) -> None:
+        """Make `close` return now; may be called from a signal handler."""
+        self._is_abandoned = True
+
+    def _is_lost(self, since_s: float) -> bool:
+        """Return whether the view is away and has not answered for a while."""
+        is_behind = self._has_told and self.error is not None
+        return is_behind and time.monotonic() - max(since_s, self._answered_s) > GRACE_S
+
+    def _work(self) -> None:
+        is_open = False
+        n_failures = 0
+        try:
+            while True:
+                try:
+                    if not is_open:
+                        self._open()
+                        is_open = True
+                        self._tried.set()
+                    is_last = self._closing.is_set()
+                    self._flush(is_last=is_last)
+                    if is_last:
+                        self._end()
+                    n_failures = 0
+                    self.error = next((f.error for f in self._failures.values()), None)
+                except Exception as error:  # noqa: BLE001 (whatever a view raises: the search goes on)
+                    self._tell_away(error)
+                    is_open = False
+                    n_failures += 1
+                    if self._closing.is_set():
+                        return
+                    self._closing.wait(RETRY_S[min(n_failures, len(RETRY_S)) - 1])
+                else:
+                    if is_last:
+                        return
+                    self._wake.wait(FLUSH_S)
+                    self._wake.clear()
+        finally:
+            self._tried.set()
+            try:
+                self._view.close()
+            except Exception:
+                logger.warning("%s could not be closed", self._view.title, exc_info=True)
+
+    def _open(self) -> None:
+        """Connect, and queue the trials that the view lacks, from this run or from earlier ones."""
+        self._view.open()
+        self._answered_s = time.monotonic()
+        self._view.show_running()
+        records, self._earlier = self._earlier, None
+        lacking = self._view.lacking(self._read() if records is None else records)
+        with self._lock:
+            for number in lacking:
+                self._pending.setdefault(number, None)
+
+    def _read(self) -> list[TrialRecord]:
+        """Read the journal's trials; a damaged one must not keep the others out."""
+        records = []
+        for number in self._journal.numbers():
+            try:
+                records.append(self._journal.read(number))
+            except JournalError as error:
+                self._note(number, error)
+        return records
+
+    def _flush(self, *, is_last: bool) -> None:
+        """Send what is queued and due; at the end, whatever is queued."""
+        now_s = time.monotonic()
+        with self._lock:
+            due = [
+                number
+                for number in sorted(self._pending)
+                if is_last or number not in self._failures or self._failures[number].due_s <= now_s
+            ]
+        for number in due:
+            with self._lock:
+                record = self._pending.pop(number)
+            try:
+                self._view.show_trial(record or self._journal.read(number), self._journal)
+                self._answered_s = time.monotonic()
+                self._failures.pop(number, None)
+            except Exception as error:  # noqa: BLE001 (one trial must not keep the others out)
+                with self._lock:
+                    self._pending.setdefault(number, record)
+                if not isinstance(error, JournalError):
+                    self._view.open()  # raises where the view is away, and not this trial at fault
+                self._note(number, error, is_last=is_last)
+
+    def _end(self) -> None:
+        """Show that the search has ended."""
+        with self._lock:
+            unfinished = list(self._unfinished.values())
+        for record in unfinished:
+            if record.number not in self._failures:
+                self._view.show_interrupted(record)
+        if self._summary is not None:
+            self._view.show_study(self._summary)
+
+    def _note(self, number: int, error: Exception, *, is_last: bool = False) -> None:
+        """Note that an attempt at a trial has failed, and say so where it is given up."""
+        failure = self._failures.setdefault(number, _Failure(error))
+        failure.error = error
+        failure.n_tries += 1
+        wait_s = RETRY_S[min(failure.n_tries, len(RETRY_S)) - 1]
+        is_final = failure.n_tries >= MAX_TRIES
+        failure.due_s = math.inf if is_final else time.monotonic() + wait_s
+        title = self._view.title
+        logger.warning("trial %d could not be shown in %s", number, title, exc_info=error)
+        if not failure.is_told and (is_final or is_last or isinstance(error, JournalError)):
+            failure.is_told = True
+            self._on_behind(f"trial {number} cannot be shown in {title}: {_reason(error)}")
+
+    def _tell_away(self, error: Exception) -> None:
+        self.error = error
+        logger.warning("%s is behind", self._view.title, exc_info=error)
+        if not self._has_told:
+            self._has_told = True
+            self._on_behind(
+                f"{self._view.title} is unreachable; the search continues and results are kept "
+                f"locally: {_reason(error)}"
+            )
+
+
+def _reason(error: Exception) -> str:
+    """Format an error as one line without a password."""
+    return str(error) if isinstance(error, MMSearchError) else first_line(error)
