@@ -14,45 +14,15 @@ from urllib.parse import quote, unquote, urlsplit
 import platformdirs
 
 from mmsearch.errors import InputError
+from mmsearch.secrets import HIDDEN
 from mmsearch.tracking.homes import local_uri
 
 if TYPE_CHECKING:
     from mmsearch.search.workspace import Workspace
 
-# SQLAlchemy takes `/`, `?` and `#` in a password as they come and `@` in a user's name, and a
-# person may not have escaped an `@`: so everything up to the last `@` may be password.
-_SECRETS = (
-    re.compile(r"(?<=://)[^/:]*:(.+)(?=@)", re.DOTALL),
-    re.compile(r"[?&][^=&]*(?:password|passwd|pwd|token|secret)=([^&]+)", re.IGNORECASE),
-)
-_HIDDEN = "***"
 _SERVERS = ("databricks", "http", "https", "mariadb", "mssql", "mysql", "oracle", "postgresql")
 _IN_OPTUNA = "SELECT 1 FROM study_user_attributes WHERE key = 'mmsearch.id' AND value_json = ?"
 _IN_MLFLOW = "SELECT 1 FROM tags WHERE key = 'mmsearch.study_id' AND value = ?"
-
-
-def without_password(url: str) -> str:
-    """Put `***` in the place of a URL's password; in doubt, hide too much."""
-    shown, end = "", 0
-    for start, stop in sorted(m.span(1) for secret in _SECRETS for m in secret.finditer(url)):
-        if start >= end:
-            shown += url[end:start] + _HIDDEN
-        end = max(end, stop)
-    return shown + url[end:]
-
-
-def without_secrets(text: str, url: str) -> str:
-    """Put `***` in the place of a URL's passwords in what a driver says of it.
-
-    A driver takes an `@` that was not escaped for the end of the password, and names the rest of
-    it as the host.
-    """
-    secrets = [m[1] for secret in _SECRETS for m in secret.finditer(url)]
-    pieces = {piece for secret in secrets for piece in (secret, *secret.split("@"))}
-    # One or two letters stand in any text, and tell nothing.
-    for piece in sorted((p for p in pieces if len(p) > 2), key=len, reverse=True):  # noqa: PLR2004 (above)
-        text = text.replace(piece, _HIDDEN)
-    return without_password(text)
 
 
 def absolute(url: str | None) -> str | None:
@@ -142,7 +112,7 @@ def _check_stored(
     A workspace may be a stranger's, and name any file of ours: one outside is opened for writing
     only if it knows the study by its random id. A server is asked, and is the study's to name.
     """
-    if _HIDDEN in stored:
+    if HIDDEN in stored:
         raise InputError(f"the study is at {stored}, whose password is not stored; give {option}")
     kind = re.split(r"[+:]", stored, maxsplit=1)[0]
     if kind not in _SERVERS and not _knows(stored, workspace, question, study_id):

@@ -6,11 +6,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmsearch.search.places import without_password
 from mmsearch.search.printing import rank
 from mmsearch.search.shown import describe, summarise
 from mmsearch.search.study_file import StudyFile
 from mmsearch.search.wording import duration
+from mmsearch.secrets import without_password
 from mmsearch.tracking import page, rendering
 from mmsearch.tracking.columns import shown_columns
 from mmsearch.tracking.journal import best_trial, ranked

@@ -16,17 +16,12 @@ from mmsearch.search import provenance
 from mmsearch.search.config_text import differing
 from mmsearch.search.export import write_model
 from mmsearch.search.optimism import Optimism
-from mmsearch.search.places import (
-    artifacts_folder,
-    ledger_folder,
-    storage_url,
-    tracking_uri,
-    without_password,
-)
+from mmsearch.search.places import artifacts_folder, ledger_folder, storage_url, tracking_uri
 from mmsearch.search.selection import Confirmation, confirmations, find_model
 from mmsearch.search.study_file import StudyFile
 from mmsearch.search.verdicts import final_note
 from mmsearch.search.workspace import own
+from mmsearch.secrets import without_password
 from mmsearch.tracking.files import JournalError
 from mmsearch.tracking.final_runs import FinalRuns
 from mmsearch.tracking.logs import logging_to
@@ -324,8 +319,8 @@ def mlflow_at(
         raise
     except Exception as error:
         raise MMSearchError(
-            f"MLflow at {without_password(uri)} does not answer as it should: {first_line(error)}; "
-            f"{next_step}"
+            f"MLflow at {without_password(uri)} does not answer as it should: "
+            f"{first_line(error, uri)}; {next_step}"
         ) from error
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from mmsearch.errors import InputError, MMSearchError
+from mmsearch.secrets import without_secrets
 from mmsearch.tracking.homes import OWN_DATABASE, bring_home, local_database, local_uri
 
 if TYPE_CHECKING:
@@ -31,12 +31,6 @@ _PAGE = 1000
 
 _BATCH = 1000
 """Metrics that MLflow takes in one call."""
-
-_SECRET = re.compile(
-    r"(://[^\s/:@]*:)\S+(?=@)|([?&][^\s=&]*(?:password|passwd|pwd|token|secret)=)[^\s&'\"]+",
-    re.IGNORECASE,
-)
-"""A password in a URL, after what stays of it."""
 
 
 def create(uri: str) -> MlflowClient:
@@ -199,8 +193,12 @@ def log_metrics(client: MlflowClient, run_id: str, metrics: Sequence[Metric]) ->
         client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
 
 
-def first_line(error: Exception) -> str:
-    """Say an error of MLflow's in one line: what it is, without its log and without passwords."""
-    line = (str(error).strip().splitlines() or [""])[0]
-    shown = _SECRET.sub(lambda found: f"{found[1] or found[2]}***", line)
-    return f"{type(error).__name__}: {shown[:300]}"
+def first_line(error: Exception, uri: str = "") -> str:
+    """Return an error of MLflow's in one line: its class and message, without log and passwords.
+
+    Args:
+        error: what was raised.
+        uri: of the store, whose passwords are hidden in whatever form the message has them.
+    """
+    shown = without_secrets(str(error).strip(), uri)
+    return f"{type(error).__name__}: {(shown.splitlines() or [''])[0][:300]}"

@@ -26,9 +26,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 from mmsearch.errors import InputError, MMSearchError
+from mmsearch.secrets import without_password, without_secrets
 from mmsearch.tracking.views import ORDER, run_filter, view_key
 
 __all__ = [
@@ -172,8 +173,7 @@ def serve(  # noqa: PLR0913  # an address, a store, and where to write
         MMSearchError: the server ended, or did not answer in time; with the end of its log.
     """
     if tracking_uri.startswith(("http://", "https://")):
-        msg = f"{_masked(tracking_uri, _passwords(tracking_uri))} is a server already; open it"
-        raise InputError(msg)
+        raise InputError(f"{without_password(tracking_uri)} is a server already; open it")
     check_hosts(host, allowed_hosts)
     log_folder.mkdir(parents=True, exist_ok=True)
     start = partial(_start, tracking_uri, artifacts, log_folder, host, allowed_hosts, timeout_s)
@@ -221,7 +221,7 @@ def _start(  # noqa: PLR0913, PLR0917  # as above
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
     assert process.stdout is not None  # noqa: S101  # asked for above
     copier = threading.Thread(
-        target=_copy_log, args=(process.stdout, log, tail, _passwords(tracking_uri)), daemon=True
+        target=_copy_log, args=(process.stdout, log, tail, tracking_uri), daemon=True
     )
     copier.start()
     reachable = _ANY_ADDRESS.get(host, host)
@@ -373,27 +373,12 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.stdin.close()
 
 
-def _copy_log(source: IO[bytes], log: Path, tail: deque[str], passwords: Sequence[str]) -> None:
+def _copy_log(source: IO[bytes], log: Path, tail: deque[str], uri: str) -> None:
     log.unlink(missing_ok=True)
     log.touch(mode=0o600)
     with source, log.open("w", encoding="utf-8") as target:
         for raw in source:
-            line = _masked(raw.decode(errors="replace").rstrip("\n"), passwords)
+            line = without_secrets(raw.decode(errors="replace").rstrip("\n"), uri)
             tail.append(line)
             target.write(f"{line}\n")
             target.flush()
-
-
-def _passwords(uri: str) -> list[str]:
-    """Find the passwords in a URI, as written and decoded; the longest first."""
-    parts = urlsplit(uri)
-    found = {parts.password or ""}
-    found |= {value for key, value in parse_qsl(parts.query) if "password" in key.lower()}
-    found |= {unquote(secret) for secret in found}
-    return sorted(filter(None, found), key=len, reverse=True)
-
-
-def _masked(line: str, passwords: Sequence[str]) -> str:
-    for password in passwords:
-        line = line.replace(password, "***")
-    return line

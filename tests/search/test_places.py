@@ -1,4 +1,4 @@
-"""Databases land where they are named, and passwords are shown nowhere."""
+"""Databases land where they are named."""
 
 from __future__ import annotations
 
@@ -7,34 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 from mmsearch.errors import InputError
-from mmsearch.search.places import artifacts_folder, storage_url, tracking_uri, without_password
+from mmsearch.search.places import artifacts_folder, storage_url, tracking_uri
 from mmsearch.search.workspace import Workspace
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-SCHEMES = st.sampled_from(["postgresql", "postgresql+psycopg", "mysql+pymysql", "http", "https"])
-USERS = st.sampled_from(["", "u", "me", "me@corp", "%40", "x.y"])
-REST = st.sampled_from(
-    [
-        "",
-        "/db",
-        ":5432/db",
-        "/db?sslmode=require",
-        "/d?application_name=me@x",
-        ":80/?a=b&c=d",
-        "/#f",
-    ]
-)
-# Marked on both sides, so that its parts are not found anywhere else.
-PASSWORDS = st.text(max_size=12).map("«{}»".format)
-KEYS = st.sampled_from(
-    ["password", "passwd", "pwd", "token", "PASSWORD", "sslpassword", "api_token"]
-)
 HIDDEN = "postgresql://u:***@h/db"
 
 
@@ -48,76 +28,6 @@ def workspace(tmp_path: Path) -> Workspace:
 def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take away what the person who runs the tests has set."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-
-
-@given(scheme=SCHEMES, user=USERS, password=PASSWORDS, rest=REST)
-@example("postgresql", "u", "«/»", "/db")
-@example("postgresql", "me@corp", "«»", "/db")
-@example("postgresql", "u", "«@?:#»", ":5432/db")
-@example("http", "u", "«?token=x»", "/#f")
-def test_password_before_a_host_is_hidden(scheme: str, user: str, password: str, rest: str) -> None:
-    """Whatever characters it has: people do not escape them, and databases take them so."""
-    shown = without_password(f"{scheme}://{user}:{password}@host{rest}")
-
-    assert "«" not in shown
-    assert "»" not in shown
-    assert shown.startswith(f"{scheme}://{user}:***")
-
-
-@given(
-    scheme=SCHEMES,
-    host=st.sampled_from(["host", "host:5432", "u@host", "me@corp@host:5432"]),
-    before=st.sampled_from(["", "a=b&", "a=me@x&"]),
-    password=st.tuples(KEYS, PASSWORDS.map(lambda text: text.replace("&", "%26"))).map("=".join),
-    after=st.sampled_from(["", "&sslmode=require", "&mail=me@x"]),
-)
-@example("postgresql", "u@host:5432", "", "password=«@#»", "")
-def test_password_in_a_query_is_hidden(
-    scheme: str, host: str, before: str, password: str, after: str
-) -> None:
-    """Drivers take a password as an option, too."""
-    shown = without_password(f"{scheme}://{host}/db?{before}{password}{after}")
-
-    assert "«" not in shown
-    assert "»" not in shown
-    assert "***" in shown
-
-
-@given(scheme=SCHEMES, user=USERS, password=PASSWORDS, rest=REST)
-def test_hiding_twice_is_hiding_once(scheme: str, user: str, password: str, rest: str) -> None:
-    """A stored place is read, and shown, again and again."""
-    shown = without_password(f"{scheme}://{user}:{password}@host{rest}")
-
-    assert without_password(shown) == shown
-
-
-@given(user=st.text("abcxyz", min_size=1), password=st.text(min_size=1))
-def test_what_sqlalchemy_renders_hides_its_password(user: str, password: str) -> None:
-    """Escaped by the library itself, a password is not shown either, and the rest is kept."""
-    url = sqlalchemy.URL.create("postgresql", user, password, "host", 5432, "db")
-
-    shown = without_password(url.render_as_string(hide_password=False))
-
-    assert shown == url.render_as_string(hide_password=True)
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "sqlite:////home/me/runs/optuna.db",
-        "sqlite:////home/a:b@c/optuna.db",
-        "sqlite:///relative.db?timeout=5",
-        "http://127.0.0.1:5000",
-        "https://mlflow.example.org/base/path?x=1#y",
-        "postgresql://user@host:5432/db",
-        "postgresql://user:@host/db",
-        "databricks",
-        "",
-    ],
-)
-def test_place_without_a_password_is_shown_as_it_is(url: str) -> None:
-    """What is stored must still be the place."""
-    assert without_password(url) == url
 
 
 @pytest.mark.parametrize(
