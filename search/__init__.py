@@ -21,7 +21,7 @@
 - `shown`: what of a study goes into MLflow; `provenance`: versions and the git commit;
 - `sampling`: new words from a model; `report`: a study as one page;
 - `optimism`: by how much choosing on dev flatters;
-- `importances`: how much of the score each hyperparameter explains;
+- `importances`: how much of the dev loss's variance each hyperparameter explains;
 - `cli`, `cli_models`, `cli_setup`, `cli_shown` and their `options`: parse and call;
 - `progress`: what is seen of a search as it goes; `board`: where it stands; `chart`: its curves;
   `watch`: followed from another terminal;

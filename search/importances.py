@@ -1,47 +1,69 @@
-"""How much of the score each hyperparameter explains."""
+"""How much of the variance of the dev loss each hyperparameter explains."""
 
 from __future__ import annotations
 
+import math
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import optuna
+from optuna.distributions import FloatDistribution
 
+from mmsearch.search.space import Range
 from mmsearch.search.study import distribution
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from mmsearch.search.space import Space
+    from optuna.distributions import BaseDistribution
+
+    from mmsearch.search.space import Dimension, Space
     from mmsearch.tracking.journal import TrialRecord
+
+_SEED = 0
+"""Seed for the random forest: the same trials have the same importances."""
 
 
 def importances(trials: Iterable[TrialRecord], space: Space) -> Mapping[str, float]:
-    """Give each searched hyperparameter's share of the variance of the score.
+    """Return the share of the dev loss's variance that each searched hyperparameter explains alone.
 
-    PED-ANOVA (Watanabe et al., 2023), as Optuna computes it from the complete trials. Empty where
-    it cannot tell: too few of them, or nothing that varies.
+    Functional ANOVA (Hutter et al., 2014): a random forest is fitted to the complete trials, and
+    its variance over the whole space, on the scale on which it is searched, is taken apart. What
+    the shares lack to 1 is explained by hyperparameters together. Empty where that cannot be told:
+    too few trials, or losses that do not differ.
     """
-    complete = [trial for trial in trials if trial.state == "COMPLETE"]
-    searched = {
-        name: distribution(dimension)
-        for name, dimension in space.dimensions.items()
-        if not dimension.is_fixed
-    }
+    searched = {name: d for name, d in space.dimensions.items() if not d.is_fixed}
+    distributions = {name: _distribution(d) for name, d in searched.items()}
     study = optuna.create_study()
-    for trial in complete:
-        study.add_trial(
-            optuna.trial.create_trial(
-                value=trial.dev_loss,
-                params={name: trial.spec[name] for name in searched},
-                distributions=searched,
+    for trial in trials:
+        if trial.state == "COMPLETE":
+            params = {name: _value(d, trial.spec[name]) for name, d in searched.items()}
+            study.add_trial(
+                optuna.trial.create_trial(
+                    value=trial.dev_loss, params=params, distributions=distributions
+                )
             )
-        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = dict(optuna.importance.get_param_importances(study))
+            return optuna.importance.get_param_importances(
+                study,
+                evaluator=optuna.importance.FanovaImportanceEvaluator(seed=_SEED),
+                normalize=False,
+            )
     except (ValueError, RuntimeError, optuna.exceptions.OptunaError):
         return {}
-    # Equal shares for all are its way of saying that it cannot tell.
-    return {} if len(found) > 1 and len(set(found.values())) == 1 else found
+
+
+def _distribution(dimension: Dimension) -> BaseDistribution:
+    """Return a dimension as Optuna knows it, by its logarithm where it is searched so.
+
+    Optuna's fANOVA takes every value between the limits for equally likely, on a log scale, too.
+    """
+    if isinstance(dimension, Range) and dimension.log:
+        return FloatDistribution(math.log(dimension.low), math.log(dimension.high))
+    return distribution(dimension)
+
+
+def _value(dimension: Dimension, value: Any) -> Any:
+    return math.log(value) if dimension.log else value

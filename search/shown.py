@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MIN_TRIALS_FOR_IMPORTANCE = 10
-"""Complete trials below which shares of importance are noise."""
+MIN_TRIALS_FOR_IMPORTANCE = 20
+"""Complete trials below which importances are noise; docs/log.md has the measurement."""
 MAX_LOOKS_SHOWN = 5
 """Looks in a study's note, the latest; MLflow cuts one of 8,000 characters."""
 

@@ -245,11 +245,11 @@ def study_history(
 
 @style.styled
 def importances(shares: Mapping[str, float], *, title: str) -> Figure:
-    """Draw how much of the score each hyperparameter explains, the largest on top.
+    """Draw how much of the dev loss's variance each hyperparameter explains, the largest on top.
 
     Args:
         shares: hyperparameter to its share, from 0 to 1; what is not finite is left out.
-        title: the study's name.
+        title: the study's name, and how many trials the shares are estimated from.
     """
     kept = sorted((v, name) for name, v in shares.items() if math.isfinite(v))
     # How wide the names are is known only once they are drawn.
@@ -262,7 +262,7 @@ def importances(shares: Mapping[str, float], *, title: str) -> Figure:
     axes.set_xlim(0, 1.12 * max((v for v, _ in kept), default=1.0) or 1.0)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel("share of the total importance")
+    axes.set_xlabel("share of the dev loss's variance (fANOVA)")
     if not kept:
         style.say_empty(axes, "no importances")
         axes.tick_params(labelleft=False)

@@ -34,7 +34,8 @@ class StudySummary:
 
     trials: Sequence[TrialRecord]
     importances: Mapping[str, float]
-    """Share of the variance of the dev loss that each hyperparameter explains."""
+    """Share of the variance of the dev loss that each hyperparameter explains alone; empty where
+    too few trials are complete."""
     log_axes: frozenset[str]
     """Hyperparameters that are searched on a log scale."""
     is_done: bool
@@ -177,7 +178,7 @@ def study_figures(summary: StudySummary, study: str, folder: Path) -> list[Path]
         )
     if summary.importances:
         drawn["importance"] = figures.importances(
-            summary.importances, title=f"{study}: importance for the dev loss"
+            summary.importances, title=f"{study}: importance, from {len(complete)} complete trials"
         )
     paths = []
     for name, figure in drawn.items():

@@ -72,5 +72,5 @@ def test_importances_are_told_once_trials_can_tell(tmp_path: Path, n_lacking: in
         assert found == {}
         return
     assert set(found) == {"embedding_dim", "hidden_width", "block_size", "learning_rate"}
-    assert sum(found.values()) == pytest.approx(1)
+    assert 0 < sum(found.values()) <= 1
     assert max(found, key=lambda name: found[name]) == "learning_rate"
