@@ -110,6 +110,11 @@ SHAPES: Mapping[str, tuple[Key, ...]] = {
         Key("flattery", "number or null", "nats by which the search's winner flattered itself"),
         Key("lead", "number or null", "nats from the best mean to the next"),
         Key("lead_standard_error", "number or null", "of the lead"),
+        Key(
+            "lead_may_be_chance",
+            "true or false or null",
+            "whether a 95 % interval of it holds 0 (Student's t over the seeds)",
+        ),
         Key("chosen", "object or null", "trial, nth_seed and dev_loss of the chosen model"),
         *_ADVICE,
     ),

@@ -17,6 +17,25 @@ from mmsearch.tracking.journal import CONFIRM_AGAIN, Journal, TrialRecord, ranke
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+# fmt: off
+_T_95 = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
+    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
+    2.080, 2.074, 2.069, 2.064, 2.059, 2.055, 2.052, 2.048, 2.045, 2.042,
+)
+# fmt: on
+"""Student's t: 97.5 % quantiles for 1 to 30 degrees of freedom."""
+
+
+def t_95(freedom: int) -> float:
+    """Return how many standard errors a 95 % interval has on each side.
+
+    Args:
+        freedom: degrees of freedom, at least 1; for more than 30 the value for 30 is returned,
+            which is larger by at most 0.09.
+    """
+    return _T_95[min(freedom, len(_T_95)) - 1]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
@@ -161,6 +180,18 @@ class Confirmation:
             return None
         gaps = [b - a for a, b in zip(first, second, strict=True)]
         return statistics.fmean(gaps), statistics.stdev(gaps) / math.sqrt(len(gaps))
+
+    @property
+    def may_lead_by_chance(self) -> bool | None:
+        """Whether a 95 % interval of the lead holds 0; None where there is no lead.
+
+        Student's t over the seeds. The interval is that of two trials which were picked beforehand;
+        the winner is the best of all candidates by these same seeds, and its lead biased upwards.
+        """
+        if self.lead is None:
+            return None
+        ahead, error = self.lead
+        return ahead <= t_95(self.plan.n_seeds - 1) * error
 
     @property
     def flattery(self) -> float | None:

@@ -42,6 +42,7 @@ def confirmation_json(confirmation: Confirmation) -> dict[str, Any]:
         "flattery": confirmation.flattery,
         "lead": lead[0] if (lead := confirmation.lead) else None,
         "lead_standard_error": lead[1] if lead else None,
+        "lead_may_be_chance": confirmation.may_lead_by_chance,
         "chosen": None
         if winner is None
         else {
@@ -96,9 +97,11 @@ def print_confirmation(
     if confirmation.lead is not None:
         ahead, error = confirmation.lead
         next_one = confirmation.candidates[1].trial.number
-        chance = "; that may be chance" if ahead < 2 * error else ""
+        chance = "; that may be chance" if confirmation.may_lead_by_chance else ""
         lead = f"trial {winner.trial.number} leads trial {next_one} by {ahead:.4f} ± {error:.4f}"
         out.print(f"{lead} (s.e.){chance}")
+        n_candidates = len(candidates)
+        out.print(f"  and was chosen as the best of {n_candidates} by these seeds: expect less")
     expected = f"; expect its mean, {winner.mean:.4f}" if plan.n_seeds > 1 else ""
     out.print(
         f"chosen: {winner.best.name}, dev loss {winner.best.dev_loss:.4f}{expected}",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from mmsearch.errors import InputError, RefusedError
@@ -13,6 +15,7 @@ from mmsearch.search.confirmation import Repeats, confirm_seed, make_plan
 from mmsearch.search.selection import Confirmation, Plan, choose, confirmations, leading, repeats
 from mmsearch.search.settings import Settings
 from mmsearch.search.study import trial_seed
+from mmsearch.search.verdicts import confirmation_json
 from mmsearch.tracking.files import JournalError
 from mmsearch.tracking.journal import Journal, Outcome, SegmentRecord
 
@@ -131,6 +134,39 @@ def test_best_mean_wins_and_its_best_seed_is_chosen(journal: Journal) -> None:
     assert choice.record.dev_loss == 2.11
     assert choice.journal.kind == "confirm"
     assert "2.1500 ± 0.0566 over 2 seeds, of 2 candidates" in choice.why
+
+
+def test_interval_is_students_for_few_seeds() -> None:
+    """Five seeds know little of their own spread: two standard errors would be 88 %."""
+    for n in range(1, 31):
+        # The density of Student (1908), by midpoints.
+        x = (np.arange(200_000) + 0.5) / 200_000 * t_95(n)
+        scale = math.gamma((n + 1) / 2) / math.sqrt(n * math.pi) / math.gamma(n / 2)
+        inside = 2 * t_95(n) * scale * np.mean((1 + x**2 / n) ** (-(n + 1) / 2))
+        assert inside == pytest.approx(0.95, abs=1e-4)
+    assert t_95(200) >= 1.96
+
+
+@pytest.mark.parametrize(("lead", "is_chance"), [(0.025, True), (0.03, False)])
+def test_lead_of_five_seeds_needs_nearly_three_standard_errors(
+    journal: Journal,
+    lead: float,
+    is_chance: bool,  # noqa: FBT001 (a parameter of the test)
+) -> None:
+    """What two standard errors would call a difference is met by chance in one of eight."""
+    spread = (-2, -1, 0, 1, 2)  # a standard error of 0.01
+    step = 0.01 / math.sqrt(0.5)
+    losses = {(3, n): 2.1 for n in range(1, 6)}
+    losses |= {(1, n): 2.1 + lead + step * spread[n - 1] for n in range(1, 6)}
+    train(journal, make_plan(journal, 2, 5, STEPS), losses)
+
+    found = Confirmation.read(journal)
+
+    assert found is not None
+    assert found.lead == pytest.approx((lead, 0.01))
+    assert found.may_lead_by_chance is is_chance
+    told = confirmation_json(found)
+    assert told["lead_may_be_chance"] is is_chance
 
 
 def test_plan_has_every_pair_once_and_goes_on(journal: Journal) -> None:
