@@ -122,6 +122,8 @@ class Workspace:
     def locked(self, database: str) -> Iterator[None]:
         """Hold a database while it is created, which neither library does safely.
 
+        Waits for another process that holds it, and says so on standard error.
+
         Args:
             database: `optuna` or `mlflow`.
 
@@ -134,7 +136,7 @@ class Workspace:
         except OSError as error:
             raise MMSearchError(f"{str(path)!r} cannot be written: {error.strerror}") from error
         with file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            files.lock(file, path)
             yield
 
 

@@ -1,10 +1,16 @@
-"""Files that survive: replaced atomically or appended to, and on the disk before a call returns."""
+"""Files that survive: replaced atomically or appended to, and on the disk before a call returns.
+
+And locks, which processes of one machine wait for.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-from typing import TYPE_CHECKING, Any
+import sys
+import time
+from typing import IO, TYPE_CHECKING, Any
 
 from mmsearch.errors import MMSearchError
 
@@ -15,6 +21,10 @@ if TYPE_CHECKING:
 
 NEXT_STEP = "put it back from a copy, or begin a new study with --study"
 """What a person can do about a damaged file of a study."""
+
+SILENCE_S = 2.0
+"""Seconds for which a lock is waited for without a word."""
+_POLL_S = 0.05
 
 
 class JournalError(MMSearchError):
@@ -109,6 +119,34 @@ def make_folder(folder: Path) -> None:
 def private(path: str, flags: int) -> int:
     """Open a file that nobody else may read, where it is new; an `opener`."""
     return os.open(path, flags, 0o600)
+
+
+def to_stderr(line: str) -> None:
+    """Print a line to standard error, wherever that leads now: a display may have replaced it."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+def lock(file: IO[Any], path: Path, say: Callable[[str], None] = to_stderr) -> None:
+    """Lock an open file for this process alone, until it is closed; waits for others.
+
+    Args:
+        file: what is locked.
+        path: its name.
+        say: told, in a line, which file is waited for, once that takes longer than `SILENCE_S`.
+    """
+    deadline = time.monotonic() + SILENCE_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(_POLL_S)
+        else:
+            return
+    say(f"waiting for another process, which holds {str(path)!r}; fuser tells which one")
+    fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def append(path: Path, content: bytes) -> None:

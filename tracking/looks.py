@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import math
 import re
@@ -133,7 +132,7 @@ class LocalLooks:
 
     @contextlib.contextmanager
     def locked(self, split: str) -> Iterator[None]:
-        """Be the one process of this user's that looks at a split; waits for others.
+        """Be the one process of this user's that looks at a split; waits for others, and says so.
 
         Raises:
             JournalError: the folder cannot be written.
@@ -145,7 +144,7 @@ class LocalLooks:
         except OSError as error:
             raise JournalError(f"{str(path)!r} cannot be written: {error.strerror}") from error
         with file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            files.lock(file, path)
             yield
 
     def read(self, split: str) -> list[Look]:

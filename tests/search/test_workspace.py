@@ -8,6 +8,8 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +19,12 @@ from hypothesis import strategies as st
 
 from mmsearch.errors import InputError, MMSearchError, RefusedError
 from mmsearch.search.workspace import Workspace, check_name, name_from, own
+from mmsearch.tracking import files
+from mmsearch.tracking.looks import LocalLooks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from mmsearch.tracking.journal import Journal
 
@@ -295,3 +300,49 @@ def test_two_studies_have_two_owners(workspace: Workspace, owner: subprocess.Pop
 
     with own(other):
         assert owner.poll() is None
+
+
+@pytest.mark.parametrize("room", ["database", "looks"])
+def test_wait_for_another_process_is_told(
+    workspace: Workspace,
+    room: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Behind a process that hangs a command hangs, too: a person must see at which file."""
+    monkeypatch.setattr(files, "SILENCE_S", 0.0)
+    looks = LocalLooks(workspace.root / "ledger")
+
+    def locked() -> AbstractContextManager[None]:
+        return workspace.locked("mlflow") if room == "database" else looks.locked("0" * 64)
+
+    def wait() -> None:
+        with locked():
+            is_in.set()
+
+    with locked():
+        is_in, said = threading.Event(), ""
+        thread = threading.Thread(target=wait)
+        thread.start()
+        for _ in range(200):
+            said += capsys.readouterr().err
+            if said:
+                break
+            time.sleep(0.02)
+        assert not is_in.is_set()
+    thread.join()
+
+    assert is_in.is_set()
+    path = "runs/mlflow.db-lock" if room == "database" else f"ledger/{'0' * 64}.lock"
+    assert path in said
+    assert said.count("\n") == 1
+
+
+def test_free_lock_is_taken_without_a_word(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is said of what costs nothing."""
+    with workspace.locked("mlflow"):
+        pass
+
+    assert capsys.readouterr().err == ""
