@@ -47,7 +47,7 @@ def _begin(context: typer.Context, *, version: VersionOption = False) -> None:  
     """Settle what holds for every command's files and processes."""
     # A workspace is its user's alone, whatever the umask; what is made to be handed on is not.
     if context.invoked_subcommand not in {"export", "init", "report"}:
-        os.umask(0o077)
+        context.obj = os.umask(0o077)  # for the one file that such a command hands on
     # Workers and the UI's server would look for modules in the folder that we stand in, first.
     os.environ["PYTHONSAFEPATH"] = "1"
 

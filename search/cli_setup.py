@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 from shlex import quote
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +21,9 @@ from mmsearch.search.options import (
     WorkspaceOption,
 )
 from mmsearch.search.workspace import Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _MODEL, _TEST = "The model", "The test"
 
@@ -67,7 +72,18 @@ def init(  # noqa: PLR0913 (each is one flag)
     printing.console().print(str(path) if quiet else told)
 
 
+@contextlib.contextmanager
+def _umask(mask: int) -> Iterator[None]:
+    """Make files that are readable as a umask says."""
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
 def lr_range(  # noqa: PLR0913 (each is one flag)
+    context: typer.Context,
     *,
     embedding_dim: Annotated[
         int, typer.Option(min=1, help="Embedding dim.", rich_help_panel=_MODEL)
@@ -163,7 +179,8 @@ def lr_range(  # noqa: PLR0913 (each is one flag)
         n_seeds=seeds,
     )
     if figure is not None:
-        draw(test, figure)
+        with _umask(context.obj):  # the user's own: it is made to be handed on
+            draw(test, figure)
     if apply and config is not None and test.valley is not None:
         apply_range(config, test.valley)
     if as_json:

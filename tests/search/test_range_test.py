@@ -119,10 +119,12 @@ def test_result_is_told_where_mlflow_is_away(
 def test_figure_and_table_fit_a_page(
     warm_command: Warm, tmp_path: Path, small_corpus: Path
 ) -> None:
-    """A PNG where it was asked for; no line above 80 columns."""
+    """A PNG where it was asked for, to be handed on; no line above 80 columns."""
     words = (*SHORT, "--corpus", small_corpus, "--figure", "lr.png")
-    done = warm_command(*words, folder=tmp_path)
+    done = warm_command(*words, folder=tmp_path, patch="import os\nos.umask(0o027)\n")
     assert done.returncode == 0, done.stderr
+    assert (tmp_path / "lr.png").stat().st_mode & 0o777 == 0o640
+    assert {path.stat().st_mode & 0o077 for path in (tmp_path / "runs").rglob("*")} == {0}
     assert (tmp_path / "lr.png").read_bytes().startswith(b"\x89PNG")
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert "suggested: lr" in done.stdout
