@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _SERVERS = ("databricks", "http", "https", "mariadb", "mssql", "mysql", "oracle", "postgresql")
 _IN_OPTUNA = "SELECT 1 FROM study_user_attributes WHERE key = 'mmsearch.id' AND value_json = ?"
+_OTHER_DATABASE = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_NOTADB)
+"""SQLite's codes for a file without our table, and for one of another kind."""
 _IN_MLFLOW = "SELECT 1 FROM tags WHERE key = 'mmsearch.study_id' AND value = ?"
 
 
@@ -115,25 +117,34 @@ def _check_stored(
     if HIDDEN in stored:
         raise InputError(f"the study is at {stored}, whose password is not stored; give {option}")
     kind = re.split(r"[+:]", stored, maxsplit=1)[0]
-    if kind not in _SERVERS and not _knows(stored, workspace, question, study_id):
+    if kind not in _SERVERS and (why := _stranger(stored, workspace, question, study_id)):
         raise InputError(
-            f"the study is said to be at {stored}, which is outside the workspace and does not "
-            f"know it; give {option}, if that is where it is"
+            f"the study is said to be at {stored}, which is outside the workspace and {why}"
+            f"{option}, if that is where it is"
         )
 
 
-def _knows(url: str, workspace: Workspace, question: str, study_id: str) -> bool:
-    """Whether a SQLite database is the workspace's own, or knows a study; writes nothing."""
+def _stranger(url: str, workspace: Workspace, question: str, study_id: str) -> str:
+    """Say why a database may not be opened, and what to do; writes nothing.
+
+    Returns:
+        What follows its name in a message, up to the option; empty if it is the workspace's own, or
+        knows the study.
+    """
+    does_not_know = "does not know it; give "
     kind, _, rest = url.partition(":///")
     path = Path(os.path.normpath(unquote(rest.partition("?")[0])))
     if kind.partition("+")[0] != "sqlite" or not path.is_absolute():
-        return False
+        return does_not_know
     if path.is_relative_to(workspace.root):
-        return True
-    if not path.is_file():
-        return False
+        return ""
     try:
+        if not path.is_file():
+            return "is not there; bring it back, or give "
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as database:
-            return database.execute(question, (study_id,)).fetchone() is not None
-    except sqlite3.Error:
-        return False
+            knows = database.execute(question, (study_id,)).fetchone() is not None
+    except (OSError, sqlite3.Error) as error:
+        if getattr(error, "sqlite_errorcode", None) in _OTHER_DATABASE:
+            return does_not_know
+        return f"cannot be asked whether it knows it: {error}; try again, or give "
+    return "" if knows else does_not_know

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -130,3 +131,49 @@ def test_tracking_uri_that_keeps_nothing_is_bad_input(workspace: Workspace, uri:
     """MLflow would make a file called `:memory:`, or say in several lines that it cannot."""
     with pytest.raises(InputError, match="--tracking-uri takes the URI"):
         tracking_uri(workspace, uri, None)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    """Make a database outside the workspace that knows the study `an-id`."""
+    path = tmp_path / "optuna.db"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE study_user_attributes (key, value_json)")
+        database.execute("INSERT INTO study_user_attributes VALUES ('mmsearch.id', '\"an-id\"')")
+        database.commit()
+    return path
+
+
+def test_place_that_knows_the_study_is_opened(workspace: Workspace, elsewhere: Path) -> None:
+    """What was named once is found again."""
+    url = f"sqlite:///{elsewhere}"
+
+    assert storage_url(workspace, None, url, "an-id") == url
+    with pytest.raises(InputError, match="does not know it; give --storage"):
+        storage_url(workspace, None, url, "another")
+
+
+@pytest.mark.parametrize("trouble", ["busy", "missing", "another", "text", "unreadable"])
+def test_place_that_cannot_be_asked_is_told_as_what_it_is(
+    workspace: Workspace, elsewhere: Path, trouble: str
+) -> None:
+    """Who is told that the right file does not know the study would make a new one."""
+    url, expected = f"sqlite:///{elsewhere}?timeout=0", "does not know it"
+    with closing(sqlite3.connect(elsewhere)) as other:
+        if trouble == "busy":
+            other.execute("BEGIN EXCLUSIVE")
+            expected = "database is locked"
+        elif trouble == "missing":
+            elsewhere.unlink()
+            expected = "is not there"
+        elif trouble == "another":
+            other.execute("DROP TABLE study_user_attributes")
+        elif trouble == "text":
+            elsewhere.write_text("notes\n" * 99)
+        else:
+            elsewhere.rename(elsewhere.with_name("x" * 250))
+            url = url.replace("optuna.db", "x" * 300)
+            expected = "name too long"
+        with pytest.raises(InputError, match=expected) as caught:
+            storage_url(workspace, None, url, "an-id")
+    assert "--storage" in str(caught.value)
