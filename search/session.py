@@ -80,10 +80,11 @@ class Session:
         return session
 
     @classmethod
-    def _open(cls, request: Request) -> Session:
+    def _open(cls, request: Request, workspace: Workspace | None = None) -> Session:
         for setting, value in request.given.items():
             check_setting(setting, value)
-        workspace = Workspace.at(request.workspace)
+        # To name a workspace is to check all that is in it: what was named already is not again.
+        workspace = workspace or Workspace.at(request.workspace)
         name = request.study or (name_from(request.corpus) if request.corpus else "names")
         journal = workspace.journal(name)
         stored = StudyFile.read(journal)
@@ -175,7 +176,8 @@ class Session:
                 given={},
                 storage=storage,
                 tracking_uri=tracking_uri,
-            )
+            ),
+            workspace,
         )
 
 
