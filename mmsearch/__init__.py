@@ -8,5 +8,7 @@ the only name that lands in anybody's site-packages:
 - `mmsearch.tracking`: the journal, MLflow and the figures;
 - `mmsearch.search`: Optuna, the coordinator and the command line.
 
+Below them stand `mmsearch.errors` and `mmsearch.secrets`, which hides passwords.
+
 Importing this package starts nothing and loads none of them.
 """

@@ -23,6 +23,7 @@
 - `optimism`: by how much choosing on dev flatters;
 - `importances`: how much of the dev loss's variance each hyperparameter explains;
 - `cli`, `cli_models`, `cli_setup`, `cli_shown` and their `options`: parse and call;
+  `browser`: opens a page in a window;
 - `progress`: what is seen of a search as it goes; `board`: where it stands; `chart`: its curves;
   `watch`: followed from another terminal;
   `printing`, `wording`, `tables`: what is printed.

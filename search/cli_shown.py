@@ -43,13 +43,12 @@ def ui(  # noqa: PLR0913 (each is one flag)
             show_default="none",
         ),
     ] = None,
-    browser: Annotated[bool, typer.Option(help="Open the link in a browser.")] = True,
+    browser: Annotated[bool, typer.Option(help="Open the link in a graphical browser.")] = True,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Open the MLflow UI on a study's comparison; Ctrl-C ends it."""
-    import webbrowser  # noqa: PLC0415 (imports wait for a command)
-
+    from mmsearch.search.browser import open_page  # noqa: PLC0415 (imports wait for a command)
     from mmsearch.search.places import without_userinfo  # noqa: PLC0415
     from mmsearch.search.selection import Plan  # noqa: PLC0415
     from mmsearch.search.shown import open_tracker  # noqa: PLC0415
@@ -94,7 +93,7 @@ def ui(  # noqa: PLR0913 (each is one flag)
                 if url is not None:
                     console.print(f"{name:<11} {url}", style="bold")
         if browser:
-            webbrowser.open(str(found["leaderboard"]))
+            open_page(str(found["leaderboard"]))
 
     if tracker.uri.startswith(("http://", "https://")):
         show(without_userinfo(tracker.uri).rstrip("/"))
