@@ -9,6 +9,7 @@ import signal
 import threading
 import traceback
 from concurrent.futures import BrokenExecutor, Executor, Future
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from mmsearch.errors import MMSearchError
@@ -23,6 +24,8 @@ _Call: TypeAlias = "tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]"
 
 _Answer: TypeAlias = "tuple[Any, str | None]"
 """What a call returned and None; or the error that it raised, and where."""
+_OF_THE_GROUP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that a terminal, timeout or systemd sends to a whole group of processes."""
 MAX_STARTS = 3
 """Times that workers are started where each of them is killed before it is there."""
 
@@ -144,8 +147,11 @@ class _Worker:
         if self._thread is None:
             self._thread = threading.Thread(target=self._serve, name="worker", daemon=True)
             # A child starts with the mask it inherits: a Ctrl-C during its start would kill it.
-            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_GROUP)
             try:
+                # Started with the first child otherwise, and unblocks them for that one.
+                resource_tracker.ensure_running()
+                signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_GROUP)
                 self._thread.start()
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -65,8 +65,8 @@ def start(words: Words) -> None:
     import torch  # noqa: PLC0415 (only in a worker)
 
     global _words  # noqa: PLW0603 (a process has one corpus; sending it each time costs more)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us too; the coordinator decides
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # they reach us too; the coordinator decides
     torch.set_num_threads(1)
     _words = words
     parent = parent_process()

@@ -332,20 +332,21 @@ def test_shutdown_ends_the_workers(make_pool: Callable[..., WorkerPool], gates: 
         pool.submit(os.getpid)
 
 
-def test_ctrl_c_ends_no_worker() -> None:
-    """Ctrl-C reaches the whole process group; segments in flight are to be finished."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signal_to_the_group_ends_no_worker(number: signal.Signals) -> None:
+    """Ctrl-C reaches all processes of a group; segments in flight are to be finished."""
     with WorkerPool(1, worker.start, (WORDS,)) as pool:
         first = pool.submit(os.getpid)
         wait_until(lambda: len(children()) == 1)
         [pid] = children()
         # In the middle of its start, and then again in the middle of its life.
-        os.kill(pid, signal.SIGINT)
+        os.kill(pid, number)
         assert first.result(PATIENCE_S) == pid
         for _ in range(3):
-            os.kill(pid, signal.SIGINT)
+            os.kill(pid, number)
             assert pool.submit(os.getpid).result(PATIENCE_S) == pid
-        # The parent did not lose its own Ctrl-C to it.
-        assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        # The parent did not lose its own to it.
+        assert number not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
