@@ -16,7 +16,7 @@
 - `selection`: which model is chosen, on dev; `confirmation`: the best trials from fresh seeds;
 - `ledger`: looks at a test split; `final_test`: the one look; `replay`: a trial trained again;
 - `export`: a model as files; `verdicts`: what is said of a chosen model;
-- `interrupts`: Ctrl-C, once and twice;
+- `interrupts`: Ctrl-C, SIGTERM and SIGHUP, once and twice;
 - `range_test`: the learning-rate range test on a corpus;
 - `shown`: what of a study goes into MLflow; `provenance`: versions and the git commit;
 - `sampling`: new words from a model; `report`: a study as one page;

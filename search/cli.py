@@ -20,6 +20,7 @@ import typer
 from mmsearch.errors import InputError, MMSearchError
 from mmsearch.search import cli_models, cli_setup, cli_shown, printing
 from mmsearch.search.advice import known_baselines
+from mmsearch.search.interrupts import Interrupts, exit_code, leave_terminal, stopping_signals
 from mmsearch.search.options import (
     DEFAULT_WORKSPACE,
     JsonOption,
@@ -257,7 +258,7 @@ def run(  # noqa: PLR0913 (each is one flag)
             console.print()
         printing.print_end(console, session, result, trials, wall_s, is_quiet=quiet)
     if result.is_interrupted:
-        raise typer.Exit(130)
+        raise typer.Exit(interrupts.exit_code)
 
 
 @app.command("trials")
@@ -276,8 +277,9 @@ def list_trials(
     if watch:
         from mmsearch.search.watch import Watch  # noqa: PLC0415 (imports wait for a command)
 
-        if not Watch(printing.console(), journal, limit, as_json).run():
-            raise typer.Exit(130)
+        stopped_by = Watch(printing.console(), journal, limit, as_json).run()
+        if stopped_by is not None:
+            raise typer.Exit(exit_code(stopped_by))
         return
     records = sorted(journal.records(), key=printing.rank)[:limit]
     is_running = is_owned(journal)
@@ -308,14 +310,17 @@ app.command()(cli_setup.corpus)
 app.command()(cli_shown.sync)
 
 
-def _on_interrupt(_number: int, _frame: object) -> NoReturn:
-    printing.console(stderr=True).print("interrupted", style="yellow")
-    sys.exit(130)
+def _on_signal(number: int, _frame: object) -> NoReturn:
+    leave_terminal(number)
+    how = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+    printing.console(stderr=True).print(how, style="yellow")
+    sys.exit(exit_code(number))
 
 
 def main() -> NoReturn:
     """Run the command line; an error that a person can act on is one line and an exit code."""
-    signal.signal(signal.SIGINT, _on_interrupt)
+    for number in stopping_signals():
+        signal.signal(number, _on_signal)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # whatever a terminal cannot show

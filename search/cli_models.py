@@ -95,7 +95,7 @@ def confirm(  # noqa: PLR0913 (each is one flag)
         looks = printing.known_looks(console, session.split.fingerprint)
         print_confirmation(console, confirmation, options_of(session.journal), looks, advice)
     if result.is_interrupted:
-        raise typer.Exit(130)
+        raise typer.Exit(interrupts.exit_code)
     if confirmation.winner is None:
         raise typer.Exit(1)
 

@@ -107,8 +107,7 @@ def ui(  # noqa: PLR0913 (each is one flag)
         port=port,
         allowed_hosts=allowed,
     ) as server:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: sys.exit(0))
+        signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
         show(server.base)
         for base in server.elsewhere:
             news.print(f"on other machines: {links(base)['leaderboard']}")

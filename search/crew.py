@@ -92,6 +92,7 @@ def train(  # noqa: PLR0913 (what is trained, and who hears of it)
     n_workers: int,
     observers: tuple[Observer, ...],
     say: Callable[[str], None],
+    interrupts: Interrupts | None = None,
 ) -> SearchResult:
     """Train a job's trials until `limits`, in worker processes, and fill its views as they go.
 

@@ -88,7 +88,7 @@ SHAPES: Mapping[str, tuple[Key, ...]] = {
         _STUDY,
         Key("n_trials", "whole number", "finished trials that were asked for"),
         Key("n_finished", "whole number", "finished trials that there are"),
-        Key("is_interrupted", "true or false", "whether it was ended by Ctrl-C"),
+        Key("is_interrupted", "true or false", "whether it was ended by Ctrl-C, SIGTERM or SIGHUP"),
         Key("n_complete", "whole number", "trials trained to their end"),
         Key("n_pruned", "whole number", "trials ended early"),
         Key("n_failed", "whole number", "trials that diverged or crashed"),

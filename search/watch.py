@@ -14,6 +14,7 @@ from rich.text import Text
 
 from mmsearch.search import printing
 from mmsearch.search.board import Board, Sized
+from mmsearch.search.interrupts import leave_terminal, stopping_signals
 from mmsearch.search.study_file import StudyFile
 from mmsearch.search.wording import trial_line
 from mmsearch.search.workspace import is_owned, options_of
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 POLL_S = 1.0
 """Seconds between two looks at the journal."""
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _BOARD_SHARE = 0.7
 """Of the terminal's lines for the board; the table has the rest."""
 _TABLE_HEAD = 2
@@ -48,7 +48,7 @@ class Watch:
     _ended: list[TrialRecord] = field(init=False, default_factory=list)
     """Best first."""
     _began_s: float = field(init=False)
-    _is_asked: bool = field(init=False, default=False)
+    _stopped_by: int | None = field(init=False, default=None)
     _wake: threading.Event = field(init=False, default_factory=threading.Event)
 
     def __post_init__(self) -> None:
@@ -60,9 +60,9 @@ class Watch:
         lock = self.journal.folder / "lock"
         self._began_s = lock.stat().st_mtime if lock.exists() else time.time()
 
-    def run(self) -> bool:
-        """Follow the search to its end; False if a signal ended that before."""
-        for number in _SIGNALS:
+    def run(self) -> int | None:
+        """Follow the search to its end; return the signal that ended that before, if one did."""
+        for number in stopping_signals():
             signal.signal(number, self._on_signal)
         signal.signal(signal.SIGWINCH, lambda *_: self._wake.set())
         is_drawn = self.console.is_terminal and not self.console.is_dumb_terminal
@@ -75,11 +75,11 @@ class Watch:
                 self._follow(lambda record: None if record else live.refresh())
         if not self.as_json:
             self._say_end(is_drawn=is_drawn)
-        return not self._is_asked
+        return self._stopped_by
 
     def _follow(self, show: Callable[[TrialRecord | None], None]) -> None:
         follower = Follower(self.journal)
-        while not self._is_asked:
+        while self._stopped_by is None:
             # Before the news: what its owner has written is read once more after its end.
             is_running = is_owned(self.journal)
             self._board.n_trials = StudyFile.require(self.journal).n_trials
@@ -133,7 +133,7 @@ class Watch:
             out.print(printing.trials_table(shown, is_running=True))
         here = options_of(self.journal)
         stands = f"study {self.journal.name!r}: {board.n_finished} of {n_trials} trials"
-        if self._is_asked:
+        if self._stopped_by is not None:
             out.print(f"{stands}; not followed any more", style="yellow")
         elif board.n_finished >= n_trials and not board.running:
             out.print(f"{stands}; its search has ended")
@@ -141,6 +141,7 @@ class Watch:
             out.print(f"{stands}; its search has stopped", style="yellow")
             out.print(f"go on:    mmsearch run --trials {n_trials}{here}")
 
-    def _on_signal(self, _number: int, _frame: object) -> None:
-        self._is_asked = True
+    def _on_signal(self, number: int, _frame: object) -> None:
+        leave_terminal(number)
+        self._stopped_by = number
         self._wake.set()

@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def begin(folder: Path, *words: object, **env: str) -> tuple[subprocess.Popen[bytes], int]:
+def begin(
+    folder: Path, *words: object, is_controlling: bool = False, **env: str
+) -> tuple[subprocess.Popen[bytes], int]:
     """Start the installed command in a terminal.
 
     Args:
         folder: where, and whose home.
         words: of the command.
+        is_controlling: whether the command is told, by SIGHUP, when the terminal is closed.
         env: more of its environment.
 
     Returns:
@@ -40,9 +43,15 @@ def begin(folder: Path, *words: object, **env: str) -> tuple[subprocess.Popen[by
         stdout=theirs,
         stderr=theirs,
         start_new_session=True,
+        preexec_fn=_control if is_controlling else None,  # noqa: PLW1509 (no thread holds a lock)
     )
     os.close(theirs)
     return process, ours
+
+
+def _control() -> None:
+    """Make standard input this session's terminal."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def read(terminal: int) -> bytes:
@@ -59,7 +68,7 @@ def in_terminal(folder: Path, *words: object, **env: str) -> tuple[int, str]:
     Returns:
         Its exit code, and all that it wrote, control sequences included.
     """
-    process, terminal = begin(folder, *words, **env)
+    process, terminal = begin(folder, *words, is_controlling=False, **env)
     written = b"".join(iter(lambda: read(terminal), b""))
     os.close(terminal)
     return process.wait(), written.decode().replace("\r\n", "\n")

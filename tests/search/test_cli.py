@@ -203,15 +203,47 @@ def answers(base: str) -> bool:
         return probe.connect_ex((address.hostname, address.port)) == 0
 
 
-def test_ui_opens_the_study_and_ends_with_ctrl_c(
-    mmsearch: Mmsearch, tmp_path: Path, small_corpus: Path
-) -> None:
-    """`mmsearch ui` prints a link that answers, and leaves no server behind."""
-    assert mmsearch("run", "--corpus", small_corpus, "-n", 1, "--steps", 200).returncode == 0
+@pytest.mark.usefixtures("hangups")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_any_command_says_what_ended_it(tmp_path: Path, number: signal.Signals) -> None:
+    """Who supervises it sees by the exit code that it was told to end, and did not fail."""
     process = subprocess.Popen(
-        [COMMAND, "ui", "--no-browser"],
+        [COMMAND, "lr-range", "--steps", "100000"],
         cwd=tmp_path,
         env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not catches(process.pid, signal.SIGHUP):  # the last one that gets a handler
+        assert process.poll() is None
+
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+
+    assert process.returncode == 128 + number
+    assert told.count("\n") == 1
+
+
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler for a signal."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
+@pytest.mark.usefixtures("hangups")
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_ui_opens_the_study_and_ends_with_a_signal(
+    copied: Path, number: signal.Signals, code: int
+) -> None:
+    """`mmsearch ui` prints a link that answers, ends by Ctrl-C, and leaves no server behind."""
+    process = subprocess.Popen(
+        [COMMAND, "ui", "--no-browser"],
+        cwd=copied,
+        env=environment(copied),
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -223,7 +255,7 @@ def test_ui_opens_the_study_and_ends_with_ctrl_c(
     assert base.startswith("http://127.0.0.1:")
     assert "workflowType=machine_learning" in url
     assert answers(base)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     process.communicate(timeout=60)
-    assert process.returncode == 0
+    assert process.returncode == code
     assert not answers(base)

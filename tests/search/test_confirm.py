@@ -133,11 +133,11 @@ def undisturbed(
     return results(folder)
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGKILL])
 def test_stopped_confirmation_goes_on_as_if_undisturbed(
     copied: Path, warm_command: Warm, undisturbed: dict[str, Any], stop: signal.Signals
 ) -> None:
-    """Ctrl-C and kill -9 cost segments in flight, and change no number."""
+    """SIGTERM and kill -9 cost segments in flight, and change no number."""
     words = (*WORDS, "--steps", 8000, "--workers", 2)
     process = subprocess.Popen(
         [COMMAND, *map(str, words)],
@@ -154,13 +154,13 @@ def test_stopped_confirmation_goes_on_as_if_undisturbed(
             break
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.05)
-    if stop is signal.SIGINT:
+    if stop is signal.SIGTERM:
         os.killpg(process.pid, stop)
     else:
         process.send_signal(stop)
     output, _ = process.communicate(timeout=60)
-    if stop is signal.SIGINT:
-        assert process.returncode == 130, output
+    if stop is signal.SIGTERM:
+        assert process.returncode == 143, output
         assert "go on:    mmsearch confirm --top 2 --seeds 3 --steps 8000" in output
     refused = warm_command("final-test", folder=copied)
     assert refused.returncode == 3

@@ -25,6 +25,7 @@ from tests.search.whole import (
     wait_for,
     workers_of,
 )
+from tests.terminal import begin, read
 
 if TYPE_CHECKING:
     from tests.commands import Mmsearch
@@ -173,29 +174,48 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) ->
     return curves(folder / "runs", "few")
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.usefixtures("hangups")
+@pytest.mark.parametrize(
+    "stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL], ids=lambda s: s.name
+)
 def test_stopped_search_goes_on_as_if_undisturbed(
     tmp_path: Path, small_corpus: Path, undisturbed: dict[int, Any], stop: signal.Signals
 ) -> None:
-    """Ctrl-C, kill and kill -9 cost segments in flight, and change no number."""
+    """Ctrl-C, kill, a hangup and kill -9 cost segments in flight, and change no number."""
     words = resumable(small_corpus)
     process = start(tmp_path, *words)
     wait_for(Journal(tmp_path / "runs/few"), 6, process)
     started = children_of(process.pid)
-    if stop is signal.SIGINT:
-        os.killpg(process.pid, stop)  # a terminal sends Ctrl-C to workers, too
-    else:
+    if stop is signal.SIGKILL:
         process.send_signal(stop)
+    else:
+        os.killpg(process.pid, stop)  # a terminal, timeout and systemd send it to workers, too
     output, _ = process.communicate(timeout=60)
     assert_gone(started)
     if stop is not signal.SIGKILL:
-        assert process.returncode == 130, output
+        assert process.returncode == 128 + stop, output
         assert "go on:    mmsearch run --trials 5 --study few" in output
     on = start(tmp_path, *words)
     output, _ = on.communicate(timeout=300)
     assert on.returncode == 0, output
     assert_same_everywhere(tmp_path / "runs", "few", 5)
     assert curves(tmp_path / "runs", "few") == undisturbed
+
+
+@pytest.mark.usefixtures("hangups")
+def test_closed_terminal_ends_a_search_in_order(tmp_path: Path, small_corpus: Path) -> None:
+    """A window is closed, a connection breaks: nothing is half written, nor left behind."""
+    process, terminal = begin(tmp_path, "run", *resumable(small_corpus), is_controlling=True)
+    journal = Journal(tmp_path / "runs/few")
+    while sum(len(record.curve) for record in journal.records()) < 3:
+        assert read(terminal)  # the display goes on for as long as somebody reads it
+    started = children_of(process.pid)
+
+    os.close(terminal)
+
+    assert process.wait(60) == 129
+    assert_gone(started)
+    assert {record.state for record in journal.records()} <= {"COMPLETE", "PRUNED", "RUNNING"}
 
 
 def test_dead_worker_costs_its_segment_alone(tmp_path: Path, small_corpus: Path) -> None:
