@@ -242,13 +242,16 @@ def run(  # noqa: PLR0913 (each is one flag)
             looks = printing.known_looks(console, session.split.fingerprint)
             printing.print_start(console, session, earlier, trials, looks)
         with Progress(console, trials, earlier, is_quiet=is_quiet) as progress:
+            say = printing.console(stderr=True).print if as_json else progress.say
+            interrupts = Interrupts(say)
             result = train(
                 job,
                 earlier,
                 Limits(n_trials=trials, timeout_s=timeout),
                 n_workers=workers or n_cores(),
                 observers=(progress,),
-                say=printing.console(stderr=True).print if as_json else progress.say,
+                say=say,
+                interrupts=interrupts,
             )
     wall_s = time.monotonic() - began
     if as_json:

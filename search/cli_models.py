@@ -55,6 +55,7 @@ def confirm(  # noqa: PLR0913 (each is one flag)
     from mmsearch.search.confirmation import Confirm, make_plan  # noqa: PLC0415
     from mmsearch.search.coordinator import Limits  # noqa: PLC0415
     from mmsearch.search.crew import opened, train  # noqa: PLC0415
+    from mmsearch.search.interrupts import Interrupts  # noqa: PLC0415
     from mmsearch.search.progress import Progress  # noqa: PLC0415
     from mmsearch.search.selection import Confirmation  # noqa: PLC0415
     from mmsearch.search.session import Session  # noqa: PLC0415
@@ -77,6 +78,8 @@ def confirm(  # noqa: PLR0913 (each is one flag)
             )
         done = [record for record in earlier if record.outcome]
         progress = Progress(console, job.n_trials, done, is_quiet=is_quiet, what="repeats")
+        say = printing.console(stderr=True).print if as_json else progress.say
+        interrupts = Interrupts(say)
         with progress:
             result = train(
                 job,
@@ -84,7 +87,8 @@ def confirm(  # noqa: PLR0913 (each is one flag)
                 Limits(n_trials=job.n_trials),
                 n_workers=workers or n_cores(),
                 observers=(progress,),
-                say=printing.console(stderr=True).print if as_json else progress.say,
+                say=say,
+                interrupts=interrupts,
             )
     confirmation = Confirmation.read(session.journal)
     assert confirmation is not None  # noqa: S101 (its plan has just been written)

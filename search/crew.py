@@ -103,6 +103,7 @@ def train(  # noqa: PLR0913 (what is trained, and who hears of it)
         n_workers: processes, one torch thread each.
         observers: told of every trial as it goes.
         say: called with each line that a person should read.
+        interrupts: not entered yet; knows afterwards which signal ended the work.
 
     Raises:
         InputError: more workers are asked for than a machine can have, or the Optuna storage is
@@ -118,7 +119,7 @@ def train(  # noqa: PLR0913 (what is trained, and who hears of it)
         from mmsearch.search import worker  # noqa: PLC0415
         from mmsearch.search.executors import WorkerPool  # noqa: PLC0415
 
-        interrupts = stack.enter_context(Interrupts(say))
+        interrupts = stack.enter_context(interrupts or Interrupts(say))
         n_left = job.n_left(earlier)
         n_workers = max(1, min(n_workers, n_left))
         pool = stack.enter_context(WorkerPool(n_workers, worker.start, (session.words,)))
@@ -129,8 +130,9 @@ def train(  # noqa: PLR0913 (what is trained, and who hears of it)
         from mmsearch.tracking.uploader import Uploader  # noqa: PLC0415
 
         tracker = make_tracker(session.workspace, journal, session.file, session.tracking_uri)
-        uploaders = [Uploader(tracker, journal, say, earlier)]
         view = job.view()
+        # Confirmations are read whole: a plan does not name all that have begun.
+        uploaders = [Uploader(tracker, journal, say, earlier if view else None)]
         if view is not None:
             uploaders.append(Uploader(view, journal, say, earlier))
             uploaders[-1].start()

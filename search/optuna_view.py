@@ -58,7 +58,7 @@ class OptunaView:
             space: what is searched.
             creating: held while the storage's tables are created.
         """
-        self._url = url
+        self.uri = url
         self._name = name
         self._id = study_id
         self._distributions = distributions(space)
@@ -83,7 +83,7 @@ class OptunaView:
         """
         self.close()
         with self._creating():
-            self._storage = open_storage(self._url, wait_s=_WAIT_S)
+            self._storage = open_storage(self.uri, wait_s=_WAIT_S)
             self._study = self._find_study(self._storage)
         self._n_rows = self._storage.get_n_trials(self._study)
         self._sent.clear()

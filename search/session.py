@@ -12,7 +12,7 @@ from mmsearch.data.corpus import BUILTIN_CORPUS, read_corpus
 from mmsearch.data.split import split_corpus
 from mmsearch.errors import RefusedError
 from mmsearch.search import provenance
-from mmsearch.search.places import absolute, storage_url, tracking_uri, without_password
+from mmsearch.search.places import absolute, storage_url, tracking_uri
 from mmsearch.search.settings import (
     Config,
     Settings,
@@ -24,6 +24,7 @@ from mmsearch.search.settings import (
 from mmsearch.search.study_file import StudyFile
 from mmsearch.search.worker import Words
 from mmsearch.search.workspace import Workspace, name_from
+from mmsearch.secrets import without_password
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -13,7 +13,7 @@ import optuna
 import sqlalchemy
 
 from mmsearch.errors import InputError, MMSearchError
-from mmsearch.search.places import without_password, without_secrets
+from mmsearch.secrets import without_password, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,10 +7,20 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmsearch.secrets import without_password
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _FORMAT = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
+
+
+class _Formatter(logging.Formatter):
+    """Hides passwords in URLs, in tracebacks too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a record, its traceback included."""
+        return "\n".join(map(without_password, super().format(record).split("\n")))
 
 
 class _LogFile(logging.FileHandler):
@@ -18,7 +28,7 @@ class _LogFile(logging.FileHandler):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, encoding="utf-8", errors="backslashreplace", delay=True)
-        self.setFormatter(logging.Formatter(_FORMAT))
+        self.setFormatter(_Formatter(_FORMAT))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line; a full disk is reported by the journal."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from mmsearch.errors import MMSearchError
+from mmsearch.secrets import without_password, without_secrets
 from mmsearch.tracking.files import JournalError
 from mmsearch.tracking.store import first_line
 
@@ -32,7 +33,7 @@ GRACE_S = 10.0
 RETRY_S = (2, 5, 15, 30, 60)
 """Seconds to wait after each failure in a row; then the last one again."""
 MAX_TRIES = 4
-"""Attempts at one trial before it is left to the next run or `mmsearch sync`."""
+"""Failed attempts at one trial after which that is said."""
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,10 @@ class View(Protocol):
     @property
     def title(self) -> str:
         """What a person calls it, such as `MLflow`."""
+
+    @property
+    def uri(self) -> str:
+        """Where it is, password and all."""
 
     def open(self) -> None:
         """Connect to it."""
@@ -77,7 +82,7 @@ class _Failure:
     error: Exception
     n_tries: int = 0
     due_s: float = 0.0
-    """Monotonic time of the next attempt; infinite after the last one."""
+    """Monotonic time of the next attempt."""
     is_told: bool = False
 
 
@@ -100,8 +105,8 @@ class Uploader:
         Args:
             view: where to; used by the thread alone once it has started.
             journal: where from.
-            on_behind: called from the thread with a reason, once when the view cannot be reached
-                and once for each trial that cannot be shown.
+            on_behind: called from the thread with a reason when the view cannot be reached, once,
+                and for each trial that cannot be shown.
             earlier: the journal's trials, where they have been read already.
         """
         self._view = view
@@ -120,6 +125,7 @@ class Uploader:
             target=self._work, name=f"uploader to {view.title}", daemon=True
         )
         self._has_told = False
+        self._has_told_trial = False
         self._is_abandoned = False
         self._answered_s = -math.inf
         """Monotonic time of the last call that was carried out."""
@@ -274,18 +280,18 @@ class Uploader:
             self._view.show_study(self._summary)
 
     def _note(self, number: int, error: Exception, *, is_last: bool = False) -> None:
-        """Note that an attempt at a trial has failed, and say so where it is given up."""
+        """Note that an attempt at a trial has failed; say so after some, and at the last one."""
         failure = self._failures.setdefault(number, _Failure(error))
         failure.error = error
         failure.n_tries += 1
-        wait_s = RETRY_S[min(failure.n_tries, len(RETRY_S)) - 1]
-        is_final = failure.n_tries >= MAX_TRIES
-        failure.due_s = math.inf if is_final else time.monotonic() + wait_s
+        failure.due_s = time.monotonic() + RETRY_S[min(failure.n_tries, len(RETRY_S)) - 1]
         title = self._view.title
         logger.warning("trial %d could not be shown in %s", number, title, exc_info=error)
-        if not failure.is_told and (is_final or is_last or isinstance(error, JournalError)):
-            failure.is_told = True
-            self._on_behind(f"trial {number} cannot be shown in {title}: {_reason(error)}")
+        is_stubborn = failure.n_tries >= MAX_TRIES or isinstance(error, JournalError)
+        # What is wrong with one trial may be wrong with all: the others are named at the end.
+        if not failure.is_told and (is_last or (is_stubborn and not self._has_told_trial)):
+            failure.is_told = self._has_told_trial = True
+            self._on_behind(f"trial {number} cannot be shown in {title}: {self._reason(error)}")
 
     def _tell_away(self, error: Exception) -> None:
         self.error = error
@@ -294,10 +300,11 @@ class Uploader:
             self._has_told = True
             self._on_behind(
                 f"{self._view.title} is unreachable; the search continues and results are kept "
-                f"locally: {_reason(error)}"
+                f"locally: {self._reason(error)} ({without_password(self._view.uri)})"
             )
 
-
-def _reason(error: Exception) -> str:
-    """Format an error as one line without a password."""
-    return str(error) if isinstance(error, MMSearchError) else first_line(error)
+    def _reason(self, error: Exception) -> str:
+        """Format an error as one line without a password."""
+        if isinstance(error, MMSearchError):
+            return without_secrets(str(error), self._view.uri)
+        return first_line(error, self._view.uri)

@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import optuna
 import pytest
 from mlflow import MlflowClient
 
@@ -337,34 +338,52 @@ def test_two_workspaces_share_one_mlflow(
 def test_refused_storage_changes_nothing(
     tmp_path: Path, mmsearch: Mmsearch, small_corpus: Path
 ) -> None:
-    """A wrong --storage is refused, and the plain line still works."""
+    """A --storage with another study of this name is refused; the plain line still works."""
     given = ("--corpus", small_corpus, "--workers", 1, *QUICK)
     assert mmsearch("run", *given, "-n", 1).returncode == 0
     study = tmp_path / "runs/few/study.json"
     before = study.read_bytes()
-    refused = mmsearch("run", *given, "-n", 2, "--storage", "sqlite:///other.db")
-    assert refused.returncode == 3
-    assert study.read_bytes() == before
+    url = f"sqlite:///{tmp_path}/other.db"
+    other = optuna.create_study(study_name="few", storage=url)
+    other.tell(other.ask(), 1.0)
+    for _ in range(2):
+        refused = mmsearch("run", *given, "-n", 2, "--storage", url)
+        assert refused.returncode == 3
+        assert study.read_bytes() == before
+        assert len(curves(tmp_path / "runs", "few")) == 1
+    assert len(optuna.load_study(study_name="few", storage=url).trials) == 1
     assert mmsearch("run", *given, "-n", 2).returncode == 0
 
 
-def test_older_optuna_database_is_refused(
+def test_another_storage_is_filled(tmp_path: Path, mmsearch: Mmsearch, small_corpus: Path) -> None:
+    """A study that moves to a database server takes its trials along."""
+    given = ("--corpus", small_corpus, "--workers", 1, *QUICK)
+    assert mmsearch("run", *given, "-n", 1).returncode == 0
+
+    url = f"sqlite:///{tmp_path}/other.db"
+    assert mmsearch("run", *given, "-n", 2, "--storage", url).returncode == 0
+
+    assert_same_everywhere(tmp_path / "runs", "few", 2, storage=url)
+
+
+def test_older_optuna_database_is_made_whole(
     tmp_path: Path, mmsearch: Mmsearch, small_corpus: Path
 ) -> None:
-    """A database put back from a backup must not write trials over the workspace's."""
-    given = ("run", "--corpus", small_corpus, "--workers", 1, *QUICK)
+    """A database put back from a backup decides nothing: it gets the trials that it lacks."""
+    given = ("run", "--corpus", small_corpus, "--workers", 2, *QUICK)
     database = tmp_path / "runs/optuna.db"
     assert mmsearch(*given, "-n", 1).returncode == 0
     backup = database.read_bytes()
-    assert mmsearch(*given, "-n", 2).returncode == 0
+    assert mmsearch(*given, "-n", 3).returncode == 0
     before = curves(tmp_path / "runs", "few")
-    for path in database.parent.glob("optuna.db*"):
-        path.unlink()
-    database.write_bytes(backup)
-    done = mmsearch(*given, "-n", 3)
-    assert done.returncode == 3
-    assert "older than the workspace" in done.stderr
-    assert curves(tmp_path / "runs", "few") == before
+    for n_trials in (3, 4, 4):
+        for path in database.parent.glob("optuna.db*"):
+            path.unlink()
+        database.write_bytes(backup)
+        assert mmsearch(*given, "-n", n_trials).returncode == 0
+        assert_same_everywhere(tmp_path / "runs", "few", n_trials)
+    after = curves(tmp_path / "runs", "few")
+    assert {number: after[number] for number in before} == before
 
 
 def test_relative_storage_is_found_from_anywhere(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import statistics
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,15 @@ import pytest
 
 from mmsearch.errors import InputError, RefusedError
 from mmsearch.search.confirmation import Repeats, confirm_seed, make_plan
-from mmsearch.search.selection import Confirmation, Plan, choose, confirmations, leading, repeats
+from mmsearch.search.selection import (
+    Confirmation,
+    Plan,
+    choose,
+    confirmations,
+    leading,
+    repeats,
+    t_95,
+)
 from mmsearch.search.settings import Settings
 from mmsearch.search.study import trial_seed
 from mmsearch.search.verdicts import confirmation_json
@@ -186,6 +195,16 @@ def test_plan_has_every_pair_once_and_goes_on(journal: Journal) -> None:
     first = longer.ask()
     assert first is not None
     assert (first.number, first.facts) == (3, {"trial": 1, "nth_seed": 1})
+
+
+def test_proposals_read_no_files(journal: Journal) -> None:
+    """A plan of thousands of trainings must not read the journal for each of them."""
+    proposer = proposer_of(journal, make_plan(journal, 5, 200, STEPS))
+    shutil.rmtree(journal.folder)
+
+    numbers = [proposal.number for proposal in iter(proposer.ask, None) if proposal]
+
+    assert numbers == list(range(1000))
 
 
 def test_fresh_seeds_are_fresh_and_shared() -> None:

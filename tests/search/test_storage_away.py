@@ -39,7 +39,7 @@ def local(small_corpus: Path, tmp_path: Path, request: pytest.FixtureRequest) ->
     """Give the words of a search of the test's own name, with trials of 20 short segments."""
     config = tmp_path / "config.toml"
     config.write_text("[space]\nhidden_width = 32\n[search]\npruner = 'none'\n")
-    name = request.node.name[len("test_") : 40]
+    name = re.sub(r"\W+", "-", request.node.name[len("test_") :]).strip("-")
     named = ("--corpus", small_corpus, "--config", config, "--study", name)
     return (*named, "--workers", 2, "-n", N_TRIALS, "--steps", 4000)
 

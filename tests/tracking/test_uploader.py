@@ -360,6 +360,33 @@ def test_damaged_trial_keeps_no_other_out(
     check_whole(study, uri)
 
 
+def test_trial_that_cannot_be_shown_keeps_no_other_out(
+    new_store: NewStore, study: Study, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever goes wrong with one trial is said by its number, logged, and made up for later."""
+    uri = new_store.copy(tmp_path)
+    for number in range(5):
+        study.complete(number)
+    odd = study.journal.trial_folder(2) / "samples.txt"
+    odd.mkdir()
+
+    uploader, told = uploader_to(study, uri)
+    wait_for(lambda: told)
+
+    assert uploader.close(study.summary()) is False
+    (reason,) = told
+    assert reason.startswith("trial 2 cannot be shown in MLflow: ")
+    assert any(record.exc_info for record in caplog.records)
+    statuses = [run.info.status for run in runs(study, uri)]
+    assert sorted(statuses) == ["FINISHED"] * 4 + ["RUNNING"]
+    assert [run.info.status for run in runs(study, uri, "study")] == ["FINISHED"]
+
+    odd.rmdir()
+    uploader, told = uploader_to(study, uri)
+    assert uploader.close(study.summary()) is True
+    check_whole(study, uri)
+
+
 def test_deleted_experiment_is_told_in_our_words(
     new_store: NewStore, study: Study, tmp_path: Path
 ) -> None:
