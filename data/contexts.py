@@ -6,7 +6,7 @@ target) pairs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,6 +45,10 @@ class Contexts:
         """Context length, in characters."""
         return self.inputs.shape[1]
 
+    def narrowed(self, block_size: int) -> Contexts:
+        """Return the same examples at a smaller block size, as views that take no memory."""
+        return Contexts(inputs=self.inputs[:, -block_size:], targets=self.targets)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class DistinctContexts:
@@ -64,6 +68,39 @@ class DistinctContexts:
     """How many examples are this pair, int64, shape (P,), each at least 1."""
     n_examples: int
     """The sum of `pair_count`."""
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory of the tensors, in bytes."""
+        tensors = (self.inputs, self.pair_context, self.pair_target, self.pair_count)
+        return sum(tensor.nbytes for tensor in tensors)
+
+    def narrowed(self, block_size: int) -> tuple[DistinctContexts, Tensor]:
+        """Count the same examples at a smaller block size.
+
+        Returns:
+            What `distinct` returns for the examples at that block size, and for each pair of
+            these the row of the narrower pair that it becomes, int64, shape (P,).
+        """
+        if not self.n_examples:
+            return replace(self, inputs=self.inputs[:, -block_size:]), self.pair_context
+        inputs_MT = self.inputs.numpy()[:, -block_size:]
+        targets_P = self.pair_target.numpy()
+        first_M, rank_M = _rank_rows(inputs_MT)
+        base = int(targets_P.max()) + 1
+        pairs_P, row_P = np.unique(
+            rank_M[self.pair_context.numpy()] * base + targets_P, return_inverse=True
+        )
+        # Sums of whole numbers: float64 has them exactly.
+        counts_P = np.bincount(row_P, weights=self.pair_count.numpy())
+        narrower = DistinctContexts(
+            inputs=torch.from_numpy(np.ascontiguousarray(inputs_MT[first_M])),
+            pair_context=torch.from_numpy(pairs_P // base),
+            pair_target=torch.from_numpy(pairs_P % base),
+            pair_count=torch.from_numpy(counts_P.astype(np.int64)),
+            n_examples=self.n_examples,
+        )
+        return narrower, torch.from_numpy(row_P)
 
     def count(self, contexts: Contexts) -> Tensor:
         """Count how often each of these pairs occurs among some of the same examples.

@@ -65,6 +65,21 @@ class Scored:
                 counts[name] = contexts.count(build_contexts(members, vocabulary, block_size))
         return cls(contexts, counts)
 
+    @property
+    def n_bytes(self) -> int:
+        """Memory of the tensors, in bytes."""
+        return self.contexts.n_bytes + sum(counts.nbytes for counts in self.parts.values())
+
+    def narrowed(self, block_size: int) -> Scored:
+        """Return the same words at a smaller block size, as `of` would."""
+        contexts, rows_P = self.contexts.narrowed(block_size)
+        n_pairs = len(contexts.pair_target)
+        counts = {
+            name: torch.zeros(n_pairs, dtype=torch.float64).index_add_(0, rows_P, counts_P)
+            for name, counts_P in self.parts.items()
+        }
+        return Scored(contexts, counts)
+
 
 def mean_loss(parameters: Parameters, contexts: DistinctContexts) -> float:
     """Mean cross-entropy over all examples, in nats a character.

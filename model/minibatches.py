@@ -61,8 +61,15 @@ class Source(Protocol):
     def n_ids(self) -> int:
         """Numbers that a drawn context takes, about; tells how many fit into memory at once."""
 
+    @property
+    def n_bytes(self) -> int:
+        """Memory that it shares with no other source, in bytes."""
+
     def draw(self, n_steps: int, batch_size: int, generator: torch.Generator) -> Minibatches:
         """Draw the minibatches of some steps."""
+
+    def narrowed(self, block_size: int) -> Source:
+        """Return the source that the same words give at a smaller block size."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,17 +78,30 @@ class Examples:
 
     contexts: Contexts
     vocab_size: int
+    is_narrowed: bool = False
+    """Whether the contexts are views of those of another source."""
 
     @property
     def n_ids(self) -> int:
         """Numbers that a drawn context takes."""
         return self.contexts.block_size
 
+    @property
+    def n_bytes(self) -> int:
+        """Memory that it shares with no other source, in bytes."""
+        if self.is_narrowed:
+            return 0
+        return self.contexts.inputs.nbytes + self.contexts.targets.nbytes
+
     def draw(self, n_steps: int, batch_size: int, generator: torch.Generator) -> Minibatches:
         """Draw the minibatches of some steps."""
         chosen = torch.randint(len(self.contexts), (n_steps, batch_size), generator=generator)
         inputs, targets = self.contexts.inputs[chosen], self.contexts.targets[chosen]
         return Minibatches.of_examples(inputs, targets, self.vocab_size)
+
+    def narrowed(self, block_size: int) -> Examples:
+        """Return the same examples at a smaller block size; they share their memory."""
+        return Examples(self.contexts.narrowed(block_size), self.vocab_size, is_narrowed=True)
 
 
 class Distributions:
@@ -128,6 +148,16 @@ class Distributions:
             weights=self._weights_P[pairs],
             sizes=n_pairs.view(n_steps, batch_size).sum(1),
         )
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory that it shares with no other source, in bytes."""
+        counted = (self._ends_M, self._n_pairs_M, self._first_pair_M, self._weights_P)
+        return self._distinct.n_bytes + sum(tensor.nbytes for tensor in counted)
+
+    def narrowed(self, block_size: int) -> Distributions:
+        """Return the distributions of the same examples at a smaller block size."""
+        return Distributions(self._distinct.narrowed(block_size)[0], self._vocab_size)
 
 
 def add_noise(

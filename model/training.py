@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -101,9 +102,8 @@ class TrialData:
             parts |= {"in_train": is_known, "not_in_train": [not is_in for is_in in is_known]}
         self.dev = Scored.of(dev, vocabulary, block_size, parts)
         self.train_part = Scored.of(train[: len(dev)], vocabulary, block_size)
+        self.block_size = block_size
         contexts = build_contexts(train, vocabulary, block_size)
-        self.n_bytes = 2 * contexts.inputs.nbytes + 8 * contexts.targets.nbytes
-        """Memory that it takes, at most, about."""
         counts_V = torch.bincount(contexts.targets, minlength=vocabulary.size)
         self.unigram_ends = (counts_V.cumsum(0) / len(contexts)).float()
         self.source: Source = (
@@ -111,6 +111,23 @@ class TrialData:
             if targets == "examples"
             else Distributions(distinct(contexts), vocabulary.size)
         )
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory that it shares with no other data, in bytes."""
+        return self.dev.n_bytes + self.train_part.n_bytes + self.source.n_bytes
+
+    def narrowed(self, block_size: int) -> TrialData:
+        """Return what the same words give at a smaller block size, bit for bit.
+
+        The context of T characters is the last T of a longer one, so nothing is read anew.
+        """
+        data = copy.copy(self)
+        data.block_size = block_size
+        data.dev = self.dev.narrowed(block_size)
+        data.train_part = self.train_part.narrowed(block_size)
+        data.source = self.source.narrowed(block_size)
+        return data
 
 
 def train_segment(

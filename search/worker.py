@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 N_SAMPLES = 20
 """Words sampled from each complete trial."""
 MAX_BYTES_HELD = 2**27
-"""Bytes of examples, of block sizes used before, beyond which a worker drops the oldest."""
+"""Bytes of examples, of block sizes used before, beyond which a worker drops the oldest. Those of
+the largest block size stay: the others are made of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,10 @@ def run_segment(
     )
 
 
+_widest: dict[Targets, TrialData] = {}
+"""What trials of the largest block size so far train on."""
 _held: OrderedDict[tuple[int, Targets], TrialData] = OrderedDict()
+"""The same of smaller block sizes, the one used last at the end."""
 
 
 def _data(block_size: int, targets: Targets) -> TrialData:
@@ -129,11 +133,25 @@ def _data(block_size: int, targets: Targets) -> TrialData:
 
     if _words is None:
         raise RuntimeError("the worker has not been started with its words")
+    widest = _widest.get(targets)
+    if widest is None or widest.block_size < block_size:
+        # All that was made of the old one goes first, so that the new one can have its memory.
+        del widest
+        _widest.pop(targets, None)
+        for key in [key for key in _held if key[1] == targets]:
+            del _held[key]
+        widest = TrialData(_words.train, _words.dev, _words.vocabulary, block_size, targets)
+        _widest[targets] = widest
+    if block_size == widest.block_size:
+        return widest
     key = block_size, targets
     if key not in _held:
-        # Old ones go first, so that the new one can have their memory.
-        while len(_held) > 1 and sum(data.n_bytes for data in _held.values()) > MAX_BYTES_HELD:
+        while _held and _n_bytes_held() > MAX_BYTES_HELD:
             _held.popitem(last=False)
-        _held[key] = TrialData(_words.train, _words.dev, _words.vocabulary, *key)
+        _held[key] = widest.narrowed(block_size)
     _held.move_to_end(key)
     return _held[key]
+
+
+def _n_bytes_held() -> int:
+    return sum(data.n_bytes for data in (*_widest.values(), *_held.values()))

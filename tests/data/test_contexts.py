@@ -144,6 +144,32 @@ def test_distinct_pairs_count_every_example(
         assert torch.equal(getattr(shuffled, name), getattr(result, name))
 
 
+@settings(deadline=None)
+@given(words=WORDS, block_size=st.integers(1, 12), data=st.data())
+def test_shorter_contexts_are_the_ends_of_longer_ones(
+    words: list[str], block_size: int, data: st.DataObject
+) -> None:
+    """What a worker derives from its longest contexts is what it would build anew."""
+    vocabulary = Vocabulary.of(LETTERS)
+    longest = build_contexts(words, vocabulary, block_size)
+    shorter = data.draw(st.integers(1, block_size))
+    expected = build_contexts(words, vocabulary, shorter)
+
+    contexts = longest.narrowed(shorter)
+    counted, rows_P = distinct(longest).narrowed(shorter)
+
+    assert torch.equal(contexts.inputs, expected.inputs)
+    assert contexts.targets is longest.targets
+    assert contexts.inputs.untyped_storage().data_ptr() == (
+        longest.inputs.untyped_storage().data_ptr()
+    )
+    for name in ("inputs", "pair_context", "pair_target", "pair_count"):
+        assert torch.equal(getattr(counted, name), getattr(distinct(expected), name))
+    assert counted.n_examples == len(expected)
+    pair_target = distinct(longest).pair_target
+    assert torch.equal(counted.pair_target[rows_P], pair_target)
+
+
 def test_distinct_pairs_of_a_large_vocabulary_do_not_collide() -> None:
     """5,000 characters and ten of context do not fit into 64 bits, and still count right."""
     generator = torch.Generator().manual_seed(0)

@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -75,6 +76,26 @@ for spec in specs:
         losses.append(done.dev_loss)
         print(sha256(to_bytes(state)), done.dev_loss.hex())
 """
+
+
+@pytest.mark.parametrize("targets", get_args(Targets))
+@pytest.mark.parametrize("block_size", range(1, 6))
+def test_narrowed_data_train_to_the_same_bits(targets: Targets, block_size: int) -> None:
+    """Weights, losses and every part of dev are those of data built for that block size."""
+    spec = make_spec(
+        block_size=block_size,
+        targets=targets,
+        **{key: RECIPE[key] for key in ("optimizer", "learning_rate", "context_noise")},
+    )
+    own = TrialData(WORDS[:250], WORDS[200:], VOCABULARY, block_size, targets)
+    widest = TrialData(WORDS[:250], WORDS[200:], VOCABULARY, 6, targets)
+
+    expected = train_segment(spec, (), None, own)
+    found = train_segment(spec, (), None, widest.narrowed(block_size))
+
+    assert name_of(found.state) == name_of(expected.state)
+    assert replace(found, state=expected.state) == expected
+    assert set(found.dev_parts) == {"half_1", "half_2", "in_train", "not_in_train"}
 
 
 def train(spec: TrialSpec, segment: int = 1, before: State | Parameters | None = None) -> Segment:
