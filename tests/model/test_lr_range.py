@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmsearch.data.contexts import Contexts
-from mmsearch.model import mlp
+from mmsearch.model import lr_range, mlp
 from mmsearch.model.lr_range import Valley, range_losses, rates, smoothed, valley
-from mmsearch.model.minibatches import Examples
+from mmsearch.model.minibatches import Examples, Minibatches
+from mmsearch.model.training import MAX_IDS_AT_ONCE
 from tests.model.specs import make_spec
 
 V = 5
@@ -56,6 +59,59 @@ def test_steps_are_those_of_plain_sgd(train: Examples) -> None:
                 decay = spec.weight_decay if name in {"C", "W1", "W2"} else 0.0
                 tensor.sub_(rate * (gradient + decay * tensor))
     assert found == pytest.approx(expected, abs=1e-5)
+
+
+@dataclass
+class Watched:
+    """A source that keeps how many contexts were drawn at once."""
+
+    source: Examples
+    drawn: list[int] = field(default_factory=list)
+
+    @property
+    def n_ids(self) -> int:
+        """As the source's."""
+        return self.source.n_ids
+
+    @property
+    def n_bytes(self) -> int:
+        """As the source's."""
+        return self.source.n_bytes
+
+    def draw(self, n_steps: int, batch_size: int, generator: torch.Generator) -> Minibatches:
+        """Draw from the source."""
+        self.drawn.append(n_steps * batch_size)
+        return self.source.draw(n_steps, batch_size, generator)
+
+    def narrowed(self, block_size: int) -> Watched:
+        """Watch the narrower source."""
+        return Watched(self.source.narrowed(block_size))
+
+
+@pytest.mark.parametrize("batch_size", [8, 1000, MAX_IDS_AT_ONCE // 9, 1_000_000])
+def test_memory_does_not_grow_with_the_steps(train: Examples, batch_size: int) -> None:
+    """Minibatches are drawn in pieces that fit, however large a batch the settings allow."""
+    watched = Watched(train)
+    range_losses(
+        make_spec(batch_size=batch_size, embedding_dim=1, hidden_width=1),
+        rates(0.01, 0.5, 4),
+        watched,
+        vocab_size=V,
+    )
+    assert sum(watched.drawn) == 4 * batch_size
+    assert max(watched.drawn) * watched.n_ids <= max(MAX_IDS_AT_ONCE, batch_size * watched.n_ids)
+
+
+def test_pieces_give_the_losses_of_one_draw(
+    train: Examples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the bit, where single examples are drawn."""
+    spec, learning_rates = make_spec(), rates(0.01, 0.5, 30)
+    whole = range_losses(spec, learning_rates, train, vocab_size=V)
+    monkeypatch.setattr(lr_range, "MAX_IDS_AT_ONCE", 7 * spec.batch_size * train.n_ids)
+    watched = Watched(train)
+    assert (range_losses(spec, learning_rates, watched, vocab_size=V) == whole).all()
+    assert len(watched.drawn) == 5
 
 
 def test_loss_stays_infinite_once_it_has_diverged(train: Examples) -> None:
