@@ -9,6 +9,7 @@
 - `study`: the Optuna study in memory that proposes and prunes; `optuna_view`: the same trials in
   an Optuna storage, for other programs; `storage`: how that is opened;
 - `worker`: what runs in a worker process; `executors`: where segments run;
+  `cores`: how many there may be;
 - `coordinator`: the loop; `session`: a study opened and checked; `crew`: a job's parts started,
   joined and ended;
 - `baselines`: counted beside a study's first search; `advice`: what a result is held against, and

@@ -28,7 +28,6 @@ from mmsearch.search.options import (
     VersionOption,
     WatchOption,
     WorkspaceOption,
-    n_cores,
     study_names,
 )
 from mmsearch.search.settings import Pruner, Sampler  # noqa: TC001 (typer reads them)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mmsearch.search import printing
+from mmsearch.search.cores import n_cores
 from mmsearch.search.options import (
     DEFAULT_WORKSPACE,
     JsonOption,
@@ -17,7 +18,6 @@ from mmsearch.search.options import (
     TrackingOption,
     WorkersOption,
     WorkspaceOption,
-    n_cores,
     trial_numbers,
 )
 from mmsearch.search.workspace import Workspace, options_of
