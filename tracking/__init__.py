@@ -10,6 +10,7 @@ rooms, and nothing of Optuna or torch.
 - `champion`: the chosen model in MLflow's registry; `served`: what answers for it there;
 - `mlflow`: the journal shown in MLflow; `store`: an MLflow store, made and opened;
   `homes`: where the artifacts of a workspace's own store lie;
+  `migration`: a store of an older MLflow brought to the installed one's schema;
 - `columns`: the columns in which hyperparameters are shown; `curve_scale`: the range of charts;
 - `rendering`: a record's points, figures and note, as MLflow shows them;
 - `uploader`: the thread that brings a view up to the journal; `logs`: a study's log file;

@@ -42,6 +42,10 @@ _MOVE_VERSION = """UPDATE model_versions SET source = ?, storage_location = ?
 _Update = tuple[str, tuple[object, ...]]
 
 
+class UnknownTablesError(MMSearchError):
+    """MLflow's tables are not those that we know."""
+
+
 def local_database(uri: str) -> Path | None:
     """Find the file that a tracking URI names; None where it is no SQLite database."""
     if not uri.startswith("sqlite:///"):
@@ -67,10 +71,20 @@ def bring_home(database: Path, experiment_id: str, artifacts: Path) -> None:
         artifacts: absolute; where they are, or where they are to be from now on.
 
     Raises:
+        UnknownTablesError: a table or column is not there; nothing has been changed.
         MMSearchError: the database has a run or model whose name is no folder's.
     """
     with closing(sqlite3.connect(database, timeout=_WAIT_S)) as connection:
-        updates = list(_updates(connection, experiment_id, artifacts.as_uri()))
+        try:
+            updates = list(_updates(connection, experiment_id, artifacts.as_uri()))
+        except sqlite3.OperationalError as error:
+            if "no such" not in str(error):
+                raise
+            raise UnknownTablesError(
+                f"{str(database)!r} has other tables than those of MLflow 3.17 and 3.18 ({error}), "
+                "so that artifacts cannot be moved in it; install one of these, or move it and "
+                "artifacts/ away and run: mmsearch sync"
+            ) from error
         with connection:
             for statement, values in updates:
                 connection.execute(statement, values)

@@ -7,10 +7,12 @@ whole one.
 
 from __future__ import annotations
 
+import logging
 import math
 import tempfile
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ from mmsearch.tracking.journal import best_trial
 from mmsearch.tracking.store import (
     PREFIX,
     create,
+    first_line,
     log_metrics,
     open_experiment,
     search_runs,
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
 
     from mmsearch.tracking.journal import Journal, TrialRecord
     from mmsearch.tracking.rendering import StudySummary
+
+_logger = logging.getLogger(__name__)
 
 STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED", "RUNNING": "RUNNING"}
 """MLflow's word for a trial's state."""
@@ -255,8 +260,22 @@ class StudyTracker:
         scale = widened(read_scale(self._view), records, len(self.facts.characters))
         key, view = view_tag(self.facts.id, self.kind, scale)
         if view != self._view:
-            self.client.set_experiment_tag(self.experiment_id, key, view)
+            self._set_view(key, view)
             self._view = view
+
+    def _set_view(self, key: str, view: str) -> None:
+        """Write the saved view, whose format is MLflow's own; warn where MLflow does not take it.
+
+        Links then open a page's usual columns.
+        """
+        from mlflow.exceptions import MlflowException  # noqa: PLC0415 (slow; see store.connect)
+
+        try:
+            self.client.set_experiment_tag(self.experiment_id, key, view)
+        except MlflowException as error:
+            if error.get_http_status_code() != HTTPStatus.BAD_REQUEST:  # type: ignore[no-untyped-call]
+                raise  # a store that is away, and not one that refuses
+            _logger.warning("MLflow does not take the saved view: %s", first_line(error))
 
     def _add_scores(self, runs: Iterable[Run]) -> None:
         """Add the score that the charts read to runs that version 0.1 has closed."""

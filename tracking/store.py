@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment, Metric, Run
 
+_logger = logging.getLogger(__name__)
+
 PREFIX = "mmsearch/"
 """Of the experiments' names."""
 
@@ -70,12 +72,33 @@ def open_experiment(client: MlflowClient, name: str, artifacts: Path | None) -> 
     database = local_database(client.tracking_uri)
     if database is None or artifacts is None or database != artifacts.with_name(OWN_DATABASE):
         return found
-    bring_home(database, found.experiment_id, artifacts)
+    try:
+        bring_home(database, found.experiment_id, artifacts)
+    except UnknownTablesError as error:
+        if not _is_home(client, found, artifacts.as_uri()):
+            raise
+        # Nothing was to be changed.
+        _logger.warning("%s", error)
     return client.get_experiment(found.experiment_id)
 
 
+def _is_home(client: MlflowClient, experiment: Experiment, home: str) -> bool:
+    """Whether an experiment, its runs and its models keep their artifacts below a folder."""
+    ids = [experiment.experiment_id]
+    places = [experiment.artifact_location]
+    places += [run.info.artifact_uri for run in search_runs(client, ids, "", has_deleted=True)]
+    token = None
+    while True:
+        models = client.search_logged_models(ids, page_token=token)
+        places += [model.artifact_location for model in models]
+        token = models.token
+        if not token:
+            break
+    return all(place == home or place.startswith(f"{home}/") for place in places)
+
+
 def _create_database(uri: str) -> None:
-    """Create a local database whole or not at all.
+    """Create a local database whole or not at all, or bring an older one to this MLflow's schema.
 
     A process that is killed within MLflow's migrations leaves one that never opens again.
     """
@@ -84,6 +107,8 @@ def _create_database(uri: str) -> None:
         return
     if path.exists():
         _check_database(path)
+        _prepare()
+        migrate(path)
         return
     fresh = path.with_name(f".{path.name}.new")
     fresh.unlink(missing_ok=True)
@@ -103,11 +128,18 @@ def _make_tables(uri: str) -> None:
     the next try would fill the file that was deleted.
     """
     _prepare()
-    from mlflow.store.db import utils  # noqa: PLC0415 (slow; see connect)
-
-    engine = utils.create_sqlalchemy_engine(uri)  # type: ignore[no-untyped-call]
     try:
-        utils._initialize_tables(engine)  # type: ignore[no-untyped-call] # noqa: SLF001 (no public way)
+        from mlflow.store.db import utils  # noqa: PLC0415 (slow; see connect)
+
+        new_engine, initialize = utils.create_sqlalchemy_engine, utils._initialize_tables  # noqa: SLF001 (faster by a second than the public way)
+    except (ImportError, AttributeError):
+        path = local_database(uri)
+        assert path is not None  # noqa: S101 (only local stores are made)
+        upgrade(path)
+        return
+    engine = new_engine(uri)  # type: ignore[no-untyped-call]
+    try:
+        initialize(engine)  # type: ignore[no-untyped-call]
     finally:
         engine.dispose()
 
