@@ -6,7 +6,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 TRIALS ?= 50
 
-.PHONY: run test check lint types layers security wheel audit bench clean
+# The versions that were tested, for what is installed and for what builds the package: up to 25.2
+# pip reads the first variable there, later the second.
+PIP_INSTALL := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+	$(BIN)/python -m pip install --quiet -c constraints.txt
+
+.PHONY: run test check lint types layers security versions wheel audit bench clean
 
 run: $(VENV)/.installed
 	$(BIN)/mmsearch run --trials $(TRIALS)
@@ -16,7 +21,7 @@ test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 # What CI runs.
-check: lint types layers security wheel test
+check: versions lint types layers security wheel test
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
@@ -30,6 +35,10 @@ layers: $(VENV)/.installed-dev
 
 security: $(VENV)/.installed-dev
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml data model tracking search
+
+# What is installed is what pyproject.toml and constraints.txt say.
+versions: $(VENV)/.installed-dev
+	$(BIN)/python .ci/versions.py
 
 # The built wheel, tried from outside the checkout.
 wheel: $(VENV)/.installed-dev
@@ -55,12 +64,12 @@ bench: $(VENV)/.installed
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable .
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP_INSTALL) --editable .
 	touch $@
 
-$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP_INSTALL) --editable '.[dev]'
 	touch $@ $(VENV)/.installed
 
 clean:

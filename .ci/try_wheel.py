@@ -1,9 +1,10 @@
 """Build the wheel, install it alone into a new environment, and use it outside the checkout.
 
-The dependencies are those of the environment that runs this, lent by a path file: what is tried
-is our wheel, and it must not find the checkout.
+What builds it is pinned by constraints.txt. The dependencies are those of the environment that
+runs this, lent by a path file: what is tried is our wheel, and it must not find the checkout.
 """
 
+import os
 import subprocess
 import sys
 import sysconfig
@@ -12,12 +13,17 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+# As a URI, since pip takes a space for the end of a path.
+PINS = (ROOT / "constraints.txt").as_uri()
+ENVIRONMENT = {**os.environ, "PIP_CONSTRAINT": PINS, "PIP_BUILD_CONSTRAINT": PINS}
 
 
 def call(*command: object, cwd: Path) -> str:
     """Run a command; its output, or the end of this script."""
     words = [str(word) for word in command]
-    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        words, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         sys.exit(f"{' '.join(words)}\n{done.stdout}{done.stderr}")
     return done.stdout

@@ -66,9 +66,9 @@ SET_UP = {
     "make run",
     "make test",
     "python3 -m venv .venv",
-    ".venv/bin/python -m pip install --editable .",
+    ".venv/bin/python -m pip install -c constraints.txt --editable .",
     ".venv/bin/mmsearch run --trials 50",
-    ".venv/bin/python -m pip install --editable '.[dev]'",
+    ".venv/bin/python -m pip install -c constraints.txt --editable '.[dev]'",
     ".venv/bin/python -m pytest",
 }
 """What sets up an environment: run from a fresh clone, in the long run."""
