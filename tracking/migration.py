@@ -47,9 +47,18 @@ def migrate(database: Path) -> None:
         database: an existing SQLite file with MLflow's tables.
 
     Raises:
-        MMSearchError: a newer MLflow has written it, it cannot be migrated, or others keep
+        MMSearchError: a newer MLflow has written it, it cannot be read or migrated, or others keep
             writing to it. It is as it was.
     """
+    try:
+        _migrate(database)
+    except (sqlite3.Error, OSError) as error:
+        raise MMSearchError(
+            f"{str(database)!r} cannot be read, or cannot be migrated for this MLflow: {error}"
+        ) from error
+
+
+def _migrate(database: Path) -> None:
     found = _revision(database)
     if found is None:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import signal
 import sqlite3
 import subprocess
@@ -226,6 +227,23 @@ def test_database_of_a_newer_mlflow_is_refused(new_store: NewStore, tmp_path: Pa
     assert mlflow.__version__ in told
     assert "mmsearch sync" in told
     assert path.read_bytes() == before
+
+
+def test_damaged_database_is_named(new_store: NewStore, tmp_path: Path) -> None:
+    """Bytes that are no database's end in one line, as everywhere."""
+    uri = new_store.copy(tmp_path)
+    path = tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(path)) as connection:
+        [[root]] = connection.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'alembic_version'"
+        ).fetchall()
+        [[size]] = connection.execute("PRAGMA page_size").fetchall()
+    with path.open("r+b") as file:
+        file.seek((root - 1) * size)
+        file.write(b"\xff" * size)
+
+    with pytest.raises(MMSearchError, match=re.escape(str(path))):
+        store.create(uri)
 
 
 def test_unknown_layout_of_mlflow_is_left_to_mlflow(
