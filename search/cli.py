@@ -20,6 +20,7 @@ import typer
 from mmsearch.errors import InputError, MMSearchError
 from mmsearch.search import cli_models, cli_setup, cli_shown, printing
 from mmsearch.search.advice import known_baselines
+from mmsearch.search.cores import n_cores
 from mmsearch.search.interrupts import Interrupts, exit_code, leave_terminal, stopping_signals
 from mmsearch.search.options import (
     DEFAULT_WORKSPACE,

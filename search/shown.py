@@ -295,7 +295,7 @@ def _fill(
                 view.show_interrupted(record)
             sent.add((journal.kind, number))
         except Exception as error:
-            logger.warning("trial %d could not be sent", number, exc_info=error)
+            logger.info("trial %d could not be sent", number, exc_info=error)
             view.open()  # raises where the view is away, and not this trial at fault
             failed[number] = error
 

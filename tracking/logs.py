@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,22 +41,33 @@ class _LogFile(logging.FileHandler):
         """Write no traceback to the terminal."""
 
 
+class _Terminal(logging.Handler):
+    """Writes to whatever stderr is at the moment: a live display puts itself in its place."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.setFormatter(_Formatter("%(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        sys.stderr.write(f"{self.format(record)}\n")
+
+
 @contextlib.contextmanager
 def logging_to(folder: Path) -> Iterator[None]:
     """Write what the package logs to `mmsearch.log` in a folder, while entered.
 
-    Nothing goes to the terminal: what a person must know is printed by who finds it out.
+    Warnings go to the terminal, too. What a command says by itself is logged below that level.
     """
     logger = logging.getLogger("mmsearch")
-    handler = _LogFile(folder / "mmsearch.log")
-    level, propagates = logger.level, logger.propagate
-    logger.addHandler(handler)
+    level, handlers = logger.level, (_LogFile(folder / "mmsearch.log"), _Terminal())
+    for handler in handlers:
+        logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-    logger.propagate = False
     try:
         yield
     finally:
-        logger.removeHandler(handler)
         logger.setLevel(level)
-        logger.propagate = propagates
-        handler.close()
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()

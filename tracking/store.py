@@ -11,7 +11,14 @@ from urllib.parse import quote
 
 from mmsearch.errors import InputError, MMSearchError
 from mmsearch.secrets import without_secrets
-from mmsearch.tracking.homes import OWN_DATABASE, bring_home, local_database, local_uri
+from mmsearch.tracking.homes import (
+    OWN_DATABASE,
+    UnknownTablesError,
+    bring_home,
+    local_database,
+    local_uri,
+)
+from mmsearch.tracking.migration import migrate, upgrade
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -223,7 +223,7 @@ class Uploader:
             try:
                 self._view.close()
             except Exception:
-                logger.warning("%s could not be closed", self._view.title, exc_info=True)
+                logger.info("%s could not be closed", self._view.title, exc_info=True)
 
     def _open(self) -> None:
         """Connect, and queue the trials that the view lacks, from this run or from earlier ones."""
@@ -286,7 +286,7 @@ class Uploader:
         failure.n_tries += 1
         failure.due_s = time.monotonic() + RETRY_S[min(failure.n_tries, len(RETRY_S)) - 1]
         title = self._view.title
-        logger.warning("trial %d could not be shown in %s", number, title, exc_info=error)
+        logger.info("trial %d could not be shown in %s", number, title, exc_info=error)
         is_stubborn = failure.n_tries >= MAX_TRIES or isinstance(error, JournalError)
         # What is wrong with one trial may be wrong with all: the others are named at the end.
         if not failure.is_told and (is_last or (is_stubborn and not self._has_told_trial)):
@@ -295,7 +295,7 @@ class Uploader:
 
     def _tell_away(self, error: Exception) -> None:
         self.error = error
-        logger.warning("%s is behind", self._view.title, exc_info=error)
+        logger.info("%s is behind", self._view.title, exc_info=error)
         if not self._has_told:
             self._has_told = True
             self._on_behind(

@@ -336,5 +336,5 @@ def test_view_that_mlflow_refuses_stops_nothing(
     tracker.show_trial(study.journal.read(0), study.journal)
     tracker.show_study(study.summary())
 
-    assert tracker.missing(study.journal) == []
+    assert tracker.lacking(study.journal.records()) == []
     assert any("view" in each.getMessage() for each in caplog.records)

@@ -368,6 +368,7 @@ def test_trial_that_cannot_be_shown_keeps_no_other_out(
     for number in range(5):
         study.complete(number)
     odd = study.journal.trial_folder(2) / "samples.txt"
+    odd.unlink()
     odd.mkdir()
 
     uploader, told = uploader_to(study, uri)
