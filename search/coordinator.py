@@ -91,6 +91,8 @@ class SearchResult:
     """Trials that this run began or went on with."""
     is_interrupted: bool
     """Whether it was asked to stop before it had its trials."""
+    records: Sequence[TrialRecord]
+    """All trials of the job by number, earlier ones included."""
 
 
 @dataclass(slots=True)
@@ -130,6 +132,7 @@ class Coordinator:
     _n_failures: int = field(init=False, default=0)
     _n_finished: int = field(init=False, default=0)
     _n_begun: int = field(init=False, default=0)
+    _records: dict[int, TrialRecord] = field(init=False, default_factory=dict)
     _n_left: int = field(init=False, default=0)
     """Trials in flight when the search was stopped."""
     _undecided: int | None = field(init=False, default=None)
@@ -150,6 +153,7 @@ class Coordinator:
                 be written.
         """
         deadline = None if limits.timeout_s is None else time.monotonic() + limits.timeout_s
+        self._records = {record.number: record for record in self.earlier}
         left_over = [record for record in self.earlier if record.outcome is None]
         last = undecided(self.earlier)
         self._undecided = last.number if last else None
@@ -176,6 +180,7 @@ class Coordinator:
             n_finished=self._n_finished,
             n_begun=self._n_begun,
             is_interrupted=self._is_stopping and is_short,
+            records=[self._records[number] for number in sorted(self._records)],
         )
 
     def _begin(self) -> bool:
@@ -311,6 +316,7 @@ class Coordinator:
         return self._last_ms
 
     def _show(self, record: TrialRecord) -> None:
+        self._records[record.number] = record
         for observer in self.observers:
             observer.show(record)
 

@@ -156,15 +156,21 @@ def train(  # noqa: PLR0913 (what is trained, and who hears of it)
             n_workers=n_workers,
             observers=(*uploaders, baselines, *observers),
         )
+        trials = None
         try:
             interrupts.phase(coordinator.stop, "stopping after the segments in flight")
-            return coordinator.run(limits)
+            result = coordinator.run(limits)
+            trials = result.records if journal.kind == "trial" else None
+            return result
         finally:
             baselines.finish()
             summary = None
             try:
                 summary = summarise(
-                    session.journal, session.file, has_importances=journal.kind == "trial"
+                    session.journal,
+                    session.file,
+                    trials=trials,
+                    has_importances=journal.kind == "trial",
                 )
             except MMSearchError as error:  # what has ended the search is worth more
                 say(f"the study's summary cannot be shown: {error}")

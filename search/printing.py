@@ -125,7 +125,7 @@ def search_json(
     session: Session, result: SearchResult, n_trials: int, wall_s: float
 ) -> dict[str, Any]:
     """Give what came of a search as JSON values."""
-    records = session.journal.records()
+    records = result.records
     advice = search_advice(session.journal, records, session.file.settings.space)
     states = Counter(record.state for record in records)
     best = best_trial(records)
@@ -295,7 +295,7 @@ def print_end(  # noqa: PLR0913 (what a search came to)
     is_quiet: bool,
 ) -> None:
     """Say what came of a search and, if it may be said, what to type next."""
-    records = session.journal.records()
+    records = result.records
     states = Counter(record.state for record in records)
     counts = f"{states['COMPLETE']} complete, {states['PRUNED']} pruned, {states['FAIL']} failed"
     if result.n_begun == 0 and result.n_finished >= n_trials:

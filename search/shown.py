@@ -62,6 +62,7 @@ def summarise(
     file: StudyFile,
     looks: Iterable[Look] | None = None,
     *,
+    trials: Sequence[TrialRecord] | None = None,
     has_importances: bool = False,
 ) -> StudySummary:
     """Gather where a study stands.
@@ -70,13 +71,14 @@ def summarise(
         journal: of its trials.
         file: the study's.
         looks: at its test split; None for those of the user's own ledger.
+        trials: its trials; None to read them.
         has_importances: whether to tell those of its hyperparameters, which takes a second.
 
     What is wrong with the confirmation or the ledger stands in the summary: a search does not end
     without one.
     """
     dimensions = file.settings.space.dimensions
-    trials = journal.records()
+    trials = journal.records() if trials is None else trials
     states = [trial.state for trial in trials]
     n_finished = states.count("COMPLETE") + states.count("PRUNED")
     shares: Mapping[str, float] = {}
