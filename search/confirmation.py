@@ -93,11 +93,21 @@ class Confirm:
     def view(self) -> None:
         """Make nothing: fresh seeds are no trials of Optuna's."""
 
+    def begin(self) -> None:
+        """Do nothing: the study has begun."""
+
+    def withdraw(self) -> None:
+        """Do nothing, likewise."""
+
     def propose(
-        self, records: Sequence[TrialRecord], enqueued: Iterable[Mapping[str, Any]]
+        self,
+        records: Sequence[TrialRecord],
+        enqueued: Iterable[Mapping[str, Any]],
+        *,
+        has_view: bool = True,
     ) -> Repeats:
         """Write the plan, and propose what is left of it."""
-        del enqueued  # nobody enqueues a training
+        del enqueued, has_view  # nobody enqueues a training
         return Repeats.begin(self.session.journal, self.plan, self.settings, records)
 
 

@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from mmsearch.errors import MMSearchError
 from mmsearch.model.spec import TrialSpec
 from mmsearch.search import provenance
-from mmsearch.tracking.journal import Outcome, SegmentRecord, TrialRecord, undecided
+from mmsearch.tracking.journal import (
+    Outcome,
+    SegmentRecord,
+    TrialRecord,
+    latest_ms,
+    undecided,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -154,6 +160,8 @@ class Coordinator:
         """
         deadline = None if limits.timeout_s is None else time.monotonic() + limits.timeout_s
         self._records = {record.number: record for record in self.earlier}
+        # The clock of an earlier process may have been ahead.
+        self._last_ms = max(map(latest_ms, self.earlier), default=0)
         left_over = [record for record in self.earlier if record.outcome is None]
         last = undecided(self.earlier)
         self._undecided = last.number if last else None
@@ -211,7 +219,9 @@ class Coordinator:
         spec = TrialSpec.from_json(record.spec)
         self._running[record.number] = _Running(record, spec, weights)
         self._show(record)
-        if record.number == self._undecided:
+        if record.number == self._undecided or spec.has_ended(
+            [segment.dev_loss for segment in curve]
+        ):
             self._go_on(record.number)
         else:
             self._submit(record.number)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 from typing import TYPE_CHECKING, Protocol
 
-from mmsearch.errors import InputError, MMSearchError, RefusedError
+from mmsearch.errors import InputError, RefusedError
 from mmsearch.search.interrupts import Interrupts
 from mmsearch.search.workspace import own
 from mmsearch.tracking.logs import logging_to
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
     from mmsearch.search.optuna_view import OptunaView
     from mmsearch.search.session import Session
     from mmsearch.search.settings import Settings
+    from mmsearch.search.space import Space
     from mmsearch.tracking.journal import Journal, TrialRecord
+    from mmsearch.tracking.uploader import Uploader
+
+logger = logging.getLogger(__name__)
 
 MAX_WORKERS = 1024
 """Processes: more is a slip of the fingers, and would take the machine down."""
@@ -52,14 +57,25 @@ class Job(Protocol):
     def view(self) -> OptunaView | None:
         """Make what shows them in Optuna's storage; None where it does not hold them."""
 
+    def begin(self) -> None:
+        """Write down what must be known before the view is opened."""
+
+    def withdraw(self) -> None:
+        """Take that back: the view refuses the job."""
+
     def propose(
-        self, records: Sequence[TrialRecord], enqueued: Iterable[Mapping[str, Any]]
+        self,
+        records: Sequence[TrialRecord],
+        enqueued: Iterable[Mapping[str, Any]],
+        *,
+        has_view: bool = True,
     ) -> Proposer:
-        """Begin, or go on; called once everything else is ready.
+        """Go on, or begin; called once everything else is ready.
 
         Args:
             records: the trials so far.
             enqueued: configurations that somebody enqueued in Optuna's storage.
+            has_view: whether the view could be opened.
         """
 
 
@@ -74,7 +90,9 @@ def opened(job: Job) -> Iterator[list[TrialRecord]]:
     journal = job.journal
     job.session.workspace.create()
     journal.create()
-    with own(journal), logging_to(journal.folder / "logs"):
+    given = (job.session.given_storage, job.session.given_tracking_uri)
+    uris = [uri for uri in given if uri]
+    with own(journal), logging_to(journal.folder / "logs", *uris):
         yield [
             record
             if record.outcome
@@ -125,25 +143,29 @@ def train(  # noqa: PLR0913 (what is trained, and who hears of it)
         pool = stack.enter_context(WorkerPool(n_workers, worker.start, (session.words,)))
         if n_left:
             pool.start()
+        from mmsearch.search.baselines import BaselineCount  # noqa: PLC0415
         from mmsearch.search.coordinator import Coordinator  # noqa: PLC0415
-        from mmsearch.search.shown import make_tracker, summarise  # noqa: PLC0415
+        from mmsearch.search.shown import make_tracker  # noqa: PLC0415
         from mmsearch.tracking.uploader import Uploader  # noqa: PLC0415
 
         tracker = make_tracker(session.workspace, journal, session.file, session.tracking_uri)
         view = job.view()
         # Confirmations are read whole: a plan does not name all that have begun.
         uploaders = [Uploader(tracker, journal, say, earlier if view else None)]
+        failed: Exception | None = None
         if view is not None:
+            job.begin()
             uploaders.append(Uploader(view, journal, say, earlier))
+            stack.callback(uploaders[-1].stop)
             uploaders[-1].start()
             failed = uploaders[-1].wait_until_open(OPEN_S)
             if isinstance(failed, InputError | RefusedError):
+                job.withdraw()
                 raise failed
-        proposer = job.propose(earlier, view.enqueued if view else ())
+        enqueued = _usable(view.enqueued, job.settings.space, say) if view else []
+        proposer = job.propose(earlier, enqueued, has_view=failed is None)
+        stack.callback(uploaders[0].stop)
         uploaders[0].start()
-        pool.check()
-        from mmsearch.search.baselines import BaselineCount  # noqa: PLC0415
-
         baselines = BaselineCount(session, say)
         coordinator = Coordinator(
             proposer=proposer,
@@ -158,26 +180,52 @@ def train(  # noqa: PLR0913 (what is trained, and who hears of it)
         )
         trials = None
         try:
+            pool.check()
             interrupts.phase(coordinator.stop, "stopping after the segments in flight")
             result = coordinator.run(limits)
             trials = result.records if journal.kind == "trial" else None
             return result
         finally:
             baselines.finish()
-            summary = None
-            try:
-                summary = summarise(
-                    session.journal,
-                    session.file,
-                    trials=trials,
-                    has_importances=journal.kind == "trial",
-                )
-            except MMSearchError as error:  # what has ended the search is worth more
-                say(f"the study's summary cannot be shown: {error}")
-            for uploader in uploaders:
-                interrupts.phase(uploader.abandon, "leaving what is not uploaded to the next run")
-                if not uploader.close(summary):
-                    say(
-                        f"Some results are not in {uploader.title} yet; upload them with: "
-                        "mmsearch sync"
-                    )
+            _close(job, uploaders, trials, interrupts, say)
+
+
+def _close(
+    job: Job,
+    uploaders: Iterable[Uploader],
+    trials: Sequence[TrialRecord] | None,
+    interrupts: Interrupts,
+    say: Callable[[str], None],
+) -> None:
+    """Send what is left, with where the study stands, and say what could not be sent."""
+    from mmsearch.search.shown import summarise  # noqa: PLC0415 (slow)
+
+    session, summary = job.session, None
+    try:
+        summary = summarise(
+            session.journal,
+            session.file,
+            trials=trials,
+            has_importances=job.journal.kind == "trial",
+        )
+    except Exception as error:
+        # What has ended the search is worth more.
+        logger.info("no summary", exc_info=True)
+        say(f"the study's summary cannot be shown: {error}")
+    for uploader in uploaders:
+        interrupts.phase(uploader.abandon, "leaving what is not uploaded to the next run")
+        if not uploader.close(summary):
+            say(f"Some results are not in {uploader.title} yet; upload them with: mmsearch sync")
+
+
+def _usable(
+    points: Iterable[Mapping[str, Any]], space: Space, say: Callable[[str], None]
+) -> list[Mapping[str, Any]]:
+    """Return the configurations that a study can train, and say which ones it cannot."""
+    found: list[Mapping[str, Any]] = []
+    for point in points:
+        try:
+            found.append(space.check_point(point))
+        except InputError as error:
+            say(f"a trial that is enqueued in Optuna's storage cannot be trained: {error}")
+    return found

@@ -26,7 +26,7 @@ from mmsearch.model.baselines import bigram_losses, uniform_losses
 from mmsearch.model.ngram import choose_ngram, ngram_losses
 from mmsearch.model.scoring import bootstrap_interval, word_losses
 from mmsearch.search.ledger import OptunaLooks, merge
-from mmsearch.search.optuna_view import STUDY_ID
+from mmsearch.search.optuna_view import REFILLED, STUDY_ID
 from mmsearch.search.places import ledger_folder
 from mmsearch.search.selection import Choice, choose
 from mmsearch.search.shown import mlflow_at, open_tracker, show_look, show_looks, summarise
@@ -116,11 +116,14 @@ def _check_known(storage: optuna.storages.BaseStorage, session: Session) -> None
     name = session.journal.name
     if name in optuna.get_all_study_names(storage):
         study = optuna.load_study(study_name=name, storage=storage)
-        if study.user_attrs.get(STUDY_ID) == session.file.id:
+        attrs = study.user_attrs
+        # One that was made anew knows of no look before `mmsearch sync` has brought them.
+        if attrs.get(STUDY_ID) == session.file.id and not attrs.get(REFILLED, False):
             return
     raise RefusedError(
-        f"the Optuna storage does not hold study {name!r}, so it cannot tell whether the test "
-        f"split is used up; fill it in with: mmsearch sync{options_of(session.journal)}"
+        f"the Optuna storage does not hold study {name!r}, or was made anew, so it cannot tell "
+        "whether the test split is used up; fill it in with: mmsearch sync"
+        f"{options_of(session.journal)}"
     )
 
 

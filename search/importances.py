@@ -35,15 +35,15 @@ def importances(trials: Iterable[TrialRecord], space: Space) -> Mapping[str, flo
     searched = {name: d for name, d in space.dimensions.items() if not d.is_fixed}
     distributions = {name: _distribution(d) for name, d in searched.items()}
     study = optuna.create_study()
-    for trial in trials:
-        if trial.state == "COMPLETE":
-            params = {name: _value(d, trial.spec[name]) for name, d in searched.items()}
-            study.add_trial(
-                optuna.trial.create_trial(
-                    value=trial.dev_loss, params=params, distributions=distributions
-                )
-            )
     try:
+        for trial in trials:
+            if trial.state == "COMPLETE":
+                params = {name: _value(d, trial.spec[name]) for name, d in searched.items()}
+                study.add_trial(
+                    optuna.trial.create_trial(
+                        value=trial.dev_loss, params=params, distributions=distributions
+                    )
+                )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return optuna.importance.get_param_importances(

@@ -84,8 +84,10 @@ class Interrupts:
 
     def phase(self, stop: Callable[[], None], doing: str) -> None:
         """Begin a phase: how to stop it, and what to say of that."""
-        is_asked_early = self._is_asked and self._stop is None
+        is_first = self._stop is None
         self._stop, self._doing = stop, doing
+        # In this order: a signal from here on finds the way to stop.
+        is_asked_early = is_first and self._is_asked
         self._is_asked = is_asked_early
         if is_asked_early:
             stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from dataclasses import dataclass
 from functools import partial
@@ -67,6 +68,8 @@ class Session:
     """Optuna URL, password and all, where one was given."""
     given_tracking_uri: str | None
     """MLflow URI, likewise."""
+    before: StudyFile | None = None
+    """The study's file as it was; None where the study is new."""
 
     @classmethod
     def open(cls, request: Request) -> Session:
@@ -128,6 +131,7 @@ class Session:
             enqueue=enqueue,
             given_storage=places[0],
             given_tracking_uri=places[1],
+            before=stored,
         )
 
     @property
@@ -221,19 +225,38 @@ class Search:
             creating=partial(session.workspace.locked, "optuna"),
         )
 
+    def begin(self) -> None:
+        """Write down what a new study is, but for its storage: others must not know it before."""
+        if self.session.before is None:
+            file = dataclasses.replace(self.session.file, storage=None)
+            self.journal.write_study(file.to_json())
+
+    def withdraw(self) -> None:
+        """Take back what `begin` wrote: the study's storage is refused."""
+        if self.session.before is None:
+            self.journal.delete_study()
+
     def propose(
-        self, records: Sequence[TrialRecord], enqueued: Iterable[Mapping[str, Any]]
+        self,
+        records: Sequence[TrialRecord],
+        enqueued: Iterable[Mapping[str, Any]],
+        *,
+        has_view: bool = True,
     ) -> OptunaProposer:
         """Begin or go on: fix what the study is, and build Optuna's study from the journal.
 
         Args:
             records: the trials so far.
             enqueued: what somebody enqueued in the storage.
+            has_view: whether the storage has answered. One that has not may be a slip of the
+                fingers, and does not take the place of one that the study had.
         """
         from mmsearch.search.study import OptunaProposer, not_begun  # noqa: PLC0415 (slow)
 
-        session = self.session
-        self.journal.write_study(session.file.to_json())
+        session, file = self.session, self.session.file
+        if not has_view and session.before is not None and session.before.storage is not None:
+            file = dataclasses.replace(file, storage=session.before.storage)
+        self.journal.write_study(file.to_json())
         points = [*session.enqueue, *self.settings.start_points(len(session.split.train))]
         queue = [*enqueued, *not_begun(points, records)]
         return OptunaProposer(self.journal.name, self.settings, records, queue)

@@ -129,9 +129,14 @@ class Settings:
         values = {**_LATER, **values}
         if values.get("sampler") == "cmaes":  # of version 0.1 and 0.2; see docs/adr/0011
             values["sampler"] = "tpe"
+        if unknown := sorted(set(values) - names):
+            raise InputError(
+                f"its settings have {unknown[0]!r}, which this version of mmsearch does not know; "
+                "use the version that wrote it"
+            )
         if set(values) != names or not isinstance(values["space"], dict):
-            odd = ", ".join(sorted(set(values) ^ names)) or "space"
-            raise InputError(f"its settings are not of this version of mmsearch: {odd}")
+            odd = ", ".join(sorted(names - set(values))) or "space"
+            raise InputError(f"its settings lack what every version has: {odd}")
         space = Space.parse({**_LATER_IN_SPACE, **values["space"]}, {})
         if missing := listed(name for name in HYPERPARAMETERS if name not in space.dimensions):
             raise InputError(f"its [space] is not of this version of mmsearch: {missing}")

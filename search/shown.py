@@ -7,6 +7,7 @@ import logging
 import math
 import shlex
 import tempfile
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -228,78 +229,107 @@ def sync_study(workspace: Workspace, journal: Journal, storage: str | None, uri:
         RefusedError: the study is being searched; its own process fills both in.
         MMSearchError: MLflow or the Optuna storage cannot be reached.
     """
-    from mmsearch.search.ledger import OptunaLooks, merge  # noqa: PLC0415 (Optuna is slow)
+    from mmsearch.search.ledger import merge  # noqa: PLC0415 (Optuna is slow)
     from mmsearch.search.optuna_view import OptunaView  # noqa: PLC0415 (likewise)
-    from mmsearch.search.storage import open_storage, telling_errors  # noqa: PLC0415 (likewise)
+    from mmsearch.search.storage import telling_errors  # noqa: PLC0415 (likewise)
 
-    with own(journal), logging_to(journal.folder / "logs"):
-        file = StudyFile.require(journal)
-        url = storage_url(workspace, storage, file.storage, file.id)
+    file = StudyFile.require(journal)
+    url = storage_url(workspace, storage, file.storage, file.id)
+    with own(journal), logging_to(journal.folder / "logs", url, uri or ""):
         creating = partial(workspace.locked, "optuna")
         view = OptunaView(url, journal.name, file.id, file.settings.space, creating)
-        sent: set[tuple[str, int]] = set()
-        failed: dict[int, Exception] = {}
-        with telling_errors(url), contextlib.closing(view):
-            _fill(view, journal, sent, failed)
+        sync = _Sync()
+        away: MMSearchError | None = None
+        try:
+            with telling_errors(url), contextlib.closing(view):
+                sync.fill(view, journal)
+        except MMSearchError as error:
+            away = error  # MLflow is filled all the same
         for part in (journal, confirmations(journal)):
             tracker = open_tracker(workspace, part, uri)
             with mlflow_at(tracker.uri):
-                _fill(tracker, part, sent, failed)
+                sync.fill(tracker, part)
                 tracker.delete_doubles()
         split = file.split_fingerprint
-        with telling_errors(url):
-            opened = open_storage(url)
-            try:
-                central = OptunaLooks(opened)
-                stores = [central.read(split), LocalLooks(ledger_folder()).read(split)]
-                with mlflow_at(tracker.uri):
-                    looks = merge([*stores, FinalRuns(tracker).read(split)])
-                for look in _own(looks, file):
-                    central.write(look)
-            finally:
-                opened.engine.dispose()
+        with mlflow_at(tracker.uri):
+            shown = FinalRuns(tracker).read(split)
+        looks = merge([LocalLooks(ledger_folder()).read(split), shown])
+        if away is None:
+            looks = _sync_looks(url, journal.name, file, looks)
         with mlflow_at(tracker.uri):
             show_looks(tracker, journal, file, looks, is_fresh=False)
-            tracker.show_study(summarise(journal, file, looks, has_importances=True))
-        if failed:
-            number, error = min(failed.items())
-            reason = str(error) if isinstance(error, MMSearchError) else first_line(error)
+            trials = [
+                sync.records["trial", n] for n in journal.numbers() if n not in sync.unreadable
+            ]
+            tracker.show_study(summarise(journal, file, looks, trials=trials, has_importances=True))
+        if away is not None:
+            raise away
+        if sync.failed:
+            name, why = next(iter(sync.failed.items()))
+            reason = str(why) if isinstance(why, MMSearchError) else first_line(why)
             raise JournalError(
-                f"{len(sent)} trials were sent; {len(failed)} cannot be shown, the first of them "
-                f"trial {number}: {reason}"
+                f"{len(sync.sent)} trials were sent; {len(sync.failed)} cannot be shown, the first "
+                f"of them {name}: {reason}"
             )
-        return len(sent)
+        return len(sync.sent)
 
 
-def _fill(
-    view: View, journal: Journal, sent: set[tuple[str, int]], failed: dict[int, Exception]
-) -> None:
-    """Bring a view up to date with a journal.
+def _sync_looks(url: str, name: str, file: StudyFile, others: Sequence[Look]) -> Sequence[Look]:
+    """Bring a study's looks into the Optuna storage; returns those of all stores."""
+    from mmsearch.search.ledger import OptunaLooks, merge  # noqa: PLC0415 (Optuna is slow)
+    from mmsearch.search.optuna_view import REFILLED  # noqa: PLC0415 (likewise)
+    from mmsearch.search.storage import open_storage, telling_errors  # noqa: PLC0415 (likewise)
 
-    Args:
-        view: what to fill; opened here.
-        journal: its trials.
-        sent: gets the kind and the number of each trial that the view lacked.
-        failed: gets the error of each trial that cannot be shown.
-    """
-    view.open()
-    records: dict[int, TrialRecord] = {}
-    for number in journal.numbers():
+    with telling_errors(url):
+        opened = open_storage(url)
         try:
-            records[number] = journal.read(number)
-        except JournalError as error:
-            failed[number] = error
-    for number in view.lacking(records.values()):
-        record = records[number]
-        try:
-            view.show_trial(record, journal)
-            if record.outcome is None:
-                view.show_interrupted(record)
-            sent.add((journal.kind, number))
-        except Exception as error:
-            logger.info("trial %d could not be sent", number, exc_info=error)
-            view.open()  # raises where the view is away, and not this trial at fault
-            failed[number] = error
+            central = OptunaLooks(opened)
+            looks = merge([central.read(file.split_fingerprint), others])
+            for look in looks:
+                central.write(look)
+            study_id = opened.get_study_id_from_name(name)
+            opened.set_study_user_attr(study_id, REFILLED, False)  # noqa: FBT003 (Optuna's)
+        finally:
+            opened.remove_session()
+            opened.engine.dispose()
+    return looks
+
+
+@dataclass(slots=True)
+class _Sync:
+    """What views have been brought up to date with."""
+
+    sent: set[str] = field(default_factory=set)
+    """Names of the trials that a view lacked."""
+    failed: dict[str, Exception] = field(default_factory=dict)
+    """Errors of the trials that cannot be shown, by their names."""
+    records: dict[tuple[str, int], TrialRecord] = field(default_factory=dict)
+    """What has been read, by kind and number."""
+    unreadable: set[int] = field(default_factory=set)
+    """Numbers of the damaged trials of the search."""
+
+    def fill(self, view: View, journal: Journal) -> None:
+        """Bring a view up to date with a journal."""
+        view.open()
+        records, damaged = {}, set()
+        for number in journal.numbers():
+            try:
+                records[number] = journal.read(number)
+                self.records[journal.kind, number] = records[number]
+            except JournalError as error:
+                damaged.add(number)
+                self.failed.setdefault(f"{journal.kind} {number}", error)
+        if journal.kind == "trial":
+            self.unreadable = damaged
+        for number in view.lacking(records.values(), damaged):
+            record = records[number]
+            try:
+                view.show_trial(record, journal, is_idle=True)
+                self.sent.add(record.name)
+            except Exception as error:
+                logger.info("%s could not be sent", record.name, exc_info=True)
+                view.open()  # raises where the view is away, and not this trial at fault
+                self.failed[record.name] = error
 
 
 @contextlib.contextmanager

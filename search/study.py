@@ -24,7 +24,7 @@ from mmsearch.search.space import Choices
 from mmsearch.tracking.journal import undecided
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
     from optuna.trial import FrozenTrial
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from mmsearch.search.space import Dimension, Space
     from mmsearch.tracking.journal import TrialRecord
 
-N_LATEST, N_BEST = 256, 50
-"""Of a large study, what TPE learns from: see `OptunaProposer`."""
+BLOCK, N_BEST = 256, 50
+"""Which trials of a large study the sampler learns from: see `OptunaProposer`."""
 REASON = "mmsearch.reason"
 """User attribute of a trial: why it was pruned or failed."""
 ENQUEUED = "enqueued"
@@ -43,9 +43,14 @@ that is the sampler's alone."""
 
 
 class OptunaProposer:
-    """Proposes trials by an Optuna study that lives in memory and follows from the journal.
+    """Proposes trials by Optuna studies that live in memory and follow from the journal.
 
     A killed search is taken up from the journal alone, whatever a database knows of it.
+
+    The pruner judges a trial by all others. The sampler has a study of its own: the time of a
+    proposal grows with the trials, and thousands of old ones tell it little. For the trials of a
+    block of `BLOCK` numbers it learns from that block, the one before, the `N_BEST` best ones of
+    those that were complete when the block began, and those that were running then.
     """
 
     def __init__(
@@ -55,7 +60,7 @@ class OptunaProposer:
         records: Iterable[TrialRecord] = (),
         enqueued: Iterable[Mapping[str, Any]] = (),
     ) -> None:
-        """Build the study.
+        """Build the studies.
 
         Args:
             name: the study's name, from which Hyperband draws each trial's bracket.
@@ -67,24 +72,21 @@ class OptunaProposer:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._settings = settings
         self._distributions = distributions(settings.space)
-        self._storage = optuna.storages.InMemoryStorage()
         self._pruner = make_pruner(settings)
-        self.study = optuna.create_study(
-            study_name=name, storage=self._storage, direction="minimize", pruner=self._pruner
-        )
-        self._study_id = self._storage.get_study_id_from_name(name)
         self._queue = deque(enqueued)
-        self._learnt: tuple[optuna.Study, list[int]] | None = None
-        """What TPE learns from in a large study, and the numbers of the trials in it."""
+        self.study, self._storage, self._study_id = _new_study(name, self._pruner)
         records = list(records)
         last = undecided(records)
         for record in records:
             while self.n_trials < record.number:
                 # A trial whose files are gone keeps its number.
-                self.study.add_trial(optuna.trial.create_trial(state=TrialState.FAIL))
+                lost = optuna.trial.create_trial(state=TrialState.FAIL)
+                self._storage.create_new_trial(self._study_id, lost)
             trial = frozen_trial(record, self._distributions)
             trial.system_attrs = self._pruner_attrs(record, is_decided=record is not last)
-            self.study.add_trial(trial)
+            self._storage.create_new_trial(self._study_id, trial)
+        began = {record.number: record.facts["started_ms"] for record in records}
+        self._renew_sampled(began.get(self._first_of_block()), records)
 
     @property
     def n_trials(self) -> int:
@@ -93,26 +95,34 @@ class OptunaProposer:
 
     def ask(self) -> Proposal:
         """Propose the next trial."""
+        number = self.n_trials
+        if number == self._first_of_block():
+            self._renew_sampled(None, ())
         # A sampler of its own for each trial: what it draws follows from the seed and the trial's
         # number, so that a resumed study proposes what an undisturbed one would have.
-        sampler = make_sampler(self._settings, self.n_trials)
-        if isinstance(sampler, _TPESampler):
-            sampler.learnt_from = self._learnt_from()
-        self.study.sampler = sampler
+        self._sampled.sampler = make_sampler(self._settings, number)
         fixed = dict(self._queue.popleft()) if self._queue else None
         if fixed is not None:
-            self.study.enqueue_trial(fixed)
-        trial = self.study.ask(self._distributions)
+            self._sampled.enqueue_trial(fixed)
+        trial = self._sampled.ask(self._distributions)
+        self._places[number] = trial.number
+        running = optuna.trial.create_trial(
+            state=TrialState.RUNNING, params=trial.params, distributions=self._distributions
+        )
+        self._storage.create_new_trial(self._study_id, running)
         return Proposal(
-            number=trial.number,
+            number=number,
             point=trial.params,
-            seed=trial_seed(self._settings.seed, trial.number),
+            seed=trial_seed(self._settings.seed, number),
             facts={ENQUEUED: fixed},
         )
 
     def report(self, number: int, step: int, dev_loss: float) -> None:
         """Set a trial's intermediate value."""
         self._storage.set_trial_intermediate_value(self._id(number), step, dev_loss)
+        if number in self._places:
+            storage, trial_id = self._sampled_storage, self._sampled_id(number)
+            storage.set_trial_intermediate_value(trial_id, step, dev_loss)
 
     def should_prune(self, number: int) -> bool:
         """Return whether the pruner would end the trial at its latest report."""
@@ -122,36 +132,45 @@ class OptunaProposer:
         """Close a trial that has ended."""
         score = record.dev_loss if record.state == "COMPLETE" else None
         self.study.tell(record.number, score, state=TrialState[record.state])
+        if record.number in self._places:
+            place = self._places[record.number]
+            self._sampled.tell(place, score, state=TrialState[record.state])
 
-    def _learnt_from(self) -> optuna.Study:
-        """Return the study that TPE learns from.
+    def _first_of_block(self) -> int:
+        return self.n_trials // BLOCK * BLOCK
 
-        Its time grows with the trials, and thousands of old ones tell it little: beyond
-        `2 * N_LATEST` it learns from the latest, from `N_LATEST` to twice as many, and from the
-        best of the others. Which ones follows from the number of trials and from their ends alone.
+    def _renew_sampled(self, began_ms: int | None, records: Sequence[TrialRecord]) -> None:
+        """Fill the sampler's study for the block of the next trial.
+
+        Args:
+            began_ms: Unix time at which the block's first trial began; None for now.
+            records: all trials, where the block began earlier.
         """
-        ended = self.study.get_trials(
-            deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)
-        )
-        if len(ended) <= 2 * N_LATEST:
-            return self.study
-        first = (self.n_trials // N_LATEST - 1) * N_LATEST
-        older = (t for t in ended if t.number < first and t.state == TrialState.COMPLETE)
-        chosen = heapq.nsmallest(N_BEST, older, key=lambda t: (t.value, t.number))
-        chosen += (trial for trial in ended if trial.number >= first)
-        # In the order of their ends, so that most often only new ones are to be added.
-        chosen.sort(key=lambda trial: (trial.datetime_complete, trial.number))
-        numbers = [trial.number for trial in chosen]
-        if self._learnt is None or numbers[: len(self._learnt[1])] != self._learnt[1]:
-            self._learnt = optuna.create_study(direction="minimize"), []
-        study, known = self._learnt
-        for trial in chosen[len(known) :]:
-            study.add_trial(trial)
-            known.append(trial.number)
-        return study
+        self._sampled, self._sampled_storage, self._sampled_study = _new_study("sampled", None)
+        self._places: dict[int, int] = {}
+        """Number of each trial in the sampler's study, by its own number."""
+        trials = self.study.get_trials(deepcopy=False)
+        first = self._first_of_block() - BLOCK
+        later = {
+            r.number for r in records if began_ms and r.outcome and r.outcome.ended_ms > began_ms
+        }
+        older = [trial for trial in trials[: max(0, first)] if trial.params]
+        running = [t for t in older if not t.state.is_finished() or t.number in later]
+        complete = (t for t in older if t.state == TrialState.COMPLETE and t.number not in later)
+        best = heapq.nsmallest(N_BEST, complete, key=lambda trial: (trial.value, trial.number))
+        chosen = sorted([*best, *running], key=lambda trial: trial.number)
+        for trial in [*chosen, *trials[max(0, first) :]]:
+            number = trial.number
+            self._places[number] = len(self._places)
+            self._sampled_storage.create_new_trial(self._sampled_study, trial)
 
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+
+    def _sampled_id(self, number: int) -> int:
+        return self._sampled_storage.get_trial_id_from_study_id_trial_number(
+            self._sampled_study, self._places[number]
+        )
 
     def _pruner_attrs(self, record: TrialRecord, *, is_decided: bool) -> dict[str, Any]:
         """Return what the pruner had noted on a trial: for halving, its loss at each rung.
@@ -164,9 +183,8 @@ class OptunaProposer:
             self._pruner, optuna.pruners.SuccessiveHalvingPruner | optuna.pruners.HyperbandPruner
         ):
             return {}
-        storage, name = optuna.storages.InMemoryStorage(), self.study.study_name
-        trial_id = storage.create_new_trial(storage.create_new_study(self.study.directions, name))
-        alone = optuna.Study(name, storage)
+        alone, storage, study_id = _new_study(self.study.study_name, None)
+        trial_id = storage.create_new_trial(study_id)
         is_last_asked = is_decided and record.state != "COMPLETE"
         for segment in record.curve if is_last_asked else record.curve[:-1]:
             storage.set_trial_intermediate_value(trial_id, segment.step, segment.dev_loss)
@@ -174,6 +192,15 @@ class OptunaProposer:
             trial.number = record.number
             self._pruner.prune(alone, trial)
         return storage.get_trial(trial_id).system_attrs
+
+
+def _new_study(
+    name: str, pruner: optuna.pruners.BasePruner | None
+) -> tuple[optuna.Study, optuna.storages.InMemoryStorage, int]:
+    """Make a study in memory; returns it with its storage and its id there."""
+    storage = optuna.storages.InMemoryStorage()
+    study_id = storage.create_new_study([optuna.study.StudyDirection.MINIMIZE], name)
+    return optuna.Study(name, storage, pruner=pruner), storage, study_id
 
 
 def frozen_trial(
@@ -241,8 +268,6 @@ class _TPESampler(optuna.samplers.TPESampler):
 
     def __init__(self, space: Space, seed: int) -> None:
         super().__init__(seed=seed)
-        self.learnt_from: optuna.Study | None = None
-        """A study to learn from instead of the one that it proposes for."""
         # By name, as inferred: it draws in this order.
         self._distributions = {
             name: distribution(dimension)
@@ -256,15 +281,6 @@ class _TPESampler(optuna.samplers.TPESampler):
         """Return the distributions of what is searched."""
         del study, trial
         return self._distributions
-
-    def sample_relative(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        search_space: dict[str, BaseDistribution],
-    ) -> dict[str, Any]:
-        """Propose values by the trials so far."""
-        return super().sample_relative(self.learnt_from or study, trial, search_space)
 
 
 class _Shared(dict[str, BaseDistribution]):

@@ -65,6 +65,12 @@ class StudyFile:
             raise JournalError(
                 f"{str(path)!r} is not of this version of mmsearch; use the one it is of"
             )
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise JournalError(
+                f"{str(path)!r} has {unknown[0]!r}, which this version of mmsearch does not know; "
+                "use the version that wrote it"
+            )
         try:
             settings = Settings.from_json(values.pop("settings"))
             file = cls(**values, settings=settings)

@@ -153,6 +153,13 @@ def best_trial(trials: Iterable[TrialRecord]) -> TrialRecord | None:
     return next(iter(ranked(trials)), None)
 
 
+def latest_ms(trial: TrialRecord) -> int:
+    """Return the Unix time of the last thing that was written of a trial, in milliseconds."""
+    if trial.outcome is not None:
+        return trial.outcome.ended_ms
+    return trial.curve[-1].ended_ms if trial.curve else int(trial.facts["started_ms"])
+
+
 def undecided(trials: Iterable[TrialRecord]) -> TrialRecord | None:
     """Return the running trial whose latest segment is the last thing that was written.
 
@@ -225,6 +232,10 @@ class Journal:
     def write_study(self, facts: Mapping[str, Any]) -> None:
         """Fix the study."""
         files.replace(self.folder / "study.json", files.json_bytes(facts))
+
+    def delete_study(self) -> None:
+        """Forget what the study is fixed to, where nothing has been trained yet."""
+        (self.folder / "study.json").unlink(missing_ok=True)
 
     def read_plan(self) -> dict[str, Any] | None:
         """Give what was last asked to be confirmed; None where nothing was.

@@ -8,28 +8,37 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmsearch.secrets import without_password
+from mmsearch.secrets import without_password, without_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _FORMAT = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
 
 
 class _Formatter(logging.Formatter):
-    """Hides passwords in URLs, in tracebacks too."""
+    """Hides passwords, in tracebacks too."""
+
+    def __init__(self, style: str, uris: Sequence[str]) -> None:
+        super().__init__(style)
+        self._uris = uris
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record, its traceback included."""
-        return "\n".join(map(without_password, super().format(record).split("\n")))
+        return "\n".join(map(self._hidden, super().format(record).split("\n")))
+
+    def _hidden(self, line: str) -> str:
+        for uri in self._uris:
+            line = without_secrets(line, uri)
+        return without_password(line)
 
 
 class _LogFile(logging.FileHandler):
     """A log file that is made with its first line, and whose failures stop nothing."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, uris: Sequence[str]) -> None:
         super().__init__(path, encoding="utf-8", errors="backslashreplace", delay=True)
-        self.setFormatter(_Formatter(_FORMAT))
+        self.setFormatter(_Formatter(_FORMAT, uris))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line; a full disk is reported by the journal."""
@@ -44,9 +53,9 @@ class _LogFile(logging.FileHandler):
 class _Terminal(logging.Handler):
     """Writes to whatever stderr is at the moment: a live display puts itself in its place."""
 
-    def __init__(self) -> None:
+    def __init__(self, uris: Sequence[str]) -> None:
         super().__init__(logging.WARNING)
-        self.setFormatter(_Formatter("%(message)s"))
+        self.setFormatter(_Formatter("%(message)s", uris))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line."""
@@ -54,13 +63,17 @@ class _Terminal(logging.Handler):
 
 
 @contextlib.contextmanager
-def logging_to(folder: Path) -> Iterator[None]:
+def logging_to(folder: Path, *uris: str) -> Iterator[None]:
     """Write what the package logs to `mmsearch.log` in a folder, while entered.
 
     Warnings go to the terminal, too. What a command says by itself is logged below that level.
+
+    Args:
+        folder: made when there is something to write.
+        uris: of databases and servers, whose passwords are hidden in whatever form they appear.
     """
     logger = logging.getLogger("mmsearch")
-    level, handlers = logger.level, (_LogFile(folder / "mmsearch.log"), _Terminal())
+    level, handlers = logger.level, (_LogFile(folder / "mmsearch.log", uris), _Terminal(uris))
     for handler in handlers:
         logger.addHandler(handler)
     logger.setLevel(logging.INFO)

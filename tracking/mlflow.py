@@ -30,7 +30,7 @@ from mmsearch.tracking.store import (
 from mmsearch.tracking.views import IMAGE_KEY, SCORE, read_scale, view_tag
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from mlflow import MlflowClient
@@ -141,20 +141,32 @@ class StudyTracker:
         """What a person calls it."""
         return "MLflow"
 
-    def lacking(self, records: Iterable[TrialRecord]) -> list[int]:
-        """Return the numbers of the trials that have ended and are not whole in MLflow yet."""
-        closed = {number for number, shown in self._shown.items() if shown.is_closed}
-        return [r.number for r in records if r.outcome and r.number not in closed]
+    def lacking(
+        self, records: Iterable[TrialRecord], unreadable: Collection[int] = ()
+    ) -> list[int]:
+        """Return the numbers of the trials that are not whole in MLflow yet.
 
-    def show_trial(self, record: TrialRecord, journal: Journal) -> None:
-        """Bring a trial's run up to its record; artifacts and the end come with its outcome."""
+        Args:
+            records: the journal's trials.
+            unreadable: numbers of those whose files are damaged; their runs stay as they are.
+        """
+        del unreadable
+        closed = {number for number, shown in self._shown.items() if shown.is_closed}
+        idle = {number for number, shown in self._shown.items() if shown.is_scheduled}
+        return [r.number for r in records if r.number not in (closed if r.outcome else idle)]
+
+    def show_trial(self, record: TrialRecord, journal: Journal, *, is_idle: bool = False) -> None:
+        """Bring a trial's run up to its record; artifacts and the end come with its outcome.
+
+        Args:
+            record: the trial.
+            journal: where its files are.
+            is_idle: whether nobody trains it: where it has not ended, its status is SCHEDULED, as
+                it waits for the next command.
+        """
         shown = self._shown.get(record.number) or self._create_child(record)
         if shown.is_closed:
             return
-        if shown.is_scheduled and record.outcome is None:
-            self._set_tags(shown.run_id, {"mmsearch.state": "RUNNING"})
-            self.client.update_run(shown.run_id, status="RUNNING")
-            shown.is_scheduled = False
         if not shown.has_params:
             # The UI's parallel coordinates have no log axis.
             log10_rate = math.log10(record.spec["learning_rate"])
@@ -166,6 +178,11 @@ class StudyTracker:
         log_metrics(self.client, shown.run_id, rendering.curve_metrics(fresh))
         shown.steps.update(segment.step for segment in fresh)
         if record.outcome is None:
+            if shown.is_scheduled != is_idle:
+                state, status = ("INTERRUPTED", "SCHEDULED") if is_idle else ("RUNNING", "RUNNING")
+                self._set_tags(shown.run_id, {"mmsearch.state": state})
+                self.client.update_run(shown.run_id, status=status)
+                shown.is_scheduled = is_idle
             return
         metrics = rendering.final_metrics(record, len(self.facts.characters))
         log_metrics(self.client, shown.run_id, metrics)
@@ -185,14 +202,6 @@ class StudyTracker:
         )
         shown.is_closed = True
         self._fit_view([record])
-
-    def show_interrupted(self, record: TrialRecord) -> None:
-        """Show that a trial waits for the next command, with MLflow's status SCHEDULED."""
-        shown = self._shown.get(record.number)
-        if shown is not None and not shown.is_closed:
-            self._set_tags(shown.run_id, {"mmsearch.state": "INTERRUPTED"})
-            self.client.update_run(shown.run_id, status="SCHEDULED")
-            shown.is_scheduled = True
 
     def close(self) -> None:
         """Do nothing: MLflow's client keeps connections of its own."""

@@ -13,13 +13,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from mmsearch.errors import MMSearchError
+from mmsearch.errors import InputError, MMSearchError, RefusedError
 from mmsearch.secrets import without_password, without_secrets
 from mmsearch.tracking.files import JournalError
 from mmsearch.tracking.store import first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from mmsearch.tracking.journal import Journal, TrialRecord
     from mmsearch.tracking.rendering import StudySummary
@@ -56,17 +56,27 @@ class View(Protocol):
     def open(self) -> None:
         """Connect to it."""
 
-    def lacking(self, records: Iterable[TrialRecord]) -> list[int]:
-        """Return the numbers of the trials that it lacks or holds in part, by their records."""
+    def lacking(
+        self, records: Iterable[TrialRecord], unreadable: Collection[int] = ()
+    ) -> list[int]:
+        """Return the numbers of the trials that it lacks or holds in part.
+
+        Args:
+            records: the journal's trials.
+            unreadable: numbers of those whose files are damaged.
+        """
 
     def show_running(self) -> None:
         """Show that the study is being searched."""
 
-    def show_trial(self, record: TrialRecord, journal: Journal) -> None:
-        """Bring one trial up to its record; does nothing where that has been done."""
+    def show_trial(self, record: TrialRecord, journal: Journal, *, is_idle: bool = False) -> None:
+        """Bring one trial up to its record; does nothing where that has been done.
 
-    def show_interrupted(self, record: TrialRecord) -> None:
-        """Show that nobody trains a trial at present that has not ended."""
+        Args:
+            record: the trial.
+            journal: where its files are, and the other trials.
+            is_idle: whether nobody trains it at present, where it has not ended.
+        """
 
     def show_study(self, summary: StudySummary) -> None:
         """Show where the study stands at the end of a command."""
@@ -124,6 +134,7 @@ class Uploader:
         self._thread = threading.Thread(
             target=self._work, name=f"uploader to {view.title}", daemon=True
         )
+        self._is_open = False
         self._has_told = False
         self._has_told_trial = False
         self._is_abandoned = False
@@ -140,7 +151,8 @@ class Uploader:
         """Wait for the first attempt to open the view.
 
         Returns:
-            The error that it raised; None where it is open, or does not answer in time.
+            The error that it raised; None where it is open, or does not answer in time. After an
+            `InputError` or a `RefusedError` no other attempt is made.
         """
         self._tried.wait(timeout_s)
         return self.error
@@ -181,6 +193,13 @@ class Uploader:
             self._thread.join(POLL_S)
         return self.error is None and not self._thread.is_alive()
 
+    def stop(self) -> None:
+        """End the thread where `close` has not been called, after a fault elsewhere."""
+        self._closing.set()
+        self._wake.set()
+        if self._thread.ident is not None:
+            self._thread.join(GRACE_S)
+
     def abandon(self) -> None:
         """Make `close` return now; may be called from a signal handler."""
         self._is_abandoned = True
@@ -191,33 +210,22 @@ class Uploader:
         return is_behind and time.monotonic() - max(since_s, self._answered_s) > GRACE_S
 
     def _work(self) -> None:
-        is_open = False
         n_failures = 0
         try:
             while True:
-                try:
-                    if not is_open:
-                        self._open()
-                        is_open = True
-                        self._tried.set()
-                    is_last = self._closing.is_set()
-                    self._flush(is_last=is_last)
-                    if is_last:
-                        self._end()
+                is_last = self._closing.is_set()
+                error = self._bring_up(is_last=is_last)
+                is_refused = isinstance(error, InputError | RefusedError)
+                if is_last or (is_refused and not self._tried.is_set()):
+                    return
+                self._tried.set()
+                if error is None:
                     n_failures = 0
-                    self.error = next((f.error for f in self._failures.values()), None)
-                except Exception as error:  # noqa: BLE001 (whatever a view raises: the search goes on)
-                    self._tell_away(error)
-                    is_open = False
-                    n_failures += 1
-                    if self._closing.is_set():
-                        return
-                    self._closing.wait(RETRY_S[min(n_failures, len(RETRY_S)) - 1])
-                else:
-                    if is_last:
-                        return
                     self._wake.wait(FLUSH_S)
                     self._wake.clear()
+                else:
+                    n_failures += 1
+                    self._closing.wait(RETRY_S[min(n_failures, len(RETRY_S)) - 1])
         finally:
             self._tried.set()
             try:
@@ -225,26 +233,53 @@ class Uploader:
             except Exception:
                 logger.info("%s could not be closed", self._view.title, exc_info=True)
 
+    def _bring_up(self, *, is_last: bool) -> Exception | None:
+        """Bring the view up to the journal; returns why that failed."""
+        try:
+            if not self._is_open:
+                self._open()
+                self._is_open = True
+            self._flush(is_last=is_last)
+            if is_last:
+                self._end()
+        except Exception as error:  # noqa: BLE001 (whatever a view raises: the search goes on)
+            self.error = error
+            self._is_open = False
+            # Who waits for the first attempt says what cannot be tried again.
+            if self._tried.is_set() or not isinstance(error, InputError | RefusedError):
+                self._tell_away(error)
+            return error
+        self.error = next((f.error for f in self._failures.values()), None)
+        return None
+
     def _open(self) -> None:
-        """Connect, and queue the trials that the view lacks, from this run or from earlier ones."""
+        """Connect, and queue the ended trials that the view lacks, from this run or earlier ones.
+
+        Trials that have not ended are shown when somebody trains them, or at the end.
+        """
         self._view.open()
         self._answered_s = time.monotonic()
         self._view.show_running()
         records, self._earlier = self._earlier, None
-        lacking = self._view.lacking(self._read() if records is None else records)
+        unreadable: dict[int, JournalError] = {}
+        if records is None:
+            records = []
+            for number in self._journal.numbers():
+                try:
+                    records.append(self._journal.read(number))
+                except JournalError as error:
+                    unreadable[number] = error
+        lacking = set(self._view.lacking(records, unreadable))
+        for number, damage in unreadable.items():
+            self._note(number, damage)
         with self._lock:
-            for number in lacking:
+            for number in unreadable:
                 self._pending.setdefault(number, None)
-
-    def _read(self) -> list[TrialRecord]:
-        """Read the journal's trials; a damaged one must not keep the others out."""
-        records = []
-        for number in self._journal.numbers():
-            try:
-                records.append(self._journal.read(number))
-            except JournalError as error:
-                self._note(number, error)
-        return records
+            for record in records:
+                if record.outcome is None:
+                    self._unfinished.setdefault(record.number, record)
+                elif record.number in lacking:
+                    self._pending.setdefault(record.number, None)
 
     def _flush(self, *, is_last: bool) -> None:
         """Send what is queued and due; at the end, whatever is queued."""
@@ -258,16 +293,35 @@ class Uploader:
         for number in due:
             with self._lock:
                 record = self._pending.pop(number)
-            try:
-                self._view.show_trial(record or self._journal.read(number), self._journal)
-                self._answered_s = time.monotonic()
-                self._failures.pop(number, None)
-            except Exception as error:  # noqa: BLE001 (one trial must not keep the others out)
+            if not self._send(number, record, is_last=is_last):
                 with self._lock:
                     self._pending.setdefault(number, record)
-                if not isinstance(error, JournalError):
-                    self._view.open()  # raises where the view is away, and not this trial at fault
-                self._note(number, error, is_last=is_last)
+
+    def _send(
+        self,
+        number: int,
+        record: TrialRecord | None,
+        *,
+        is_last: bool,
+        is_idle: bool = False,
+    ) -> bool:
+        """Show one trial; whether it is shown. One that is not must not keep the others out."""
+        try:
+            whole = record or self._journal.read(number)
+            self._view.show_trial(whole, self._journal, is_idle=is_idle)
+        except Exception as error:  # noqa: BLE001 (see above)
+            if not isinstance(error, JournalError):
+                try:
+                    self._view.open()  # fails where the view is away, and not this trial at fault
+                except BaseException:
+                    with self._lock:
+                        self._pending.setdefault(number, record)
+                    raise
+            self._note(number, error, is_last=is_last)
+            return False
+        self._answered_s = time.monotonic()
+        self._failures.pop(number, None)
+        return True
 
     def _end(self) -> None:
         """Show that the search has ended."""
@@ -275,7 +329,7 @@ class Uploader:
             unfinished = list(self._unfinished.values())
         for record in unfinished:
             if record.number not in self._failures:
-                self._view.show_interrupted(record)
+                self._send(record.number, record, is_last=True, is_idle=True)
         if self._summary is not None:
             self._view.show_study(self._summary)
 

@@ -136,7 +136,7 @@ def test_nothing_is_lacking_once_all_is_there(search: Search, url: str) -> None:
 def test_interrupted_trial_is_not_left_running(search: Search, url: str) -> None:
     """Nobody trains it; the next run goes on with it, under its number."""
     view = fill(search, url)
-    view.show_interrupted(search.records[4])
+    view.show_trial(search.records[4], journal_of(search), is_idle=True)
     assert trials_of(url)[4].state == TrialState.WAITING
 
     view = fill(search, url)
