@@ -55,7 +55,7 @@ class Search:
         """Begin a trial; its number."""
         proposal = self.proposer.ask()
         spec = self._settings.trial_spec(proposal.point, proposal.seed).to_json()
-        facts = {"started_ms": 1_700_000_000_000, "n_parameters": 1, **proposal.facts}
+        facts = {"started_ms": self._next_ms(), "n_parameters": 1, **proposal.facts}
         if self.journal is not None:
             self.journal.start(proposal.number, spec, facts)
         record = TrialRecord(number=proposal.number, spec=spec, facts=facts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import optuna
 import pytest
@@ -141,6 +141,8 @@ def test_interrupted_trial_is_not_left_running(search: Search, url: str) -> None
 
     view = fill(search, url)
     assert view.enqueued == []
+    assert trials_of(url)[4].state == TrialState.WAITING
+    view.show_trial(search.records[4], journal_of(search))
     assert_same(search, url)
     search.end(4, "FAIL")
     view.show_trial(search.records[4], journal_of(search))
@@ -223,7 +225,8 @@ def test_rewritten_study_keeps_what_people_added(search: Search, url: str, tmp_p
     view = fill(search, url)
 
     study = optuna.load_study(study_name="names", storage=url)
-    assert study.user_attrs == {"mmsearch.id": ID, "note": "of a person"}
+    assert study.user_attrs["note"] == "of a person"
+    assert study.user_attrs["mmsearch.id"] == ID
     assert view.enqueued == [{"hidden_width": 78}]
     assert [trial.state.name for trial in study.trials] == [*STATES, "WAITING"]
     assert study.trials[-1].user_attrs == {"why": "another"}
@@ -286,6 +289,90 @@ def test_trial_whose_files_are_gone_leaves_its_number(search: Search, url: str) 
     assert len(trials_of(url)) == len(STATES)
 
 
+@pytest.mark.parametrize("number", [1, 5])
+def test_damaged_trial_keeps_its_row_and_no_other_out(
+    search: Search, url: str, number: int
+) -> None:
+    """One bad file costs its own trial at most, and for now, in an empty storage or a whole one."""
+    journal = journal_of(search)
+    path = journal.trial_folder(number) / "spec.json"
+    content = path.read_bytes()
+    path.write_bytes(b"{")
+    good = [record for n, record in search.records.items() if n != number]
+
+    view = view_of(url)
+    view.open()
+    for n in view.lacking(good, {number}):
+        view.show_trial(search.records[n], journal)
+    trials = trials_of(url)
+    for record in good:
+        assert trials[record.number].params == search.point(record.number)
+    view.close()
+
+    path.write_bytes(content)
+    fill(search, url).close()
+    assert_same(search, url)
+    path.write_bytes(b"{")
+    before = trials_of(url)
+    view = view_of(url)
+    view.open()
+    assert number not in view.lacking(good, {number})
+    assert [trial.params for trial in trials_of(url)] == [trial.params for trial in before]
+
+
+def test_killed_while_the_study_is_written_anew_loses_nothing_enqueued(
+    search: Search, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The study is gone for a moment; what a person enqueued in it must not be."""
+    fill(search, url).close()
+    study = optuna.load_study(study_name="names", storage=url)
+    begun_by_0_1(search, tmp_path / "optuna.db")
+    study.enqueue_trial({"hidden_width": 78})
+    create, calls = optuna.storages.RDBStorage.create_new_trial, []
+
+    def die(self: Any, study_id: int, template_trial: Any = None) -> int:
+        calls.append(study_id)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return create(self, study_id, template_trial)
+
+    monkeypatch.setattr(optuna.storages.RDBStorage, "create_new_trial", die)
+    with pytest.raises(KeyboardInterrupt):
+        fill(search, url)
+    monkeypatch.undo()
+
+    for _ in range(2):
+        view = fill(search, url)
+        assert view.enqueued == [{"hidden_width": 78}]
+        view.close()
+    trials = trials_of(url)
+    assert [trial.state.name for trial in trials] == [*STATES, "WAITING"]
+    assert optuna.get_all_study_names(url) == ["names"]
+
+
+def test_row_of_a_trial_whose_folder_is_gone_is_closed(search: Search, url: str) -> None:
+    """A running trial that somebody deleted must not be RUNNING or enqueued for ever."""
+    fill(search, url).close()
+    shutil.rmtree(journal_of(search).trial_folder(4))
+
+    view = fill(search, url)
+
+    assert view.enqueued == []
+    assert trials_of(url)[4].state == TrialState.FAIL
+
+
+def test_study_without_trials_is_not_taken_over(search: Search, url: str) -> None:
+    """Another workspace may open the same name in the first seconds of a search."""
+    first = view_of(url)
+    first.open()
+
+    with pytest.raises(RefusedError, match="'names' of another workspace"):
+        view_of(url, study_id="another-id").open()
+
+    fill(search, url)
+    assert_same(search, url)
+
+
 def test_study_of_another_workspace_is_refused(search: Search, url: str) -> None:
     """Two workspaces on one database must not show two sets of words as one study."""
     fill(search, url)
@@ -309,7 +396,7 @@ def test_foreign_study_is_left_alone(url: str, directions: list[Direction], n_tr
     if directions == ["minimize"] and n_trials == 0:
         # What a process leaves that is killed between creating a study and naming it.
         view_of(url).open()
-        assert study.user_attrs == {"mmsearch.id": ID}
+        assert study.user_attrs["mmsearch.id"] == ID
         return
 
     with pytest.raises(RefusedError, match="'names' not made by mmsearch"):

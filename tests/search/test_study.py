@@ -207,6 +207,28 @@ def test_enqueued_points_shift_no_seed() -> None:
     assert points == plain
 
 
+@pytest.mark.parametrize("n_workers", [1, 3])
+def test_large_study_goes_on_as_if_undisturbed(
+    monkeypatch: pytest.MonkeyPatch, n_workers: int
+) -> None:
+    """The sampler learns from a part of a large study: the same part after a kill at any place."""
+    monkeypatch.setattr("mmsearch.search.study.BLOCK", 8)
+    monkeypatch.setattr("mmsearch.search.study.N_BEST", 3)
+    settings = Settings(seed=3)
+    one, killed = Search(settings), Search(settings)
+    running: list[int] = []
+    for _ in range(60):
+        while len(running) < n_workers:
+            running.append(one.begin())
+            killed.rebuild()
+            assert killed.begin() == running[-1]
+            assert killed.point(running[-1]) == one.point(running[-1])
+        number = running.pop(len(running) // 2)
+        for search in (one, killed):
+            search.report(number, 10, objective(search.point(number)), is_last=True)
+            search.end(number, "FAIL" if number % 7 == 3 else "COMPLETE")
+
+
 def test_trial_whose_files_are_gone_keeps_its_number() -> None:
     """A person moved a damaged trial away: the others keep their numbers, and no seed is reused."""
     search = Search(Settings(sampler="random"))

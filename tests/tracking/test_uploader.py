@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import signal
 import socket
 import sqlite3
@@ -367,9 +368,15 @@ def test_trial_that_cannot_be_shown_keeps_no_other_out(
     uri = new_store.copy(tmp_path)
     for number in range(5):
         study.complete(number)
-    odd = study.journal.trial_folder(2) / "samples.txt"
-    odd.unlink()
-    odd.mkdir()
+    caplog.set_level("INFO", logger="mmsearch")
+    folder = study.journal.trial_folder(2)
+    whole = {name: (folder / name).read_bytes() for name in ("curve.jsonl", "weights.safetensors")}
+    odd = b"no weights, and yet what the curve names"
+    known, found = (hashlib.sha256(w).hexdigest() for w in (whole["weights.safetensors"], odd))
+    (folder / "weights.safetensors").write_bytes(odd)
+    (folder / "curve.jsonl").write_bytes(
+        whole["curve.jsonl"].replace(known.encode(), found.encode())
+    )
 
     uploader, told = uploader_to(study, uri)
     wait_for(lambda: told)
@@ -382,7 +389,8 @@ def test_trial_that_cannot_be_shown_keeps_no_other_out(
     assert sorted(statuses) == ["FINISHED"] * 4 + ["RUNNING"]
     assert [run.info.status for run in runs(study, uri, "study")] == ["FINISHED"]
 
-    odd.rmdir()
+    for name, content in whole.items():
+        (folder / name).write_bytes(content)
     uploader, told = uploader_to(study, uri)
     assert uploader.close(study.summary()) is True
     check_whole(study, uri)
