@@ -41,7 +41,7 @@ def complete(shell: str, folder: Path, line: str) -> subprocess.CompletedProcess
         ("mmsearch run --study f", "few"),
         ("mmsearch sample --study few --trial 2", "2"),
         ("mmsearch replay 3", "3"),
-        ("mmsearch run --sampler cm", "cmaes"),
+        ("mmsearch run --sampler ra", "random"),
         ("mmsearch run --pruner hy", "hyperband"),
         ("mmsearch fin", "final-test"),
     ],

@@ -11,8 +11,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import optuna
 import pytest
 
+from mmsearch.tracking.journal import Journal
 from tests.refusals import assert_told, contents
 from tests.unprivileged import UNPRIVILEGED
 from tests.warm import Command
@@ -320,17 +322,25 @@ def test_what_a_lock_says_matters_to_nobody(
     assert warm_command(*COMMANDS["final-test"], folder=tmp_path, patch=STOP).returncode == LOOKED
 
 
-def test_emptied_optuna_database_is_no_new_study(
+def test_emptied_optuna_database_is_filled_and_knows_of_no_look(
     whole: Path, tmp_path: Path, warm_command: Warm
 ) -> None:
-    """Trials in the workspace and none in the database: that is not the study's database."""
+    """A search fills it in; the test split stays shut until `sync` has brought the looks."""
     copy(whole, tmp_path)
-    empty(tmp_path / "runs/optuna.db")
-    for name in ("run", "final-test"):
+    database = tmp_path / "runs/optuna.db"
+    empty(database)
+    for name, returncode in (("final-test", 3), ("run", 0), ("final-test", 3)):
         done = warm_command(*COMMANDS[name], folder=tmp_path, patch=STOP)
-        assert done.returncode == 3
+        assert done.returncode == returncode, done
         assert_told(done)
-        assert "its Optuna storage has no such study" in done.stderr
+    assert "mmsearch sync" in done.stderr
+
+    assert warm_command(*COMMANDS["sync"], folder=tmp_path).returncode == 0
+
+    assert warm_command(*COMMANDS["final-test"], folder=tmp_path, patch=STOP).returncode == LOOKED
+    numbers = Journal(tmp_path / "runs/few").numbers()
+    study = optuna.load_study(study_name="few", storage=f"sqlite:///{database}")
+    assert [trial.number for trial in study.trials] == numbers
 
 
 def test_search_goes_on_over_a_damaged_mlflow(
@@ -349,7 +359,7 @@ def test_search_goes_on_over_a_damaged_mlflow(
     for place, old, done in zip(places, before, ended, strict=True):
         assert done.returncode == 0, done.stderr
         assert_told(done)
-        assert "MLflow is behind" in done.stdout + done.stderr
+        assert "MLflow is unreachable" in done.stdout + done.stderr
         assert contents(place)["runs/mlflow.db"] == old
 
 

@@ -593,7 +593,7 @@ def test_storage_that_is_not_the_studys_is_refused(
     forget(copied, "user", "mlflow")
     done = warm_command(*words, folder=copied, patch=COUNT)
     assert done.returncode == 3
-    assert "has no such study" in done.stderr
+    assert "does not hold study" in done.stderr
     assert n_looks(copied) == 0
 
 

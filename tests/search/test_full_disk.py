@@ -108,12 +108,19 @@ def test_full_disk_is_named_and_the_same_line_goes_on_once_there_is_room(  # noq
     short: dict[int, Any],
     n_bytes: int,
 ) -> None:
-    """A search that finds no room ends with one line; what it had stays, and no trial is lost."""
+    """What is short of room is named: the journal ends the search, a database is filled later."""
     words = ("run", *SHORT.words(tmp_path, small_corpus))
     disk.fill(n_bytes)
-    line = assert_told(warm_command(*words, folder=disk.folder, patch=disk.patch))
-    assert str(disk.folder / "runs") in line
-    assert re.search("disk is full|disk I/O error|No space left|File too large", line)
+    done = warm_command(*words, folder=disk.folder, patch=disk.patch)
+    if disk.way == "limit":  # no file of the journal is as large as a database
+        assert (done.returncode, done.stderr) == (0, "")
+        said = re.sub(r"\s+", " ", done.stdout)
+        for view in ("MLflow", "Optuna's storage"):
+            assert f"Some results are not in {view} yet" in said
+    else:
+        line = assert_told(done)
+        assert str(disk.folder / "runs") in line
+        assert re.search("disk is full|disk I/O error|No space left|File too large", line)
     n_segments = assert_beginning(disk.folder, short)
     # On a mounted one MLflow takes room, too: who finds it full first is chance.
     assert n_segments or disk.way == "mounted" or n_bytes == 60_000

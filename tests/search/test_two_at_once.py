@@ -42,7 +42,10 @@ def test_studies_begun_at_the_same_moment_share_a_new_workspace(
         for study in studies
     ]
     for done in warm_command.together(commands):
-        assert (done.returncode, done.stderr) == (0, "")
+        assert done.returncode == 0, done.stderr
+        # On a slow machine each waits for another that makes a database.
+        said = done.stderr.splitlines()
+        assert all(line.startswith("waiting for another process") for line in said), said
         assert "MLflow" not in done.stdout
     for study in studies:
         assert_same_everywhere(tmp_path / "runs", study, 2)
