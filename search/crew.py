@@ -155,7 +155,7 @@ def train(  # noqa: PLR0913 (what is trained, and who hears of it)
         failed: Exception | None = None
         if view is not None:
             job.begin()
-            uploaders.append(Uploader(view, journal, say, earlier))
+            uploaders.append(Uploader(view, journal, say, earlier, is_awaited=True))
             stack.callback(uploaders[-1].stop)
             uploaders[-1].start()
             failed = uploaders[-1].wait_until_open(OPEN_S)

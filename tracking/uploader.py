@@ -109,6 +109,8 @@ class Uploader:
         journal: Journal,
         on_behind: Callable[[str], None],
         earlier: Sequence[TrialRecord] | None = None,
+        *,
+        is_awaited: bool = False,
     ) -> None:
         """Prepare it.
 
@@ -118,11 +120,14 @@ class Uploader:
             on_behind: called from the thread with a reason when the view cannot be reached, once,
                 and for each trial that cannot be shown.
             earlier: the journal's trials, where they have been read already.
+            is_awaited: whether the caller waits until it is open, and says itself why it is
+                refused.
         """
         self._view = view
         self._journal = journal
         self._on_behind = on_behind
         self._earlier = earlier
+        self._is_awaited = is_awaited
         self._pending: dict[int, TrialRecord | None] = {}
         self._unfinished: dict[int, TrialRecord] = {}
         self._failures: dict[int, _Failure] = {}
@@ -215,8 +220,7 @@ class Uploader:
             while True:
                 is_last = self._closing.is_set()
                 error = self._bring_up(is_last=is_last)
-                is_refused = isinstance(error, InputError | RefusedError)
-                if is_last or (is_refused and not self._tried.is_set()):
+                if is_last or self._is_refused(error):
                     return
                 self._tried.set()
                 if error is None:
@@ -245,12 +249,16 @@ class Uploader:
         except Exception as error:  # noqa: BLE001 (whatever a view raises: the search goes on)
             self.error = error
             self._is_open = False
-            # Who waits for the first attempt says what cannot be tried again.
-            if self._tried.is_set() or not isinstance(error, InputError | RefusedError):
+            if not self._is_refused(error):
                 self._tell_away(error)
             return error
         self.error = next((f.error for f in self._failures.values()), None)
         return None
+
+    def _is_refused(self, error: Exception | None) -> bool:
+        """Return whether the caller learns from the first attempt that there is no use in it."""
+        is_first = self._is_awaited and not self._tried.is_set()
+        return is_first and isinstance(error, InputError | RefusedError)
 
     def _open(self) -> None:
         """Connect, and queue the ended trials that the view lacks, from this run or earlier ones.

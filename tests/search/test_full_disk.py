@@ -115,8 +115,7 @@ def test_full_disk_is_named_and_the_same_line_goes_on_once_there_is_room(  # noq
     if disk.way == "limit":  # no file of the journal is as large as a database
         assert (done.returncode, done.stderr) == (0, "")
         said = re.sub(r"\s+", " ", done.stdout)
-        for view in ("MLflow", "Optuna's storage"):
-            assert f"Some results are not in {view} yet" in said
+        assert "Some results are not in MLflow yet" in said
     else:
         line = assert_told(done)
         assert str(disk.folder / "runs") in line
@@ -170,9 +169,9 @@ def test_full_mlflow_stops_no_search_and_is_filled_in(
         assert done.returncode == 0, done
         assert "Traceback" not in done.stdout + done.stderr
         said = " ".join(done.stdout.split())
-        assert "MLflow is behind, and the work goes on" in said
+        assert "MLflow is unreachable; the search continues" in said
         assert f"({uri})" in said
-        assert "fill it in with: mmsearch sync" in said
+        assert "upload them with: mmsearch sync" in said
         states = [trial.state.name for trial in optuna_trials(tmp_path / "runs", "few")]
         assert states == ["COMPLETE"] * n_trials
         disk.make_room()
@@ -201,7 +200,7 @@ def test_mlflow_that_finds_room_again_catches_up_within_the_search(
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (700_000, unlimited))
     assert process.stdout is not None
     said = [process.stdout.readline()]
-    while said[-1] and "MLflow is behind" not in said[-1]:
+    while said[-1] and "MLflow is unreachable" not in said[-1]:
         said.append(process.stdout.readline())
     assert said[-1], said
     database = tmp_path / "runs/mlflow.db"
