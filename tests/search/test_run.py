@@ -386,6 +386,46 @@ def test_older_optuna_database_is_made_whole(
     assert {number: after[number] for number in before} == before
 
 
+def test_trials_that_a_person_enqueues_are_tried_or_named(
+    tmp_path: Path, mmsearch: Mmsearch, small_corpus: Path
+) -> None:
+    """Optuna's own queue works; a slip of the fingers in it costs a line and no study."""
+    given = ("run", "--corpus", small_corpus, "--workers", 1, *QUICK)
+    assert mmsearch(*given, "-n", 1).returncode == 0
+    study = optuna.load_study(study_name="few", storage=f"sqlite:///{tmp_path}/runs/optuna.db")
+    for value in ("abc", -1.0, 1e9):
+        study.enqueue_trial({"learning_rate": value})
+    study.enqueue_trial({"hidden_width": 77})
+    for n_trials in (2, 3):
+        done = mmsearch(*given, "-n", n_trials)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("cannot be trained") == 3
+    specs = [record.spec for record in Journal(tmp_path / "runs/few").records()]
+    assert [spec["hidden_width"] == 77 for spec in specs].count(True) == 1
+    trials = {trial.number: trial.params for trial in study.get_trials(deepcopy=False)}
+    for number, spec in enumerate(specs):
+        assert trials[number] == {name: spec[name] for name in trials[number]}
+
+
+def test_clock_that_was_ahead_damages_nothing(
+    tmp_path: Path, mmsearch: Mmsearch, small_corpus: Path
+) -> None:
+    """Killed between a trial's last segment and its end, a search goes on, whatever time it is."""
+    given = ("run", "--corpus", small_corpus, "--workers", 1, *QUICK)
+    assert mmsearch(*given, "-n", 2).returncode == 0
+    folder = tmp_path / "runs/few/trials"
+    before = curves(tmp_path / "runs", "few")
+    path = folder / "0000/outcome.json"
+    outcome = json.loads(path.read_text())
+    path.write_text(json.dumps({**outcome, "ended_ms": outcome["ended_ms"] + 3_600_000}))
+    (folder / "0001/outcome.json").unlink()
+
+    assert mmsearch(*given, "-n", 2).returncode == 0
+
+    assert curves(tmp_path / "runs", "few") == before
+    assert_same_everywhere(tmp_path / "runs", "few", 2)
+
+
 def test_relative_storage_is_found_from_anywhere(
     tmp_path: Path, mmsearch: Mmsearch, small_corpus: Path
 ) -> None:
