@@ -330,7 +330,7 @@ class OptunaView:
             fixed = row.system_attrs.get(_FIXED)
             if fixed is not None and fixed != record.facts.get(ENQUEUED):
                 # Enqueued while the search went on: its turn comes later, under another number.
-                self._enqueue_again(row)
+                self._enqueue_again(row, record)
             if not is_idle:
                 storage.set_trial_state_values(trial_id, TrialState.RUNNING)
         wanted = frozen_trial(record, self._distributions)
@@ -346,11 +346,26 @@ class OptunaView:
         self._sent[number] = trial_id, same
         return True
 
-    def _enqueue_again(self, row: FrozenTrial) -> None:
-        """Enqueue a row's configuration at the end, unless a killed process has done so."""
-        rows = self._open.get_all_trials(self._study, deepcopy=False)[row.number + 1 :]
-        if not any(r.system_attrs.get(_FIXED) == row.system_attrs[_FIXED] for r in rows):
-            self._open.create_new_trial(self._study, template_trial=_enqueued(row))
+    def _enqueue_again(self, row: FrozenTrial, record: TrialRecord) -> None:
+        """Enqueue a row's configuration elsewhere, unless a killed process has done so.
+
+        Where the record was begun with what a later row has, the two rows change places.
+        """
+        storage = self._open
+        rows = storage.get_all_trials(self._study, deepcopy=False)[row.number + 1 :]
+        later = [r for r in rows if r.state == TrialState.WAITING and _FIXED in r.system_attrs]
+        if any(r.system_attrs[_FIXED] == row.system_attrs[_FIXED] for r in later):
+            return
+        for other in later:
+            if other.system_attrs[_FIXED] == record.facts.get(ENQUEUED):
+                other_id = storage.get_trial_id_from_study_id_trial_number(
+                    self._study, other.number
+                )
+                storage.set_trial_system_attr(other_id, _FIXED, row.system_attrs[_FIXED])
+                for key, value in row.user_attrs.items():
+                    storage.set_trial_user_attr(other_id, key, value)
+                return
+        storage.create_new_trial(self._study, template_trial=_enqueued(row))
 
     def _find_kept(self) -> int | None:
         """Find the study that keeps what is enqueued while the study is written anew."""

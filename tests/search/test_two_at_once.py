@@ -29,7 +29,7 @@ def words(folder: Path, corpus: Path, study: str) -> tuple[object, ...]:
     config = folder / "config.toml"
     config.write_text(CONFIG)
     given = ("--corpus", corpus, "--config", config, "--study", study, "--workers", 2)
-    return (*given, "-n", N_TRIALS, "--steps", 4000)
+    return (*given, "-n", N_TRIALS, "--steps", 8000)
 
 
 def test_studies_begun_at_the_same_moment_share_a_new_workspace(

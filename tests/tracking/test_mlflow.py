@@ -481,20 +481,20 @@ def test_segment_trained_again_is_there_once(
 def test_missing_are_the_ended_trials_that_are_not_whole(
     client: MlflowClient, open_tracker: Callable[[], StudyTracker], study: Study
 ) -> None:
-    """`sync` sends these and no others."""
+    """`sync` sends these and no others; one that has not ended, until it is shown as waiting."""
     records = write_four(study)
     tracker = open_tracker()
-    assert tracker.lacking(study.journal.records()) == [0, 1, 2]
+    assert tracker.lacking(study.journal.records()) == [0, 1, 2, 3]
 
     tracker.show_trial(records[1], study.journal)
     tracker.show_trial(dataclasses.replace(records[2], outcome=None), study.journal)
     tracker.show_trial(records[3], study.journal)
 
-    assert tracker.lacking(study.journal.records()) == [0, 2]
+    assert tracker.lacking(study.journal.records()) == [0, 2, 3]
     fresh = open_tracker()
-    assert fresh.lacking(study.journal.records()) == [0, 2]
+    assert fresh.lacking(study.journal.records()) == [0, 2, 3]
     for number in fresh.lacking(study.journal.records()):
-        fresh.show_trial(study.journal.read(number), study.journal)
+        fresh.show_trial(study.journal.read(number), study.journal, is_idle=True)
     assert open_tracker().lacking(study.journal.records()) == []
     assert len(runs(client, study, "trial")) == 4
 
