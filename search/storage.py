@@ -18,6 +18,8 @@ from mmsearch.secrets import without_password, without_secrets
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_ANSWER_S = 20
+"""Seconds after which a database server that does not answer counts as away."""
 WAIT_S = 60.0
 """Seconds for which a locked SQLite file is waited for."""
 _DAMAGED = re.compile("malformed|not a database|no such (table|column)")
@@ -50,7 +52,11 @@ def open_storage(url: str, wait_s: float = WAIT_S) -> optuna.storages.RDBStorage
         raise InputError("--storage would end with this process; name a file: sqlite:///optuna.db")
     if is_sqlite:
         _refuse_foreign(str(parsed.database))
-    arguments = {"connect_args": {"timeout": wait_s}} if is_sqlite else {"pool_pre_ping": True}
+    arguments: dict[str, Any] = {
+        "connect_args": {"timeout": wait_s} if is_sqlite else _timeouts(parsed)
+    }
+    if not is_sqlite:
+        arguments["pool_pre_ping"] = True
     try:
         storage = optuna.storages.RDBStorage(url, engine_kwargs=arguments)
     except (
@@ -71,6 +77,21 @@ def open_storage(url: str, wait_s: float = WAIT_S) -> optuna.storages.RDBStorage
     if is_sqlite:
         _tune_sqlite(storage.engine)
     return storage
+
+
+def _timeouts(url: sqlalchemy.URL) -> dict[str, int]:
+    """Return what makes a driver give up on a server that takes calls and answers none.
+
+    What the URL itself says wins. A driver that is not known keeps its own ways.
+    """
+    driver = url.get_driver_name()
+    if driver in {"psycopg", "psycopg2"}:
+        found = {"connect_timeout": _ANSWER_S, "tcp_user_timeout": 1000 * _ANSWER_S}
+    elif driver == "pymysql":
+        found = dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), _ANSWER_S)
+    else:
+        found = {}
+    return {name: value for name, value in found.items() if name not in url.query}
 
 
 def _refuse_foreign(path: str) -> None:
