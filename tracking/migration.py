@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmsearch.errors import MMSearchError
+from mmsearch.tracking.files import lock
 from mmsearch.tracking.homes import local_uri
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ _logger = logging.getLogger(__name__)
 def migrate(database: Path) -> None:
     """Bring a database of an older MLflow to the schema of the installed one; say so in a line.
 
-    Not for two processes at once. A database without a revision is left to MLflow.
+    Of two processes one waits for the other. A database without a revision is left to MLflow.
 
     Args:
         database: an existing SQLite file with MLflow's tables.
@@ -81,10 +82,17 @@ def _migrate(database: Path) -> None:
             "mmsearch sync, which rebuilds them from the workspace"
         )
     copy = database.with_name(f".{database.name}.migrating")
-    try:
-        _migrate_by_copy(database, copy, head)
-    finally:
-        _remove(copy)
+    # Two workspaces may share a database, and each has locks of its own.
+    lock_path = database.with_name(f".{database.name}.migrating-lock")
+    with lock_path.open("a") as file:
+        lock(file, lock_path)
+        try:
+            if _revision(database) == head:
+                return  # the other one has done it
+            _migrate_by_copy(database, copy, head)
+        finally:
+            _remove(copy)
+            lock_path.unlink(missing_ok=True)
     _logger.warning(
         "%s: written by an older MLflow, now migrated for MLflow %s; an older one no longer "
         "opens it",
