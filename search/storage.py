@@ -52,12 +52,12 @@ def open_storage(url: str, wait_s: float = WAIT_S) -> optuna.storages.RDBStorage
         raise InputError("--storage would end with this process; name a file: sqlite:///optuna.db")
     if is_sqlite:
         _refuse_foreign(str(parsed.database))
-    arguments: dict[str, Any] = {
-        "connect_args": {"timeout": wait_s} if is_sqlite else _timeouts(parsed)
-    }
-    if not is_sqlite:
-        arguments["pool_pre_ping"] = True
     try:
+        arguments: dict[str, Any] = (
+            {"connect_args": {"timeout": wait_s}}
+            if is_sqlite
+            else {"connect_args": _timeouts(parsed), "pool_pre_ping": True}
+        )
         storage = optuna.storages.RDBStorage(url, engine_kwargs=arguments)
     except (
         *(sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError),
