@@ -156,10 +156,11 @@ class Uploader:
         """Wait for the first attempt to open the view.
 
         Returns:
-            The error that it raised; None where it is open, or does not answer in time. After an
-            `InputError` or a `RefusedError` no other attempt is made.
+            The error that it raised, a `TimeoutError` where it does not answer in time; None where
+            it is open. After an `InputError` or a `RefusedError` no other attempt is made.
         """
-        self._tried.wait(timeout_s)
+        if not self._tried.wait(timeout_s):
+            return TimeoutError()
         return self.error
 
     def show(self, record: TrialRecord) -> None:
