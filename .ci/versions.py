@@ -27,7 +27,7 @@ def pins() -> dict[str, Requirement]:
 
 
 def faults() -> list[str]:
-    """Say of each dependency that is not as both files say what is wrong with it."""
+    """Describe each dependency that does not match both files."""
     pinned, found = pins(), []
     for asked in direct():
         pin = pinned.get(canonicalize_name(asked.name))

@@ -188,7 +188,7 @@ class Repeats:
         """Do nothing: the journal has it."""
 
     def should_prune(self, number: int) -> bool:
-        """Return False: a mean over the seeds that did well would flatter."""
+        """Return False: a mean over only the seeds that did well would be too good."""
         del number
         return False
 

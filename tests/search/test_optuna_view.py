@@ -38,14 +38,14 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def url(tmp_path: Path, empty: Path) -> str:
-    """Give a database without a study."""
+    """Return the URL of a database without a study."""
     shutil.copy(empty, tmp_path / "optuna.db")
     return f"sqlite:///{tmp_path}/optuna.db"
 
 
 @pytest.fixture
 def search(tmp_path: Path) -> Search:
-    """Give a journal of six trials, the last two running."""
+    """Return a search of six trials, the last two of which are running."""
     search = Search(SETTINGS, folder=tmp_path / "names")
     for number, state in enumerate(STATES):
         assert search.begin() == number
@@ -62,7 +62,7 @@ def view_of(url: str, name: str = "names", study_id: str = ID) -> OptunaView:
 
 
 def journal_of(search: Search) -> Journal:
-    """Give a search's journal."""
+    """Return a search's journal."""
     assert search.journal is not None
     return search.journal
 

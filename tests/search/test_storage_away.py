@@ -51,7 +51,7 @@ def words(local: tuple[object, ...], server: Postgres) -> tuple[object, ...]:
 
 
 def said_by(done: Done) -> str:
-    """Give what a command printed, lines joined; checks that it ended well."""
+    """Check that a command succeeded; return what it printed, as one line."""
     assert (done.returncode, done.stderr) == (0, "")
     assert "Traceback" not in done.stdout
     said = re.sub(r"\s+", " ", done.stdout)

@@ -39,7 +39,7 @@ def silent() -> Iterator[int]:
 
 
 def test_silent_server_counts_as_away(silent: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By itself, PostgreSQL's library would wait as long as the connection lives."""
+    """Without a timeout, the driver waits as long as the connection lives."""
     monkeypatch.setattr(storage, "_ANSWER_S", 2)
 
     with pytest.raises(MMSearchError, match="cannot be opened"):

@@ -267,7 +267,7 @@ def test_unknown_layout_of_mlflow_is_left_to_mlflow(
 def test_store_is_made_without_private_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By MLflow's command, where a later MLflow has no such function."""
+    """A later MLflow may lack the function; its command makes the store then."""
     from mlflow.store.db import utils  # noqa: PLC0415 (slow)
 
     initialize = utils._initialize_tables
