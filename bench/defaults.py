@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from report import RESULTS, report, spread
 
-from mmsearch.tracking.journal import Journal
+from mmsearch.tracking.journal.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -104,7 +104,7 @@ def draw(results: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None
     from matplotlib.figure import Figure  # noqa: PLC0415
     from matplotlib.ticker import NullFormatter, ScalarFormatter  # noqa: PLC0415
 
-    from mmsearch.tracking import style  # noqa: PLC0415
+    from mmsearch.tracking.figures import style  # noqa: PLC0415
 
     groups = [
         present

@@ -51,16 +51,16 @@ from report import report, spread
 from rich.console import Console
 from safetensors.numpy import save
 
-from mmsearch.search.coordinator import Coordinator, Limits
-from mmsearch.search.crew import opened
-from mmsearch.search.progress import Progress
-from mmsearch.search.session import Request, Search, Session
-from mmsearch.search.settings import Settings
-from mmsearch.search.shown import make_tracker
-from mmsearch.search.space import Range
-from mmsearch.search.study import ENQUEUED, trial_seed
-from mmsearch.search.worker import SegmentResult
-from mmsearch.tracking.journal import Outcome, SegmentRecord
+from mmsearch.search.display.progress import Progress
+from mmsearch.search.execution.coordinator import Coordinator, Limits
+from mmsearch.search.execution.runner import opened
+from mmsearch.search.execution.worker import SegmentResult
+from mmsearch.search.optimizer.optuna_study import ENQUEUED, trial_seed
+from mmsearch.search.results.publish import make_tracker
+from mmsearch.search.study.session import Request, Search, Session
+from mmsearch.search.study.settings import Settings
+from mmsearch.search.study.space import Range
+from mmsearch.tracking.journal.journal import Outcome, SegmentRecord
 from mmsearch.tracking.uploader import Uploader
 
 if TYPE_CHECKING:

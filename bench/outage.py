@@ -34,8 +34,8 @@ from typing import TYPE_CHECKING
 
 from report import report, spread
 
-from mmsearch.tracking.journal import Journal
-from mmsearch.tracking.ui import serve
+from mmsearch.tracking.journal.journal import Journal
+from mmsearch.tracking.mlflow.server import serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

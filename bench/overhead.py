@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import FrameType
 
-    from mmsearch.tracking.journal import TrialRecord
+    from mmsearch.tracking.journal.journal import TrialRecord
 
 MMSEARCH = str(Path(sys.executable).with_name("mmsearch"))
 SAMPLE_S = 0.05
@@ -374,7 +374,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--profile", action="store_true", help="say where the coordinator's goes")
     arguments = parser.parse_args()
-    from mmsearch.tracking.journal import Journal  # noqa: PLC0415 (as in show)
+    from mmsearch.tracking.journal.journal import Journal  # noqa: PLC0415 (as in show)
 
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch)

@@ -20,12 +20,12 @@ import optuna
 from rich.console import Console
 from rich.table import Table
 
-from mmsearch.tracking.journal import Journal
+from mmsearch.tracking.journal.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from mmsearch.tracking.journal import TrialRecord
+    from mmsearch.tracking.journal.journal import TrialRecord
 
 N_ORDERS = 6
 

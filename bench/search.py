@@ -58,9 +58,9 @@ from start import MMSEARCH, environment
 
 from mmsearch.data.corpus import BUILTIN_CORPUS, read_corpus
 from mmsearch.data.split import split_corpus
-from mmsearch.search.settings import settle
-from mmsearch.search.space import Range
-from mmsearch.tracking.journal import Journal
+from mmsearch.search.study.settings import settle
+from mmsearch.search.study.space import Range
+from mmsearch.tracking.journal.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

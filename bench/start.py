@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING
 
 from report import report, spread
 
-from mmsearch.tracking.journal import Journal
+from mmsearch.tracking.journal.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -1,13 +1,28 @@
-"""Material that stands beside the repository, and may be missing."""
+"""Fixtures that tests of several rooms share."""
 
 from __future__ import annotations
 
+import shutil
+import signal
+import subprocess
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mmsearch.data.corpus import Corpus, read_corpus
+from mmsearch.data.corpus import BUILTIN_CORPUS, Corpus, read_corpus
 from mmsearch.data.split import Split, split_corpus
+from mmsearch.tracking.journal.journal import Journal
+from mmsearch.tracking.mlflow.tracker import StudyTracker
+from tests.support import plain_settings
+from tests.support.commands import COMMAND, Mmsearch, environment
+from tests.support.forked_cli import Warm, warm
+from tests.support.reference_studies import SHORT, undisturbed
+from tests.support.tracked_study import NewStore, Study
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
 
 _SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -41,3 +56,117 @@ def reference(reference_path: Path) -> Corpus:
 def reference_split(reference: Corpus) -> Split:
     """Split them as the article does."""
     return split_corpus(reference, seed=42)
+
+
+@pytest.fixture
+def hangups() -> Iterator[None]:
+    """Let SIGHUP be heard by what a test starts; under nohup the tests themselves ignore it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.fixture
+def mmsearch(tmp_path: Path) -> Mmsearch:
+    """Run the installed command in an empty folder."""
+
+    def call(
+        *words: object, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [COMMAND, *map(str, words)],
+            cwd=tmp_path,
+            env=environment(tmp_path, env),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four hundred of the built-in names: enough to train on, quick to read."""
+    path = tmp_path_factory.mktemp("corpus") / "few.txt"
+    path.write_text("\n".join(BUILTIN_CORPUS.read_text().split()[:400]) + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def warm_command() -> Iterator[Warm]:
+    """Run commands without their start-up, in processes that may be killed."""
+    with warm() as command:
+        yield command
+
+
+@pytest.fixture(scope="session")
+def searched(
+    tmp_path_factory: pytest.TempPathFactory, small_corpus: Path, warm_command: Warm
+) -> Path:
+    """Search four trials; the folder that holds `runs`, to be copied by who changes it."""
+    folder = tmp_path_factory.mktemp("searched")
+    config = folder / "config.toml"
+    config.write_text(
+        f"[training]\nsegments = 4\n{plain_settings.TRAINING}"
+        "[space]\nhidden_width = 32\nembedding_dim = { low = 2, high = 48, log = true }\n"
+        "block_size = { low = 2, high = 10 }\n"
+        f"learning_rate = {{ low = 0.01, high = 1, log = true }}\n{plain_settings.SPACE}"
+        f'[search]\npruner = "none"\n{plain_settings.SEARCH}'
+    )
+    words = ("run", "--corpus", small_corpus, "--config", config, "-n", 4, "--steps", 400)
+    done = warm_command(*words, "--workers", 2, folder=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def copied(searched: Path, tmp_path: Path) -> Path:
+    """Give a test a searched workspace of its own."""
+    shutil.copytree(searched / "runs", tmp_path / "runs")
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def short(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> dict[int, Any]:
+    """Give what the short study of `studies.py` comes to when nobody disturbs it."""
+    return undisturbed(SHORT, tmp_path_factory.mktemp("short"), small_corpus)
+
+
+@pytest.fixture(scope="session")
+def new_store(tmp_path_factory: pytest.TempPathFactory) -> NewStore:
+    """Create a store as the first search of a workspace does."""
+    folder = tmp_path_factory.mktemp("new")
+    path = folder / "mlflow.db"
+    existed = []
+
+    @contextmanager
+    def creating() -> Iterator[None]:
+        existed.append(path.exists())
+        yield
+        existed.append(path.exists())
+
+    facts = Study(Journal(folder / "first")).facts
+    StudyTracker(
+        uri=f"sqlite:///{path}", facts=facts, artifacts=folder / "artifacts", creating=creating
+    ).open()
+    return NewStore(path, *existed)
+
+
+@pytest.fixture
+def make_study(tmp_path: Path) -> Callable[[str], Study]:
+    """Begin a study of a given name."""
+
+    def make(name: str) -> Study:
+        journal = Journal(tmp_path / name)
+        journal.create()
+        return Study(journal)
+
+    return make
+
+
+@pytest.fixture
+def study(make_study: Callable[[str], Study], request: pytest.FixtureRequest) -> Study:
+    """Begin a study named for the test, so that tests can share a store."""
+    return make_study(request.node.name)

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from mmsearch.errors import InputError
 from mmsearch.secrets import without_password, without_secrets
-from mmsearch.tracking.store import first_line
-from mmsearch.tracking.ui import _copy_log, serve
+from mmsearch.tracking.mlflow.client import first_line
+from mmsearch.tracking.mlflow.server import _copy_log, serve
 
 Show: TypeAlias = Callable[[str], str]
 """What one place shows of a URL."""

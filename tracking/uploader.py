@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from mmsearch.errors import InputError, MMSearchError, RefusedError
 from mmsearch.secrets import without_password, without_secrets
-from mmsearch.tracking.files import JournalError
-from mmsearch.tracking.store import first_line
+from mmsearch.tracking.journal.files import JournalError
+from mmsearch.tracking.mlflow.client import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
-    from mmsearch.tracking.journal import Journal, TrialRecord
-    from mmsearch.tracking.rendering import StudySummary
+    from mmsearch.tracking.journal.journal import Journal, TrialRecord
+    from mmsearch.tracking.mlflow.notes import StudySummary
 
 FLUSH_S = 2.0
 """Seconds for which updates are gathered before they are sent."""

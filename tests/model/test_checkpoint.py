@@ -17,7 +17,7 @@ from mmsearch.errors import InputError
 from mmsearch.model.averaging import State
 from mmsearch.model.checkpoint import from_bytes, sha256, state_from_bytes, to_bytes
 from mmsearch.model.mlp import Parameters, forward
-from tests.model.specs import make_parameters
+from tests.support.specs import make_parameters
 
 SHAPE = (5, 2, 4, 3)
 WEIGHTS = make_parameters(*SHAPE)

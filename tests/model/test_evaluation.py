@@ -16,7 +16,7 @@ from mmsearch.data.corpus import Vocabulary
 from mmsearch.model import evaluation
 from mmsearch.model.evaluation import CONTEXTS_AT_ONCE, mean_loss
 from mmsearch.model.mlp import Parameters, loss
-from tests.model.specs import make_parameters
+from tests.support.specs import make_parameters
 
 if TYPE_CHECKING:
     from mmsearch.data.corpus import Corpus

@@ -12,7 +12,7 @@ from torch.nn import functional
 from mmsearch.model.kernel import Kernel
 from mmsearch.model.minibatches import Minibatches
 from mmsearch.model.mlp import Parameters, forward, loss
-from tests.model.specs import make_parameters
+from tests.support.specs import make_parameters
 
 SHAPES = [
     (27, 2, 100, 3, 32),

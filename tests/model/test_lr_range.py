@@ -15,7 +15,7 @@ from mmsearch.model import lr_range, mlp
 from mmsearch.model.lr_range import Valley, range_losses, rates, smoothed, valley
 from mmsearch.model.minibatches import Examples, Minibatches
 from mmsearch.model.training import MAX_IDS_AT_ONCE
-from tests.model.specs import make_spec
+from tests.support.specs import make_spec
 
 V = 5
 

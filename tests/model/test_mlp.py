@@ -14,7 +14,7 @@ from mmsearch.data.contexts import Contexts, build_contexts
 from mmsearch.model.kernel import Kernel
 from mmsearch.model.minibatches import Minibatches
 from mmsearch.model.mlp import Parameters, forward, init_parameters, loss
-from tests.model.specs import ARTICLE_SEED, make_parameters, make_spec
+from tests.support.specs import ARTICLE_SEED, make_parameters, make_spec
 
 if TYPE_CHECKING:
     from mmsearch.data.corpus import Corpus

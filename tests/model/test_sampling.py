@@ -16,7 +16,7 @@ from mmsearch.data.corpus import Vocabulary
 from mmsearch.errors import InputError
 from mmsearch.model.mlp import Parameters, forward
 from mmsearch.model.sampling import MAX_LENGTH, Sample, sample_words
-from tests.model.specs import make_parameters
+from tests.support.specs import make_parameters
 
 LETTERS = Vocabulary.of("abcdefghijklmnopqrstuvwxyz")
 BLOCK_SIZE = 3

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmsearch.model.schedule import learning_rates
-from tests.model.specs import make_spec
+from tests.support.specs import make_spec
 
 SCHEDULES = ("cosine", "step", "constant")
 

@@ -22,7 +22,7 @@ from mmsearch.model.evaluation import mean_loss
 from mmsearch.model.losses import WordLosses
 from mmsearch.model.mlp import forward
 from mmsearch.model.scoring import bootstrap_interval, word_losses
-from tests.model.specs import make_parameters
+from tests.support.specs import make_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mmsearch.errors import InputError
 from mmsearch.model.mlp import init_parameters
 from mmsearch.model.spec import TrialSpec
-from tests.model.specs import make_spec
+from tests.support.specs import make_spec
 
 SIZES = st.integers(1, 12)
 JSON = st.recursive(

@@ -26,7 +26,7 @@ from mmsearch.model.mlp import Parameters, init_parameters, loss
 from mmsearch.model.schedule import learning_rates
 from mmsearch.model.spec import Targets
 from mmsearch.model.training import DivergedError, Segment, TrialData, train_segment
-from tests.model.specs import make_parameters, make_spec
+from tests.support.specs import make_parameters, make_spec
 
 if TYPE_CHECKING:
     from mmsearch.model.spec import TrialSpec

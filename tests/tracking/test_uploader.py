@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mmsearch.tracking import uploader as uploader_module
-from mmsearch.tracking.files import JournalError
+from mmsearch.tracking.journal.files import JournalError
 from mmsearch.tracking.uploader import Uploader
-from tests.tracking.service import Service, free_port
+from tests.support.mlflow_server import Service, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-    from tests.tracking.conftest import NewStore, Study
+    from tests.support.tracked_study import NewStore, Study
 
 PATIENCE_S = 60.0
 """How long a test waits for what must come; it never decides how soon that is."""

@@ -1,0 +1,1 @@
+"""Running trials: the coordinator, the workers and what they are given."""

@@ -1,0 +1,231 @@
+"""Run a job: start the workers, the uploaders and the coordinator, and shut them down."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from mmsearch.errors import InputError, RefusedError
+from mmsearch.search.execution.interrupts import Interrupts
+from mmsearch.search.study.workspace import own
+from mmsearch.tracking.journal.logs import logging_to
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import Any
+
+    from mmsearch.search.execution.coordinator import Limits, Observer, Proposer, SearchResult
+    from mmsearch.search.optimizer.optuna_view import OptunaView
+    from mmsearch.search.study.session import Session
+    from mmsearch.search.study.settings import Settings
+    from mmsearch.search.study.space import Space
+    from mmsearch.tracking.journal.journal import Journal, TrialRecord
+    from mmsearch.tracking.uploader import Uploader
+
+logger = logging.getLogger(__name__)
+
+MAX_WORKERS = 1024
+"""Processes: more is a slip of the fingers, and would take the machine down."""
+OPEN_S = 20.0
+"""Seconds for which a search waits for the Optuna storage, in which somebody may have enqueued
+trials."""
+
+
+class Job(Protocol):
+    """Trials to train: those of a search, or confirmations."""
+
+    @property
+    def session(self) -> Session:
+        """The study they belong to."""
+
+    @property
+    def journal(self) -> Journal:
+        """Where they are kept."""
+
+    @property
+    def settings(self) -> Settings:
+        """What each of them is trained by, besides its hyperparameters and its seed."""
+
+    def records(self) -> list[TrialRecord]:
+        """Read those that have begun."""
+
+    def n_left(self, records: Sequence[TrialRecord]) -> int:
+        """Count those that are not trained yet."""
+
+    def view(self) -> OptunaView | None:
+        """Make what shows them in Optuna's storage; None where it does not hold them."""
+
+    def begin(self) -> None:
+        """Write down what must be known before the view is opened."""
+
+    def withdraw(self) -> None:
+        """Take that back: the view refuses the job."""
+
+    def propose(
+        self,
+        records: Sequence[TrialRecord],
+        enqueued: Iterable[Mapping[str, Any]],
+        *,
+        has_view: bool = True,
+    ) -> Proposer:
+        """Go on, or begin; called once everything else is ready.
+
+        Args:
+            records: the trials so far.
+            enqueued: configurations that somebody enqueued in Optuna's storage.
+            has_view: whether the view could be opened.
+        """
+
+
+@contextlib.contextmanager
+def opened(job: Job) -> Iterator[list[TrialRecord]]:
+    """Become the one process that trains a job, and read what has been trained of it.
+
+    Raises:
+        RefusedError: another process trains it.
+        JournalError: a file is damaged.
+    """
+    journal = job.journal
+    job.session.workspace.create()
+    journal.create()
+    given = (job.session.given_storage, job.session.given_tracking_uri)
+    uris = [uri for uri in given if uri]
+    with own(journal), logging_to(journal.folder / "logs", *uris):
+        yield [
+            record
+            if record.outcome
+            # A segment without its weights is trained again.
+            else dataclasses.replace(record, curve=tuple(journal.resume(record.number)[0]))
+            for record in job.records()
+        ]
+
+
+def train(  # noqa: PLR0913 (what is trained, and who hears of it)
+    job: Job,
+    earlier: Sequence[TrialRecord],
+    limits: Limits,
+    *,
+    n_workers: int,
+    observers: tuple[Observer, ...],
+    say: Callable[[str], None],
+    interrupts: Interrupts | None = None,
+) -> SearchResult:
+    """Train a job's trials until `limits`, in worker processes, and fill its views as they go.
+
+    Args:
+        job: what to train.
+        earlier: what `opened` gave.
+        limits: when to end.
+        n_workers: processes, one torch thread each.
+        observers: told of every trial as it goes.
+        say: called with each line that a person should read.
+        interrupts: not entered yet; knows afterwards which signal ended the work.
+
+    Raises:
+        InputError: more workers are asked for than a machine can have, or the Optuna storage is
+            none.
+        RefusedError: the Optuna storage has another study of this name.
+        MMSearchError: it cannot begin or go on; says why.
+    """
+    if n_workers > MAX_WORKERS:
+        raise InputError(f"--workers must be at most {MAX_WORKERS:,}, got {n_workers}")
+    session, journal = job.session, job.journal
+    with contextlib.ExitStack() as stack:
+        # Imported once the workers are on their way: each of these takes a good part of a second.
+        from mmsearch.search.execution import worker  # noqa: PLC0415
+        from mmsearch.search.execution.worker_pool import WorkerPool  # noqa: PLC0415
+
+        interrupts = stack.enter_context(interrupts or Interrupts(say))
+        n_left = job.n_left(earlier)
+        n_workers = max(1, min(n_workers, n_left))
+        pool = stack.enter_context(WorkerPool(n_workers, worker.start, (session.words,)))
+        if n_left:
+            pool.start()
+        from mmsearch.search.execution.coordinator import Coordinator  # noqa: PLC0415
+        from mmsearch.search.results.baselines import BaselineCount  # noqa: PLC0415
+        from mmsearch.search.results.publish import make_tracker  # noqa: PLC0415
+        from mmsearch.tracking.uploader import Uploader  # noqa: PLC0415
+
+        tracker = make_tracker(session.workspace, journal, session.file, session.tracking_uri)
+        view = job.view()
+        # Confirmations are read whole: a plan does not name all that have begun.
+        uploaders = [Uploader(tracker, journal, say, earlier if view else None)]
+        failed: Exception | None = None
+        if view is not None:
+            job.begin()
+            uploaders.append(Uploader(view, journal, say, earlier, is_awaited=True))
+            stack.callback(uploaders[-1].stop)
+            uploaders[-1].start()
+            failed = uploaders[-1].wait_until_open(OPEN_S)
+            if isinstance(failed, InputError | RefusedError):
+                job.withdraw()
+                raise failed
+        enqueued = _usable(view.enqueued, job.settings.space, say) if view else []
+        proposer = job.propose(earlier, enqueued, has_view=failed is None)
+        stack.callback(uploaders[0].stop)
+        uploaders[0].start()
+        baselines = BaselineCount(session, say)
+        coordinator = Coordinator(
+            proposer=proposer,
+            earlier=earlier,
+            settings=job.settings,
+            journal=journal,
+            executor=pool,
+            run_segment=worker.run_segment,
+            vocab_size=session.corpus.vocabulary.size,
+            n_workers=n_workers,
+            observers=(*uploaders, baselines, *observers),
+        )
+        trials = None
+        try:
+            pool.check()
+            interrupts.phase(coordinator.stop, "stopping after the segments in flight")
+            result = coordinator.run(limits)
+            trials = result.records if journal.kind == "trial" else None
+            return result
+        finally:
+            baselines.finish()
+            _close(job, uploaders, trials, interrupts, say)
+
+
+def _close(
+    job: Job,
+    uploaders: Iterable[Uploader],
+    trials: Sequence[TrialRecord] | None,
+    interrupts: Interrupts,
+    say: Callable[[str], None],
+) -> None:
+    """Send what is left, with where the study stands, and say what could not be sent."""
+    from mmsearch.search.results.publish import summarise  # noqa: PLC0415 (slow)
+
+    session, summary = job.session, None
+    try:
+        summary = summarise(
+            session.journal,
+            session.file,
+            trials=trials,
+            has_importances=job.journal.kind == "trial",
+        )
+    except Exception as error:
+        # What has ended the search is worth more.
+        logger.info("no summary", exc_info=True)
+        say(f"the study's summary cannot be shown: {error}")
+    for uploader in uploaders:
+        interrupts.phase(uploader.abandon, "leaving what is not uploaded to the next run")
+        if not uploader.close(summary):
+            say(f"Some results are not in {uploader.title} yet; upload them with: mmsearch sync")
+
+
+def _usable(
+    points: Iterable[Mapping[str, Any]], space: Space, say: Callable[[str], None]
+) -> list[Mapping[str, Any]]:
+    """Return the configurations that a study can train, and say which ones it cannot."""
+    found: list[Mapping[str, Any]] = []
+    for point in points:
+        try:
+            found.append(space.check_point(point))
+        except InputError as error:
+            say(f"a trial that is enqueued in Optuna's storage cannot be trained: {error}")
+    return found

@@ -1,0 +1,199 @@
+"""What a result should be held against, and what it warns of, each warning with the next step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mmsearch.errors import MMSearchError
+from mmsearch.model.spec import MAX_SIZE
+from mmsearch.search.study.space import Range
+from mmsearch.search.study.workspace import options_of
+from mmsearch.tracking.journal.journal import ranked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from mmsearch.search.results.selection import Confirmation
+    from mmsearch.search.study.space import Dimension, Space
+    from mmsearch.tracking.journal.baselines import Baselines
+    from mmsearch.tracking.journal.journal import Journal, TrialRecord
+
+EDGE = 0.01
+"""Share of a range, on its scale, within which a value counts as being at the edge."""
+_MIN_VALUES = 3
+"""Values of a whole-number range below which the best is always at an edge."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Advice:
+    """What stands beside the best of a search or a confirmation."""
+
+    baselines: Baselines | None
+    """None where they have not been counted, or their file is damaged."""
+    warnings: Sequence[str]
+    """Sentences."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        baselines = None if self.baselines is None else self.baselines.to_json()
+        return {"baselines": baselines, "warnings": list(self.warnings)}
+
+
+def known_baselines(journal: Journal) -> Advice:
+    """Read a study's baselines; what is wrong with them becomes a warning, and stops nothing."""
+    try:
+        return Advice(baselines=journal.read_baselines(), warnings=())
+    except MMSearchError as error:
+        return Advice(baselines=None, warnings=(str(error),))
+
+
+def search_advice(journal: Journal, records: Sequence[TrialRecord], space: Space) -> Advice:
+    """Judge the best trial of a search.
+
+    Args:
+        journal: of the study's trials.
+        records: all of them.
+        space: what is searched.
+    """
+    known = known_baselines(journal)
+    return Advice(
+        baselines=known.baselines,
+        warnings=(
+            *known.warnings,
+            *search_warnings(records, known.baselines, space, options_of(journal)),
+        ),
+    )
+
+
+def confirmation_advice(journal: Journal, confirmation: Confirmation, space: Space) -> Advice:
+    """Judge the winner of a confirmation, by its mean over the seeds.
+
+    Args:
+        journal: of the study's trials.
+        confirmation: of the best of them.
+        space: what was searched.
+    """
+    known = known_baselines(journal)
+    warnings = list(known.warnings)
+    winner = confirmation.winner
+    if winner is not None:
+        name = f"{winner.trial.name}, by its mean over {len(winner.repeats)} seeds,"
+        warnings += _against(name, winner.mean, winner.best, known.baselines)
+        warnings += _edges(winner.trial, space)
+        warnings += _ends(winner.best, "confirm with more --steps")
+    return Advice(baselines=known.baselines, warnings=tuple(warnings))
+
+
+def search_warnings(
+    records: Sequence[TrialRecord], baselines: Baselines | None, space: Space, where: str
+) -> list[str]:
+    """Return warnings about a search's best trial.
+
+    Args:
+        records: all trials of the study.
+        baselines: of the study; None where they are not known.
+        space: what is searched.
+        where: the options that name the study.
+    """
+    complete = ranked(records)
+    if not complete:
+        return []
+    best = complete[0]
+    warnings: list[str] = []
+    if best.dev_loss is not None:
+        warnings += _against(best.name, best.dev_loss, best, baselines)
+    if len(complete) == 1:
+        n_more = sum(record.state in {"COMPLETE", "PRUNED"} for record in records) + 10
+        warnings.append(
+            f"only {best.name} is complete, so there is nothing to compare it with; go on with: "
+            f"mmsearch run --trials {n_more}{where}"
+        )
+    return [
+        *warnings,
+        *_edges(best, space),
+        *_ends(best, "more --steps in a new --study may lower it further"),
+    ]
+
+
+def _against(
+    name: str, loss: float, trial: TrialRecord, baselines: Baselines | None
+) -> Iterable[str]:
+    """Yield a warning for a baseline that a dev loss does not beat."""
+    if baselines is None:
+        return
+    remedy = _remedy(trial)
+    if loss >= baselines.bigram:
+        yield (
+            f"{name} has dev loss {loss:.4f} and does not beat bigram counts, "
+            f"{baselines.bigram:.4f}; final-test would refuse it: {remedy}"
+        )
+    elif loss >= baselines.ngram:
+        yield (
+            f"{name} has dev loss {loss:.4f} and does not beat the n-gram, "
+            f"{baselines.ngram:.4f}, which needs no training: {remedy}"
+        )
+
+
+def _remedy(trial: TrialRecord) -> str:
+    """Return what may lower a dev loss, by where it was lowest in training."""
+    lowest = trial.best
+    if lowest is None or lowest is trial.curve[-1]:
+        return "search more --trials, or a new --study with more --steps or a wider [space]"
+    if lowest is trial.scored:
+        return "search a new --study with weight_decay in [space]"
+    return (
+        f"the dev loss was {lowest.dev_loss:.4f} at step {lowest.step:,} and rose since, so search "
+        "a new --study with fewer --steps, or with weight_decay in [space]"
+    )
+
+
+def _edges(trial: TrialRecord, space: Space) -> Iterable[str]:
+    """Yield a warning for each hyperparameter of a trial at an edge of what was searched."""
+    for name, dimension in space.dimensions.items():
+        edge = _edge(trial.spec, name, dimension)
+        if edge:
+            yield (
+                f"{name} of {trial.name}, {trial.spec[name]:.4g}, lies at the {edge} edge of its "
+                f"range ({dimension}); widen [space] {name} in a new --study"
+            )
+
+
+def _edge(spec: Mapping[str, Any], name: str, dimension: Dimension) -> str:
+    """Return `lower` or `upper` where a value lies at that edge of a range that can be widened."""
+    if not isinstance(dimension, Range):
+        return ""
+    low, high, value = dimension.low, dimension.high, spec.get(name)
+    is_small = dimension.is_int and high - low + 1 < _MIN_VALUES
+    if dimension.is_fixed or is_small or not isinstance(value, int | float):
+        return ""
+    if dimension.log and value <= 0:  # a value of before the range
+        return ""
+    if dimension.log:
+        low, high, value = math.log(low), math.log(high), math.log(value)
+    place = (value - low) / (high - low)
+    # No size is below 1, and no weight decay below 0.
+    if place <= EDGE and dimension.low > (1 if dimension.is_int else 0):
+        return "lower"
+    if place >= 1 - EDGE and not (dimension.is_int and dimension.high >= MAX_SIZE):
+        return "upper"
+    return ""
+
+
+def _ends(trial: TrialRecord, if_last: str) -> Iterable[str]:
+    """Yield a warning where a trial's dev loss is lowest at its first or last evaluation."""
+    lowest = trial.best
+    if lowest is None or len(trial.curve) == 1:
+        return
+    if lowest is trial.curve[0]:
+        yield (
+            f"the dev loss of {trial.name} is lowest at its first evaluation, step "
+            f"{lowest.step:,}; in a new --study, search lower learning rates in [space], or "
+            "evaluate earlier with more segments in [training]"
+        )
+    elif lowest is trial.curve[-1]:
+        yield (
+            f"the dev loss of {trial.name} is lowest at its last evaluation, step "
+            f"{lowest.step:,}; {if_last}"
+        )

@@ -1,0 +1,39 @@
+"""A model as three files that need neither mmsearch nor MLflow."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from mmsearch.errors import InputError, MMSearchError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mmsearch.search.results.selection import Choice
+    from mmsearch.search.study.study_file import StudyFile
+
+
+def write_model(folder: Path, choice: Choice, weights: bytes, file: StudyFile) -> None:
+    """Write a model into a folder that is new or empty.
+
+        weights.safetensors   C, W1, b1, W2, b2
+        spec.json             hyperparameters, seed and budget
+        vocabulary.json       characters by id
+
+    Raises:
+        InputError: the folder holds something, or is a file.
+        MMSearchError: it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise InputError(f"{str(folder)!r} is not empty; name a new folder")
+        (folder / "weights.safetensors").write_bytes(weights)
+        for name, value in (("spec", choice.record.spec), ("vocabulary", list(file.vocabulary))):
+            text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+            (folder / f"{name}.json").write_text(text, encoding="utf-8")
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"{str(folder)!r} is a file; name a new folder") from None
+    except OSError as error:
+        raise MMSearchError(f"{str(folder)!r} cannot be written: {error.strerror}") from error

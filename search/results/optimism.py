@@ -1,0 +1,70 @@
+"""How much lower a dev loss is because it was the lowest of many: measured on halves of dev."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mmsearch.tracking.journal.journal import best_trial
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mmsearch.tracking.journal.journal import SegmentRecord, TrialRecord
+
+_HALVES = ("half_1", "half_2")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Optimism:
+    """How much worse the choice of one half of dev scores on the other, in nats per character."""
+
+    choice: float | None
+    """Of choosing among all evaluations of all trials; None where no trial has its halves."""
+    evaluation: float | None
+    """Of choosing among the evaluations of the best trial; None where it lacks its halves."""
+
+    @classmethod
+    def of(cls, trials: Sequence[TrialRecord]) -> Optimism:
+        """Measure it on the complete trials that are scored by their best evaluation.
+
+        Each half of dev chooses the evaluation with the lowest loss on it, and the other half
+        scores the chosen one. The optimism is the mean loss on the half that scores less the mean
+        on the half that chooses: a half that is harder as a whole does not change it. A half is
+        noisier than all of dev, on which the optimism is about half as large.
+        """
+        able = [trial for trial in trials if _is_able(trial)]
+        best = best_trial(trials)
+        return cls(
+            choice=_measured([line for trial in able for line in trial.curve]),
+            evaluation=_measured(best.curve if best is not None and _is_able(best) else ()),
+        )
+
+    def __str__(self) -> str:
+        """Return it in one line; empty where nothing was measured."""
+        if self.choice is None:
+            return ""
+        text = (
+            f"chosen on one half of dev, it scores {self.choice:.4f} nats worse on the other half"
+        )
+        if self.evaluation is None:
+            return text
+        return f"{text} ({self.evaluation:.4f} from the choice of its evaluation alone)"
+
+
+def _is_able(trial: TrialRecord) -> bool:
+    """Whether a trial was scored by its best evaluation, and each of them on halves of dev."""
+    has_halves = all(half in line.dev_parts for line in trial.curve for half in _HALVES)
+    return trial.state == "COMPLETE" and bool(trial.spec.get("patience")) and has_halves
+
+
+def _measured(evaluations: Sequence[SegmentRecord]) -> float | None:
+    """Choose one evaluation by each half and score it on the other one."""
+    if not evaluations:
+        return None
+    gaps = []
+    for chooser, scorer in (_HALVES, _HALVES[::-1]):
+        losses = [(line.dev_parts[chooser], line.dev_parts[scorer]) for line in evaluations]
+        by_chooser, by_scorer = min(losses, key=lambda pair: pair[0])
+        gaps.append(by_scorer - by_chooser)
+    return sum(gaps) / len(gaps)

@@ -1,0 +1,341 @@
+"""Which model is chosen, on dev: the best mean over fresh seeds, or else the best trial."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mmsearch.errors import InputError, RefusedError
+from mmsearch.model.spec import TrialSpec
+from mmsearch.search.study.workspace import options_of
+from mmsearch.tracking.journal.files import damaged
+from mmsearch.tracking.journal.journal import CONFIRM_AGAIN, Journal, TrialRecord, ranked
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+# fmt: off
+_T_95 = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
+    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
+    2.080, 2.074, 2.069, 2.064, 2.059, 2.055, 2.052, 2.048, 2.045, 2.042,
+)
+# fmt: on
+"""Student's t: 97.5 % quantiles for 1 to 30 degrees of freedom."""
+
+
+def t_95(freedom: int) -> float:
+    """Return how many standard errors a 95 % interval has on each side.
+
+    Args:
+        freedom: degrees of freedom, at least 1; for more than 30 the value for 30 is returned,
+            which is larger by at most 0.09.
+    """
+    return _T_95[min(freedom, len(_T_95)) - 1]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What is to be confirmed: some trials, each from so many seeds."""
+
+    top: int
+    """How many trials were asked for."""
+    trials: tuple[int, ...]
+    """Those that were the best then, best first; fewer than `top` where there were no more."""
+    n_seeds: int
+    """Fresh seeds of each."""
+    steps: int
+    """SGD steps of each training."""
+
+    @classmethod
+    def read(cls, journal: Journal) -> Plan | None:
+        """Read what was last asked for; None where nothing was.
+
+        Raises:
+            JournalError: the file is damaged.
+        """
+        values = journal.read_plan()
+        if values is None:
+            return None
+        names = {"top", "trials", "n_seeds", "steps"}
+        trials = values.get("trials")
+        if set(values) == names and isinstance(trials, list) and trials:
+            numbers = [values["top"], values["n_seeds"], values["steps"]]
+            if all(type(n) is int for n in (*numbers, *trials)) and min(numbers) >= 1:
+                return cls(**{**values, "trials": tuple(trials)})
+        path = journal.folder / "confirm.json"
+        raise damaged(path, "it holds no plan", f"{CONFIRM_AGAIN}{options_of(journal)}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Give what `read` reads."""
+        return {
+            "top": self.top,
+            "trials": list(self.trials),
+            "n_seeds": self.n_seeds,
+            "steps": self.steps,
+        }
+
+    @property
+    def command(self) -> str:
+        """What to type for it, but for the study."""
+        return f"mmsearch confirm --top {self.top} --seeds {self.n_seeds} --steps {self.steps}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """A trial of the search and its trainings from fresh seeds."""
+
+    trial: TrialRecord
+    repeats: tuple[TrialRecord, ...]
+    """Those that are complete, by seed."""
+    n_failed: int
+    """Trainings that diverged."""
+
+    @property
+    def losses(self) -> list[float]:
+        """Dev losses by seed, nats a character."""
+        return [record.dev_loss for record in self.repeats if record.dev_loss is not None]
+
+    @property
+    def mean(self) -> float:
+        """Mean dev loss over the seeds, nats a character."""
+        return statistics.fmean(self.losses)
+
+    @property
+    def sd(self) -> float | None:
+        """Standard deviation of one seed's dev loss (n - 1); None for a single seed."""
+        return statistics.stdev(self.losses) if len(self.repeats) > 1 else None
+
+    @property
+    def standard_error(self) -> float | None:
+        """Standard error of the mean; None for a single seed."""
+        return None if self.sd is None else self.sd / math.sqrt(len(self.repeats))
+
+    @property
+    def best(self) -> TrialRecord:
+        """The seed with the lowest dev loss."""
+        return ranked(self.repeats)[0]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Confirmation:
+    """How far a plan is, and what it says."""
+
+    plan: Plan
+    candidates: tuple[Candidate, ...]
+    """Best mean first; those with failed or missing trainings last."""
+    n_missing: int
+    """Trainings that are not done yet."""
+
+    @classmethod
+    def read(cls, journal: Journal) -> Confirmation | None:
+        """Gather a study's confirmation; None where none was asked for.
+
+        Raises:
+            JournalError: a file is damaged.
+        """
+        plan = Plan.read(journal)
+        if plan is None:
+            return None
+        ended = [record for record in repeats(journal, plan).values() if record.outcome]
+        candidates = []
+        for number in plan.trials:
+            own = sorted(
+                (record for record in ended if record.facts["trial"] == number),
+                key=lambda record: record.facts["nth_seed"],
+            )
+            complete = tuple(record for record in own if record.state == "COMPLETE")
+            candidates.append(
+                Candidate(
+                    trial=journal.read(number),
+                    repeats=complete,
+                    n_failed=len(own) - len(complete),
+                )
+            )
+        candidates.sort(key=lambda c: (len(c.repeats) < plan.n_seeds, c.mean if c.repeats else 0))
+        n_missing = len(plan.trials) * plan.n_seeds - len(ended)
+        return cls(plan=plan, candidates=tuple(candidates), n_missing=n_missing)
+
+    @property
+    def winner(self) -> Candidate | None:
+        """The candidate of the best mean; None before all are trained, or where all failed."""
+        first = self.candidates[0]
+        is_whole = not self.n_missing and len(first.repeats) == self.plan.n_seeds
+        return first if is_whole else None
+
+    @property
+    def lead(self) -> tuple[float, float] | None:
+        """How far the winner's mean is below the next one's, and the standard error of that.
+
+        Over the differences from each seed, which both have trained from. None where there is no
+        winner, no next one, or one seed alone.
+        """
+        if self.winner is None or self.plan.n_seeds == 1 or len(self.candidates) == 1:
+            return None
+        first, second = (candidate.losses for candidate in self.candidates[:2])
+        if len(second) < len(first):
+            return None
+        gaps = [b - a for a, b in zip(first, second, strict=True)]
+        return statistics.fmean(gaps), statistics.stdev(gaps) / math.sqrt(len(gaps))
+
+    @property
+    def may_lead_by_chance(self) -> bool | None:
+        """Whether a 95 % interval of the lead holds 0; None where there is no lead.
+
+        Student's t over the seeds. The interval is that of two trials which were picked beforehand;
+        the winner is the best of all candidates by these same seeds, and its lead biased upwards.
+        """
+        if self.lead is None:
+            return None
+        ahead, error = self.lead
+        return ahead <= t_95(self.plan.n_seeds - 1) * error
+
+    @property
+    def flattery(self) -> float | None:
+        """How much lower the search's winner scored than it does from fresh seeds, in nats.
+
+        None where that cannot be told: it is not trained yet, failed, or trained for longer.
+        """
+        found = next(c for c in self.candidates if c.trial.number == self.plan.trials[0])
+        is_alike = found.trial.spec["n_steps"] == self.plan.steps
+        if found.trial.dev_loss is None or len(found.repeats) < self.plan.n_seeds or not is_alike:
+            return None
+        return found.mean - found.trial.dev_loss
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """A model, and why it is the one."""
+
+    record: TrialRecord
+    journal: Journal
+    """Where its weights are."""
+    why: str
+    unsettled: str = ""
+    """Why the choice is not made yet, and what to type; empty where it is."""
+    winner: Candidate | None = None
+    """The candidate that the model is a seed of, where it is confirmed."""
+
+
+def confirmations(journal: Journal) -> Journal:
+    """Give the journal of a study's trainings from fresh seeds."""
+    return Journal(journal.folder, "confirm", journal.check)
+
+
+def repeats(journal: Journal, plan: Plan) -> Mapping[tuple[int, int], TrialRecord]:
+    """Find what has been trained of a plan, by (trial, nth seed).
+
+    Raises:
+        JournalError: a file is damaged.
+    """
+    found = {}
+    for record in confirmations(journal).records():
+        trial, nth = record.facts.get("trial"), record.facts.get("nth_seed")
+        if not (isinstance(trial, int) and isinstance(nth, int)):
+            path = confirmations(journal).trial_folder(record.number) / "spec.json"
+            raise damaged(path, "it does not say which trial it repeats")
+        is_asked = trial in plan.trials and nth <= plan.n_seeds
+        # PRUNED is one that was given up, when no plan asked for it any more; and what its machine
+        # failed is made up for.
+        is_void = record.state == "PRUNED" or (record.state == "FAIL" and not record.divergence)
+        if is_asked and record.spec["n_steps"] == plan.steps and not is_void:
+            found[trial, nth] = record
+    return found
+
+
+def leading(records: Sequence[TrialRecord], top: int) -> list[TrialRecord]:
+    """Give the best complete trials, best first; of equal hyperparameters the best alone."""
+    distinct: dict[TrialSpec, TrialRecord] = {}
+    for record in ranked(records):
+        spec = TrialSpec.from_json(record.spec)
+        distinct.setdefault(dataclasses.replace(spec, seed=0), record)
+    return list(distinct.values())[:top]
+
+
+def choose(journal: Journal, number: int | None = None) -> Choice:
+    """Choose a study's model: the named trial, or the confirmed one, or the best trial.
+
+    Raises:
+        InputError: there is no such trial, or it has no weights.
+        RefusedError: no trial is complete.
+        JournalError: a file is damaged.
+    """
+    if number is not None:
+        return _named(journal, number)
+    records = journal.records()
+    complete = ranked(records)
+    if not complete:
+        raise RefusedError(
+            f"study {journal.name!r} has no complete trial yet; wait for one, or name a trial "
+            "with --trial"
+        )
+    confirmation = Confirmation.read(journal)
+    of = f"{len(complete)} complete of {len(records)} trials"
+    if confirmation is None:
+        return Choice(
+            record=complete[0], journal=journal, why=f"lowest dev loss of {of}; not confirmed"
+        )
+    plan, winner = confirmation.plan, confirmation.winner
+    again = f"with: {plan.command}{options_of(journal)}"
+    if winner is None:
+        unsettled = (
+            f"{confirmation.n_missing} trainings of the confirmation are missing; go on {again}"
+            if confirmation.n_missing
+            else "every candidate of the confirmation diverged from some seed; confirm others, "
+            "or name the model with --trial"
+        )
+        return Choice(
+            record=complete[0],
+            journal=journal,
+            why=f"lowest dev loss of {of}; not confirmed yet",
+            unsettled=unsettled,
+        )
+    now = [record.number for record in leading(records, plan.top)]
+    new = [number for number in now if number not in plan.trials]
+    spread = f" ± {winner.sd:.4f}" if winner.sd is not None else ""
+    return Choice(
+        record=winner.best,
+        journal=confirmations(journal),
+        why=(
+            f"best seed of the best mean, {winner.mean:.4f}{spread} over {plan.n_seeds} seeds, of "
+            f"{len(plan.trials)} candidates from {of}"
+        ),
+        unsettled=f"trial {new[0]} is among the best {plan.top} since; confirm again {again}"
+        if new
+        else "",
+        winner=winner,
+    )
+
+
+def find_trial(journal: Journal, number: int) -> TrialRecord:
+    """Read a trial that a person has named.
+
+    Raises:
+        InputError: there is none of that number.
+        JournalError: a file is damaged.
+    """
+    if number not in journal.numbers():
+        raise InputError(f"study {journal.name!r} has no trial {number}; see: mmsearch trials")
+    return journal.read(number)
+
+
+def find_model(journal: Journal, model_sha256: str) -> Choice | None:
+    """Find the training of a study whose weights have this name."""
+    for part in (journal, confirmations(journal)):
+        for record in part.records():
+            if record.curve and record.curve[-1].weights_sha256 == model_sha256:
+                return Choice(record=record, journal=part, why="")
+    return None
+
+
+def _named(journal: Journal, number: int) -> Choice:
+    record = find_trial(journal, number)
+    if not record.curve:
+        raise InputError(f"trial {number} has no weights yet; see: mmsearch trials")
+    complete = ranked(journal.records())
+    place = [other.number for other in complete].index(number) + 1 if record in complete else 0
+    rank = f"number {place} of {len(complete)} complete trials" if place else record.state.lower()
+    return Choice(record=record, journal=journal, why=f"named with --trial; {rank}")

@@ -1,0 +1,92 @@
+"""New words from a model, with the ones that it has only learnt by heart marked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mmsearch.data.corpus import BUILTIN_CORPUS, Vocabulary, read_corpus
+from mmsearch.data.split import split_corpus
+from mmsearch.errors import InputError
+from mmsearch.model import checkpoint
+from mmsearch.model.sampling import sample_words
+from mmsearch.search.results.selection import choose
+from mmsearch.search.study.study_file import StudyFile
+from mmsearch.tracking.journal.files import damaged
+
+if TYPE_CHECKING:
+    from mmsearch.tracking.journal.journal import Journal
+
+
+def sample_trial(  # noqa: PLR0913 (each is one flag)
+    journal: Journal,
+    number: int | None,
+    count: int,
+    *,
+    seed: int,
+    prefix: str,
+    temperature: float,
+) -> dict[str, Any]:
+    """Draw words from a trial's latest weights.
+
+    Args:
+        journal: of its study.
+        number: of the trial; None for the chosen model.
+        count: how many words.
+        seed: of the draws.
+        prefix: what each word begins with.
+        temperature: divides the logits.
+
+    Returns:
+        JSON values: `trial`, `model`, `state`, `dev_loss`, `note` (what a person should know, or
+        empty), and `words` with `word`, `in_train` (None where it is not known) and `is_cut` each.
+
+    Raises:
+        InputError: there is no such trial, or an argument is out of range.
+        RefusedError: no trial is complete.
+        JournalError: the weights are damaged.
+    """
+    torch.set_num_threads(1)  # as in a worker: with more, torch's first tanh is off by up to 1e-4
+    choice = choose(journal, number)
+    record = choice.record
+    file = StudyFile.require(journal)
+    vocabulary = Vocabulary(characters=tuple(file.vocabulary))
+    parameters = checkpoint.from_bytes(choice.journal.read_weights(record))
+    if len(parameters.b2) != vocabulary.size:
+        raise damaged(
+            journal.folder / "study.json",
+            f"it has {vocabulary.size} characters, and the model {len(parameters.b2)}",
+        )
+    drawn = sample_words(
+        parameters, vocabulary, count, seed=seed, prefix=prefix, temperature=temperature
+    )
+    known, note = _train_words(file)
+    return {
+        "trial": record.facts.get("trial", record.number),
+        "model": record.name,
+        "state": record.state,
+        "dev_loss": record.dev_loss,
+        "note": "; ".join(filter(None, (choice.unsettled, note))),
+        "words": [
+            {
+                "word": s.word,
+                "in_train": None if known is None else s.word in known,
+                "is_cut": s.is_cut,
+            }
+            for s in drawn
+        ],
+    }
+
+
+def _train_words(file: StudyFile) -> tuple[frozenset[str] | None, str]:
+    """Give the words that the study trained on; None and why, where they are no longer there."""
+    path = Path(file.corpus) if file.corpus else BUILTIN_CORPUS
+    try:
+        corpus = read_corpus(path, keep_duplicates=file.settings.keep_duplicates)
+    except InputError as error:
+        return None, f"words of train are not marked: {error}"
+    if corpus.fingerprint != file.corpus_fingerprint:
+        return None, f"words of train are not marked: {str(path)!r} has changed since the study"
+    return frozenset(split_corpus(corpus, file.settings.split_seed).train), ""

@@ -1,0 +1,1 @@
+"""A study: its settings, files, locks and URLs."""

@@ -1,0 +1,195 @@
+"""A config file written out: with comments, to be edited, and as the reference in the docs."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+
+from mmsearch.search.study.recipes import RANGES, RECIPES, START_WORDS, start_point
+from mmsearch.search.study.settings import TABLES, Settings, settle
+from mmsearch.search.study.space import TRAINING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+MEANINGS: Mapping[str, str] = {
+    "keep_duplicates": "keep repeated words, as the article does; they leak from train into dev",
+    "split_seed": "of the 80/10/10 shuffle into train, dev and test",
+    "steps": "planned optimizer steps a trial",
+    "segments": "dev evaluations within the planned steps; at each a trial may be pruned",
+    "batch_size": "examples or contexts a step",
+    "optimizer": "what turns a gradient into a step",
+    "targets": "what a minibatch is drawn from: single next characters, or distinct contexts, each "
+    "with the distribution of all next characters after it",
+    "init": "how parameters start",
+    "schedule": "the learning rate over the steps; the article's is step",
+    "cut_at": "share of the planned steps before the cut of schedule step",
+    "cut_factor": "what that cut multiplies the learning rate with",
+    "averaging": "which weights are the model: a mean over the steps, or the last (none)",
+    "evaluations": "how the dev evaluations are spread over the steps",
+    "patience": "dev evaluations without an improvement after which a trial ends, scored at its "
+    "best one; 0 trains to the last planned step",
+    "extend_to": "times the planned steps that a trial may take while its dev loss improves; with "
+    "patience and schedule constant",
+    "sampler": "what proposes hyperparameters",
+    "pruner": "what ends hopeless trials",
+    "seed": "of the proposals and of every trial's training",
+    "start": "try a known-good point before the sampler's, as far as the space holds it: "
+    + ", ".join(f"{name} {value}" for name, value in start_point(START_WORDS).items())
+    + f" at {START_WORDS:,} train words, with less width and more decay and noise for fewer",
+    "embedding_dim": "numbers that stand for one character",
+    "hidden_width": "units of the hidden layer",
+    "block_size": "context length, in characters",
+    "learning_rate": "initial learning rate; its default range depends on the optimizer",
+    "weight_decay": "decay of the three matrices; its default range depends on the optimizer",
+    "context_noise": "probability that the oldest character of a context is replaced by a random "
+    "one; it falls to 0 at the newest",
+}
+"""What each key means."""
+_ABOUT = {
+    "corpus": "The words. Which file they come from is said by --corpus.",
+    "training": "Each trial.",
+    "search": "The search.",
+    "space": "What is searched: a number fixes a value, { low, high, log } or { low, high, step } "
+    "is a range, { choices = [...] } are single values. "
+    + ", ".join(TRAINING)
+    + " may stand here as well, and are searched then.",
+    "enqueue": "Configurations to try first; what one leaves out is proposed by the sampler.",
+}
+_EXAMPLE = {"embedding_dim": 10, "hidden_width": 200, "block_size": 3, "learning_rate": 0.005}
+"""The article's sizes."""
+
+
+def template(settings: Settings | None = None, where: str = "its default") -> str:
+    """Write a config file that says every setting, each with a comment.
+
+    Args:
+        settings: those that it says; None for the defaults.
+        where: what every key's value is, for the first lines.
+    """
+    lines = [
+        "# What mmsearch searches and how: mmsearch run --config FILE",
+        f"# Every key stands at {where}; what is left out is at its default.",
+        "# A study keeps the settings that it was started with.",
+    ]
+    for table, rows in _tables(settings or Settings()):
+        about = textwrap.wrap(_ABOUT[table], 100, initial_indent="# ", subsequent_indent="# ")
+        lines += ["", *about, f"[{table}]"]
+        width = max(len(f"{key} = {value}") for key, value, _ in rows)
+        for key, value, comment in rows:
+            lines.append(f"{f'{key} = {value}':<{width}}  # {comment}")
+    example = [f"# {key} = {value}" for key, value in _EXAMPLE.items()]
+    lines += ["", f"# {_ABOUT['enqueue']}", "# [[enqueue]]", *example]
+    return "\n".join(lines) + "\n"
+
+
+def reference() -> str:
+    """Write the page of the docs: every table, key, default and meaning."""
+    lines = [
+        "# The config file",
+        "",
+        "`mmsearch init` writes one with every default and a comment each; `mmsearch run --config",
+        "FILE` reads it. A flag goes before the file, the file before its recipe. The settings in",
+        "force are stored with the study, in `study.json`, and it takes no others later; a file",
+        "given then need not repeat them. `mmsearch init --study NAME` writes them into a file.",
+        "",
+        "This page is written by the code it describes, and a test holds the two together.",
+    ]
+    for table, rows in _tables(Settings()):
+        lines += ["", f"## `[{table}]`", "", _ABOUT[table], ""]
+        lines += ["| key | default | meaning |", "|---|---|---|"]
+        lines += [f"| `{key}` | `{value}` | {comment} |" for key, value, comment in rows]
+    lines += ["", *_recipes()]
+    lines += [
+        "",
+        "## `[[enqueue]]`",
+        "",
+        _ABOUT["enqueue"] + " As many as you like:",
+        "",
+        "```toml",
+    ]
+    lines += ["[[enqueue]]", *(f"{key} = {value}" for key, value in _EXAMPLE.items()), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def differing(settings: Settings) -> str:
+    """Write a config file that says where settings are not at their defaults; may be empty."""
+    defaults = Settings()
+    tables = []
+    for table, keys in TABLES.items():
+        lines = [
+            f"{key} = {_toml(getattr(settings, key))}"
+            for key in keys
+            if getattr(settings, key) != getattr(defaults, key)
+        ]
+        tables.append((table, lines))
+    space = settings.space.dimensions
+    usual = settle({"optimizer": settings.optimizer}).space.dimensions
+    if "optimizer" in space:  # then these have no default
+        usual = {name: usual[name] for name in usual if name not in RANGES[settings.optimizer]}
+    searched = [
+        f"{name} = {_toml(space[name].to_json())}"
+        for name in space
+        if space[name] != usual.get(name)
+    ]
+    tables.append(("space", searched))
+    return "\n\n".join("\n".join((f"[{t}]", *lines)) for t, lines in tables if lines)
+
+
+def _recipes() -> Iterator[str]:
+    """Return the section of the docs on recipes."""
+    yield from (
+        "## Recipes",
+        "",
+        '`recipe = "article"` under `[training]` stands for all keys of the article\'s training;',
+        "`mmsearch init --article` writes them out. A key that is given beside it wins. `recipe`",
+        "itself is not stored: the study has the keys.",
+        "",
+        f"| key | {' | '.join(f'`{name}`' for name in RECIPES)} |",
+        f"|---|{'---|' * len(RECIPES)}",
+    )
+    for part in ("settings", "space"):
+        tables = [getattr(recipe, part) for recipe in RECIPES.values()]
+        for key in tables[0]:
+            yield f"| `{key}` | {' | '.join(f'`{_toml(table[key])}`' for table in tables)} |"
+    yield ""
+    yield "The default ranges of two hyperparameters depend on the optimizer:"
+    yield ""
+    yield f"| key | {' | '.join(f'`{name}`' for name in RANGES)} |"
+    yield f"|---|{'---|' * len(RANGES)}"
+    for key in RANGES["adam"]:
+        yield f"| `{key}` | {' | '.join(f'`{_toml(table[key])}`' for table in RANGES.values())} |"
+
+
+def _tables(settings: Settings) -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
+    """Give each table, with the key, the value and the comment of each of its rows."""
+    kinds = get_type_hints(Settings)
+    for table, keys in TABLES.items():
+        rows = []
+        for key in keys:
+            choices = ", ".join(get_args(kinds[key]))
+            meaning = f"{MEANINGS[key]}; one of {choices}" if choices else MEANINGS[key]
+            rows.append((key, _toml(getattr(settings, key)), meaning))
+        yield table, rows
+    yield (
+        "space",
+        [
+            (n, _toml(dimension.to_json()), MEANINGS[n])
+            for n, dimension in settings.space.dimensions.items()
+        ],
+    )
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{key} = {_toml(each)}' for key, each in value.items())} }}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    return f'"{value}"' if isinstance(value, str) else f"{value}"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())

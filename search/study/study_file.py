@@ -1,0 +1,120 @@
+"""What a study is fixed to: `study.json`."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mmsearch.data.corpus import Vocabulary
+from mmsearch.errors import InputError
+from mmsearch.search.study.settings import Settings
+from mmsearch.tracking.journal.files import JournalError, damaged
+from mmsearch.tracking.ledger.record import FINGERPRINT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mmsearch.tracking.journal.journal import Journal
+
+_ID = re.compile(r"[\w-]{1,64}")
+FORMAT = 1
+"""Of `study.json`; a file of another format is refused."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudyFile:
+    """The words, the settings and the places of one study."""
+
+    id: str
+    """What Optuna's study is known by; random."""
+    corpus: str | None
+    """Absolute path; None for the built-in one."""
+    corpus_fingerprint: str
+    n_words: Mapping[str, int]
+    """Of `train`, `dev` and `test`."""
+    split_fingerprint: str
+    """Of the test words."""
+    vocabulary: str
+    """All characters, by id."""
+    n_trials: int
+    """Finished trials that were last asked for."""
+    settings: Settings
+    storage: str | None
+    """Optuna URL, with `***` for a password; None for the workspace's own."""
+    tracking_uri: str | None
+    """MLflow URI, likewise."""
+    versions: Mapping[str, str]
+    """Those that the study was started with."""
+
+    @classmethod
+    def read(cls, journal: Journal) -> StudyFile | None:
+        """Read a study's file; None before it has begun.
+
+        Raises:
+            JournalError: the file is damaged or of another version.
+        """
+        values = journal.read_study()
+        if values is None:
+            return None
+        path = journal.folder / "study.json"
+        if "format" not in values:
+            raise damaged(path, "it is no study's")
+        if values.pop("format") != FORMAT:
+            raise JournalError(
+                f"{str(path)!r} is not of this version of mmsearch; use the one it is of"
+            )
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise JournalError(
+                f"{str(path)!r} has {unknown[0]!r}, which this version of mmsearch does not know; "
+                "use the version that wrote it"
+            )
+        try:
+            settings = Settings.from_json(values.pop("settings"))
+            file = cls(**values, settings=settings)
+            file._check()
+        except (InputError, KeyError, TypeError, AttributeError) as error:
+            raise damaged(path, error) from error
+        return file
+
+    @classmethod
+    def require(cls, journal: Journal) -> StudyFile:
+        """Read the file of a study that has begun.
+
+        Raises:
+            JournalError: the file is missing, damaged or of another version.
+        """
+        file = cls.read(journal)
+        if file is None:
+            raise JournalError(f"{str(journal.folder / 'study.json')!r} is missing")
+        return file
+
+    def _check(self) -> None:
+        """Check what the annotations say: the file may be a stranger's.
+
+        Raises:
+            TypeError: a value is of another type.
+            InputError: the characters are no vocabulary, or what names the study or its split
+                could lead elsewhere.
+        """
+        texts = (self.id, self.corpus_fingerprint, self.split_fingerprint, self.vocabulary)
+        maybe = (self.corpus, self.storage, self.tracking_uri)
+        counts = (*(self.n_words[part] for part in ("train", "dev", "test")), self.n_trials)
+        given = (text for text in maybe if text is not None)
+        if not all(isinstance(text, str) for text in (*texts, *given)):
+            raise TypeError("a name, a place or a fingerprint is no text")
+        if not all(type(count) is int and count >= 0 for count in counts):
+            raise TypeError("a number of words or trials is no whole number")
+        if not all(isinstance(version, str) for version in self.versions.values()):
+            raise TypeError("a version is no text")
+        Vocabulary(characters=tuple(self.vocabulary))
+        # They stand in paths and in questions to databases.
+        if not _ID.fullmatch(self.id) or not FINGERPRINT.fullmatch(self.split_fingerprint):
+            raise InputError("its id or its split_fingerprint is none")
+
+    def to_json(self) -> dict[str, Any]:
+        """Give what `read` reads."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {"format": FORMAT, **values, "settings": self.settings.to_json()}

@@ -1,0 +1,348 @@
+"""The MLflow UI as a person sees it: in a real browser, over a study that was searched."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import ConsoleMessage, Page, Response, expect, sync_playwright
+
+from mmsearch.search.results.publish import make_tracker, summarise
+from mmsearch.search.results.selection import Confirmation
+from mmsearch.search.study.study_file import StudyFile
+from mmsearch.search.study.workspace import Workspace
+from mmsearch.tracking.journal.journal import Journal, ranked
+from mmsearch.tracking.mlflow.client import connect, search_runs
+from mmsearch.tracking.mlflow.server import charts_url, compare_url, leaderboard_url, run_url
+from tests.support.commands import COMMAND, environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from mlflow.entities import Run
+
+    from tests.support.forked_cli import Warm
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+QUIET = (
+    "--no-sandbox",  # or it does not start as root
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+PATIENCE_MS = 60_000
+OF_MLFLOW = (
+    # It asks who is logged in, and a server without logins has no such page.
+    re.compile(r"^(Failed to load resource: .*404.*|404) http://\S+/mlflow/users/current$"),
+    # Chromium's notice that a layout took more than a frame; the next frame has the rest.
+    re.compile(r"ResizeObserver loop completed with undelivered notifications"),
+)
+"""Errors that any page of MLflow's shows."""
+N_TRIALS = 4
+
+
+@pytest.fixture(scope="module")
+def study(searched: Path, tmp_path_factory: pytest.TempPathFactory, warm_command: Warm) -> Path:
+    """Copy a searched workspace, and confirm its best."""
+    folder = tmp_path_factory.mktemp("browsed")
+    shutil.copytree(searched / "runs", folder / "runs")
+    done = warm_command("confirm", "--top", 2, "--seeds", 2, folder=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def links(study: Path) -> Iterator[dict[str, str]]:
+    """Start `mmsearch ui`; gives the links that it prints."""
+    words = [COMMAND, "ui", "--no-browser"]
+    env = {**environment(study), "COLUMNS": "300"}
+    with subprocess.Popen(words, cwd=study, env=env, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        found: dict[str, str] = {}
+        for line in process.stdout:
+            if match := re.match(r"(\w+):? +(http://\S+)$", line):
+                found[match[1]] = match[2]
+            if "Ctrl-C" in line:
+                break
+        yield found
+        process.terminate()
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    """Open a browser's page, wide enough for the charts."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip("no browser: install Chromium (Debian's package chromium)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(QUIET))
+        opened = browser.new_page(viewport={"width": 1600, "height": 1400})
+        opened.set_default_timeout(PATIENCE_MS)
+        expect.set_options(timeout=PATIENCE_MS)
+        yield opened
+        browser.close()
+
+
+@pytest.fixture
+def errors(page: Page) -> Iterator[list[str]]:
+    """Gather what goes wrong in the page: in its code, on its console, in what it asks for."""
+    found: list[str] = []
+
+    def note(error: str) -> None:
+        if not any(pattern.search(error) for pattern in OF_MLFLOW):
+            found.append(error)
+
+    def on_error(error: object) -> None:
+        note(f"{error}")
+
+    def on_console(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            note(f"{message.text} {message.location.get('url')}")
+
+    def on_response(response: Response) -> None:
+        if response.status >= HTTPStatus.BAD_REQUEST:
+            note(f"{response.status} {response.url}")
+
+    page.on("pageerror", on_error)
+    page.on("console", on_console)
+    page.on("response", on_response)
+    yield found
+    page.remove_listener("pageerror", on_error)
+    page.remove_listener("console", on_console)
+    page.remove_listener("response", on_response)
+
+
+def test_errors_of_a_page_are_seen(page: Page, links: dict[str, str], errors: list[str]) -> None:
+    """A console's error, an exception and a missing page: the other tests would fail by them."""
+    page.goto(links["leaderboard"])
+    page.evaluate("console.error('by us')")
+    page.evaluate("setTimeout(() => { throw new Error('thrown') }, 0)")
+    page.evaluate("fetch('no/such/page')")
+    page.wait_for_timeout(500)
+    provoked = ("by us", "thrown", "no/such/page")
+    assert all(any(word in error for error in errors) for word in provoked)
+    assert all(any(word in error for word in provoked) for error in errors)
+
+
+@pytest.fixture(scope="module")
+def runs(study: Path) -> list[Run]:
+    """The trials' runs, best first."""
+    client = connect(f"sqlite:///{study}/runs/mlflow.db")
+    experiment = client.get_experiment_by_name("mmsearch/few")
+    assert experiment is not None
+    found = search_runs(client, [experiment.experiment_id], "tags.mmsearch.kind = 'trial'")
+    return sorted(found, key=lambda run: float(run.data.metrics["dev_loss"]))
+
+
+def test_leaderboard_has_every_trial_best_first(
+    page: Page, links: dict[str, str], study: Path, errors: list[str]
+) -> None:
+    """N rows, in the order of the journal's scores, with the columns that matter."""
+    page.goto(links["leaderboard"])
+    best_first = [
+        f"trial {trial.number}" for trial in ranked(Journal(study / "runs/few").records())
+    ]
+    rows = page.get_by_role("link", name=re.compile(r"^trial \d+$"))
+    expect(rows).to_have_count(N_TRIALS)
+    assert rows.all_inner_texts() == best_first
+    for column in ("dev_loss", "n_parameters", "wall_s"):
+        expect(page.get_by_text(column, exact=True).first).to_be_visible()
+    assert errors == []
+
+
+def test_charts_lay_the_trials_over_each_other(
+    page: Page, links: dict[str, str], errors: list[str]
+) -> None:
+    """Curves, parallel coordinates, embeddings and scatter plots, each with the trials in it."""
+    page.goto(links["charts"])
+    for title in ("Curves", "Hyperparameters", "Learnt embeddings", "Trade-offs"):
+        expect(page.get_by_role("figure").filter(has_text=title)).to_have_count(1)
+    curves = page.locator(".js-plotly-plot").filter(has=page.get_by_text("Step"))
+    expect(curves).to_have_count(2)
+    lines = curves.first.locator(".scatterlayer path.js-line")
+    expect(lines.nth(N_TRIALS - 1)).to_be_attached()
+    shapes = {line.get_attribute("d") for line in lines.all()}
+    assert len(shapes) >= N_TRIALS, "each trial has a curve of its own"
+    parallel = page.locator(".js-plotly-plot .parcoords, .parcoords")
+    expect(parallel.first).to_be_visible()
+    page.mouse.move(1000, 800)
+    page.mouse.wheel(0, 3000)
+    embeddings = page.locator("img[src*='get-artifact']")
+    expect(embeddings.first).to_be_visible()
+    widths = embeddings.evaluate_all("images => images.map(image => image.naturalWidth)")
+    assert len(widths) >= 2
+    assert min(widths) > 100
+    assert errors == []
+
+
+@pytest.fixture(scope="module")
+def uneven(study: Path, links: dict[str, str]) -> tuple[Journal, str]:
+    """Show a study with a trial pruned early and one that diverged; its journal and its charts."""
+    journal = Journal(study / "uneven")
+    shutil.copytree(study / "runs/few", journal.folder, ignore=shutil.ignore_patterns("confirm*"))
+    facts = journal.read_study()
+    assert facts is not None
+    journal.write_study({**facts, "id": "uneven"})
+    for number, dev in ((2, [3.0]), (3, [2.6, 300.0, 9000.0])):
+        folder = journal.trial_folder(number)
+        lines = (folder / "curve.jsonl").read_text().splitlines()[: len(dev)]
+        values = [
+            {**json.loads(line), "dev_loss": loss} for line, loss in zip(lines, dev, strict=True)
+        ]
+        (folder / "curve.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in values))
+        outcome = json.loads((folder / "outcome.json").read_text())
+        (folder / "outcome.json").write_text(json.dumps({**outcome, "state": "PRUNED"}))
+    file, workspace = StudyFile.require(journal), Workspace(study / "runs")
+    tracker = make_tracker(workspace, journal, file, f"sqlite:///{study}/runs/mlflow.db")
+    tracker.open()
+    for record in journal.records():
+        tracker.show_trial(record, journal)
+    tracker.show_study(summarise(journal, file, looks=()))
+    base = links["charts"].partition("/#/")[0]
+    return journal, charts_url(leaderboard_url(base, tracker.experiment_id, file.id))
+
+
+def test_chart_shows_every_curve_to_its_end(
+    page: Page, uneven: tuple[Journal, str], errors: list[str]
+) -> None:
+    """All points of all trials; the ends of the good ones in view, in spite of one at 9,000."""
+    journal, url = uneven
+    page.goto("about:blank")
+    page.goto(url)
+    charts = page.locator(".js-plotly-plot").filter(has=page.get_by_text("Step"))
+    expect(charts).to_have_count(2)
+    expect(charts.first.locator(".scatterlayer .trace").nth(N_TRIALS - 1)).to_be_attached()
+    traces, (low, high) = charts.first.evaluate(
+        "chart => [chart.data.map(trace => [trace.name, trace.x, trace.y]),"
+        " chart._fullLayout.yaxis.range]"
+    )
+    shown = {
+        name: [point for point in zip(steps, losses, strict=True) if point[0] is not None]
+        for name, steps, losses in traces
+        if steps
+    }
+    records = journal.records()
+    assert shown == {
+        record.name: [(line.step, line.dev_loss) for line in record.curve] for record in records
+    }
+    for record in records[:3]:
+        assert low < record.curve[-1].dev_loss < high
+    assert high < 4, "the diverged trial has not stretched the axis"
+    assert errors == []
+
+
+def test_two_trials_compare(
+    page: Page, links: dict[str, str], runs: list[Run], errors: list[str]
+) -> None:
+    """MLflow's own page of two runs side by side opens by our link."""
+    base, experiment = links["charts"].partition("/#/")[0], runs[0].info.experiment_id
+    page.goto(compare_url(base, experiment, [run.info.run_id for run in runs[:2]]))
+    expect(page.get_by_text("Comparing 2 Runs").first).to_be_visible()
+    for run in runs[:2]:
+        expect(page.get_by_text(str(run.info.run_name), exact=True).first).to_be_visible()
+        rate = run.data.params["learning_rate"]
+        expect(page.get_by_text(rate, exact=True).first).to_be_attached()
+    assert errors == []
+
+
+def test_trial_shows_its_figures(
+    page: Page, links: dict[str, str], runs: list[Run], errors: list[str]
+) -> None:
+    """The embedding's PNG, drawn in the artifact page of a run."""
+    base, info = links["charts"].partition("/#/")[0], runs[0].info
+    page.goto(run_url(base, info.experiment_id, info.run_id, "artifacts/figures/embedding.png"))
+    image = page.locator("img[src^='blob:'], img[src*='embedding.png']").first
+    expect(image).to_be_visible()
+    assert image.evaluate("image => image.naturalWidth") == 900
+    assert errors == []
+
+
+def test_trial_describes_itself(
+    page: Page, links: dict[str, str], runs: list[Run], errors: list[str]
+) -> None:
+    """The overview of a run: its result, the command to have it again, and its figures."""
+    base, info = links["charts"].partition("/#/")[0], runs[0].info
+    page.goto(run_url(base, info.experiment_id, info.run_id))
+    number = runs[0].data.tags["mmsearch.trial"]
+    unfold(page)
+    expect(page.get_by_text(f"Trial {number} of few: complete, dev loss").first).to_be_visible()
+    expect(page.get_by_text(f"mmsearch replay {number} --study few").first).to_be_visible()
+    expect(page.get_by_role("cell", name="embedding_dim", exact=True).first).to_be_visible()
+    assert drawn(page) == [f"{name}.png&run_uuid={info.run_id}" for name in ("loss", "embedding")]
+    assert errors == []
+
+
+def test_study_describes_itself(page: Page, links: dict[str, str], errors: list[str]) -> None:
+    """Its result first, then the space, the exact command, and the figures."""
+    page.goto(links["summary"])
+    expect(page.get_by_text("Confirmed on dev: 2 fresh seeds").first).to_be_visible()
+    unfold(page)
+    command = page.get_by_text("mmsearch run --trials 4 --study few --corpus").first
+    expect(command).to_be_visible()
+    assert "--config few.toml" in command.inner_text()
+    expect(page.get_by_text("hidden_width = 32").first).to_be_visible()
+    names = [figure.partition(".png")[0] for figure in drawn(page)]
+    assert names == ["confirmation", "history", "parallel_coordinates", "trade_off"]
+    assert errors == []
+
+
+def unfold(page: Page) -> None:
+    """Show a description whole; MLflow may still have it so from the page before."""
+    fold = page.get_by_text(re.compile("^Show (more|less)$"))
+    expect(fold).to_be_visible()
+    if fold.inner_text() == "Show more":
+        fold.click()
+
+
+def drawn(page: Page) -> list[str]:
+    """Wait until the figures of a description are drawn; their files' names."""
+    images = page.locator("img[src*='get-artifact']")
+    expect(images.first).to_be_visible()
+    for image in images.all():
+        image.scroll_into_view_if_needed()
+        page.wait_for_function("image => image.naturalWidth === 900", arg=image.element_handle())
+    return [str(image.get_attribute("src")).partition("=figures/")[2] for image in images.all()]
+
+
+def test_confirmation_has_a_row_a_candidate(
+    page: Page, links: dict[str, str], study: Path, errors: list[str]
+) -> None:
+    """Its candidates by their means over the seeds, each with its seeds below."""
+    page.goto(links["confirmed"])
+    confirmation = Confirmation.read(Journal(study / "runs/few"))
+    assert confirmation is not None
+    groups = page.get_by_text(re.compile(r"^Group: \d+$"))
+    expect(groups).to_have_count(2)
+    expected = [f"Group: {candidate.trial.number}" for candidate in confirmation.candidates]
+    assert groups.all_inner_texts() == expected
+    expect(page.get_by_role("link", name=re.compile(r"^trial \d+, seed \d$"))).to_have_count(4)
+    for candidate in confirmation.candidates:
+        mean = f"{candidate.mean:.10f}"[:7]
+        expect(page.get_by_text(re.compile(rf"^{re.escape(mean)}\d*")).first).to_be_visible()
+    assert errors == []
+
+
+def test_plain_link_needs_no_saved_view(
+    page: Page, links: dict[str, str], study: Path, runs: list[Run], errors: list[str]
+) -> None:
+    """Where MLflow cannot read the view, the trials still stand there best first."""
+    client = connect(f"sqlite:///{study}/runs/mlflow.db")
+    experiment = client.get_experiment(runs[0].info.experiment_id)
+    views = [tag for tag in experiment.tags if tag.startswith("mlflow.sharedViewState.")]
+    assert len(views) == 2
+    for view in views:
+        client.set_experiment_tag(experiment.experiment_id, view, "of another format")
+    page.goto("about:blank")
+    page.goto(links["plain"])
+    rows = page.get_by_role("link", name=re.compile(r"^trial \d+$"))
+    expect(rows).to_have_count(N_TRIALS)
+    assert rows.all_inner_texts() == [run.info.run_name for run in runs]
+    assert errors == []

@@ -1,0 +1,98 @@
+"""An emptied MLflow is filled again from the workspace, as if nothing had been lost."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from mlflow import MlflowClient
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+    from tests.support.forked_cli import Warm
+
+VOLATILE = ("mlflow.log-model.history", "mlflow.parentRunId", "mlflow.loggedArtifacts")
+"""Tags that name other runs, each new in another store."""
+
+IMAGE_ID = re.compile(r"[+%][0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""What MLflow draws by lot for the name of an image."""
+
+
+def artifacts(client: MlflowClient, run_id: str, path: str | None = None) -> dict[str, str]:
+    """Give what lies with a run: a hash of each file, and no more than the name of a drawing."""
+    found: dict[str, str] = {}
+    for item in client.list_artifacts(run_id, path):
+        if item.is_dir:
+            found |= artifacts(client, run_id, item.path)
+        elif item.path.endswith((".png", ".webp")):
+            found[IMAGE_ID.sub("", item.path)] = ""
+        else:
+            data = Path(client.download_artifacts(run_id, item.path)).read_bytes()
+            found[item.path] = hashlib.sha256(data).hexdigest()
+    return found
+
+
+def shown(client: MlflowClient, run: Run) -> dict[str, Any]:
+    """Give all that a run says: but ids, and when the study and a look were shown."""
+    info, data = run.info, run.data
+    is_training = data.tags["mmsearch.kind"] in {"trial", "confirm"}
+    points = {
+        key: sorted((p.step, p.value) for p in client.get_metric_history(info.run_id, key))
+        for key in data.metrics
+    }
+    return {
+        "name": info.run_name,
+        "status": info.status,
+        "times": (info.start_time, info.end_time) if is_training else None,
+        "params": data.params,
+        "points": points,
+        "tags": {key: tag for key, tag in data.tags.items() if key not in VOLATILE},
+        "is_child": "mlflow.parentRunId" in data.tags,
+        "artifacts": artifacts(client, info.run_id),
+    }
+
+
+def everything(uri: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Give what a store says of its one study: of the experiment, and of each run by its name."""
+    client = MlflowClient(uri)
+    (experiment,) = [e for e in client.search_experiments() if e.name == "mmsearch/few"]
+    runs = list(client.search_runs([experiment.experiment_id]))
+    champion = client.get_model_version_by_alias("mmsearch-few", "champion")
+    said = {
+        **experiment.tags,
+        "champion": (champion.tags["mmsearch.model_sha256"], champion.description),
+    }
+    found = {f"{r.data.tags['mmsearch.kind']} {r.info.run_name}": shown(client, r) for r in runs}
+    assert len(found) == len(runs)
+    return said, found
+
+
+@pytest.mark.long
+def test_sync_gives_an_emptied_mlflow_all_that_it_held(copied: Path, warm_command: Warm) -> None:
+    """Trials, confirmations, the look at the test split, its model: points, tags and files."""
+    for words in (("confirm", "--top", 2, "--seeds", 2), ("final-test",)):
+        done = warm_command(*words, folder=copied)
+        assert done.returncode == 0, done.stderr
+    store = copied / "runs/mlflow.db"
+    said, runs = everything(f"sqlite:///{store}")
+    kinds = sorted(name.split()[0] for name in runs)
+    assert kinds == ["confirm"] * 4 + ["final-test", "study"] + ["trial"] * 4
+
+    for path in store.parent.glob("mlflow.db*"):
+        path.unlink()
+    shutil.rmtree(store.parent / "artifacts")
+    done = warm_command("sync", folder=copied)
+
+    assert done.returncode == 0, done.stderr
+    # Under another name: MLflow goes on reading the file that was deleted.
+    fresh = shutil.copy(store, store.with_name("fresh.db"))
+    said_again, again = everything(f"sqlite:///{fresh}")
+    assert said_again == said
+    assert sorted(again) == sorted(runs)
+    for name, run in runs.items():
+        assert again[name] == run, name

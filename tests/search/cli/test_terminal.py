@@ -1,0 +1,127 @@
+"""What commands print suits where they print it: colours, control sequences, 80 columns."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.terminal import in_terminal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.commands import Mmsearch
+    from tests.support.forked_cli import Warm
+
+ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;\d+)*m")
+SHOWN = (
+    ("trials",),
+    ("corpus",),
+    ("sample", "-n", 2),
+    ("replay", 0),
+    ("confirm", "--top", 1, "--seeds", 1, "--quiet"),
+    ("run", "--help"),
+)
+TAKEN = ("--corpus", "no/such/folder/of/a/rather/long/name/words.txt")
+WRONG = {
+    ("trials", "--study", "another"): "mmsearch run --study another",
+    ("replay", 99): "mmsearch trials",
+    ("sample", "--trial", 99): "mmsearch trials",
+    ("final-test", "--trial", 99): "mmsearch trials",
+    ("trials", "--workspace", "nowhere/" + "in-a-folder-with-a-name-that-does-not-end/" * 3): (
+        "mmsearch run"
+    ),
+    ("run", *TAKEN): None,
+    ("run", "--study", "no name"): None,
+}
+"""What is typed, and the command that the error names; where None, what it asks for has none."""
+
+
+def plain(written: str) -> list[str]:
+    """Give the lines without their control sequences."""
+    return ESCAPE.sub("", written).splitlines()
+
+
+@pytest.mark.parametrize("words", SHOWN, ids=lambda words: words[0])
+def test_results_fit_eighty_columns_and_heed_no_color(copied: Path, words: tuple[object]) -> None:
+    """https://no-color.org: no colour, whatever the terminal can."""
+    code, written = in_terminal(copied, *words, NO_COLOR="1")
+    assert code == 0, written
+    assert not COLOUR.search(written)
+    assert max(map(len, plain(written))) <= 80
+
+
+def test_colours_are_there_where_they_may_be(copied: Path) -> None:
+    """Else the test of NO_COLOR could not fail; they can be asked for in a pipe, too."""
+    words = ("trials", "--study", "another")
+    assert COLOUR.search(in_terminal(copied, *words)[1])
+
+
+def test_dumb_terminal_gets_no_control_sequence(tmp_path: Path, small_corpus: Path) -> None:
+    """An editor's shell shows lines, and would show the sequences of a display as text."""
+    words = ("--corpus", small_corpus, "-n", 2, "--steps", 400)
+    code, written = in_terminal(tmp_path, "run", *words, TERM="dumb")
+    assert code == 0, written
+    assert "\x1b" not in written
+    assert len(re.findall(r"(?m)^trial +\d+  (?:complete|pruned) ", written)) == 2
+    assert max(map(len, plain(written))) <= 80
+
+
+def test_log_gets_lines_and_no_control_sequence(mmsearch: Mmsearch, small_corpus: Path) -> None:
+    """In CI each trial has its line, the result stands at the end, and nothing is drawn."""
+    done = mmsearch("run", "--corpus", small_corpus, "-n", 2, "--steps", 400)
+    assert done.returncode == 0, done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+    assert len(re.findall(r"(?m)^trial +\d+  (?:complete|pruned) ", done.stdout)) == 2
+    assert re.search(r"(?m)^best: trial \d", done.stdout)
+
+
+def test_display_heeds_no_color(tmp_path: Path, small_corpus: Path) -> None:
+    """It moves the cursor, which is no colour, and tells trials apart by letters."""
+    words = ("--corpus", small_corpus, "-n", 2, "--steps", 4000)
+    code, written = in_terminal(tmp_path, "run", *words, NO_COLOR="1")
+    assert code == 0, written
+    assert "\x1b[?25l" in written, "it was drawn"
+    assert not COLOUR.search(written)
+    assert max(map(len, plain(written))) <= 80
+
+
+@pytest.mark.parametrize(("words", "command"), WRONG.items())
+def test_errors_wrap_at_words_and_name_the_next_command(
+    copied: Path, words: tuple[object], command: str | None
+) -> None:
+    """A line is too long only where one word is, a path; the next command has its own line."""
+    code, written = in_terminal(copied, *words)
+    lines = plain(written)
+    assert code == 2
+    assert lines[0].startswith("error: ")
+    for line in lines:
+        assert len(line) <= 80 or len(line.split()) == 1 or line == f"  {command}", line
+    named = [line for line in lines if "mmsearch " in line]
+    assert named == ([] if command is None else [f"  {command}"])
+
+
+def test_quiet_commands_print_the_result_alone(
+    copied: Path, warm_command: Warm, small_corpus: Path
+) -> None:
+    """What was written, to be used by a script; words without a heading or a mark; no advice."""
+    expected = {
+        ("export", "out"): "out\n",
+        ("report", "page.html"): "page.html\n",
+        ("init", "few.toml"): "few.toml\n",
+        ("sync",): "",
+    }
+    for words, output in expected.items():
+        done = warm_command(*words, "--quiet", folder=copied)
+        assert (done.returncode, done.stdout, done.stderr) == (0, output, ""), words
+    drawn = warm_command("sample", "-n", 5, "-q", folder=copied)
+    assert re.fullmatch(r"([a-z]*\n){5}", drawn.stdout)
+    run = ("run", "--study", "few", "--corpus", small_corpus, "-n", 4)
+    full, short = (warm_command(*run, *more, folder=copied) for more in ((), ("-q",)))
+    assert (full.returncode, short.returncode) == (0, 0)
+    assert "mmsearch confirm" in full.stdout
+    assert "mmsearch " not in short.stdout
+    assert short.stdout.startswith("study 'few' has its 4 trials already"), "the result comes first"

@@ -1,0 +1,58 @@
+"""A page opens in a window or not at all: over ssh a text browser would take the terminal."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OPEN = "from mmsearch.search.display.browser import open_page; print(open_page('http://127.0.0.1:9/#/x'))"
+
+
+def opened(folder: Path, installed: str, **env: str) -> tuple[str, bool]:
+    """Open a page where one browser is installed; returns what was said, and whether it started."""
+    program = folder / installed
+    program.write_text(f'#!/bin/sh\necho "$@" > {folder}/started\n')
+    program.chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, "-c", OPEN],
+        env={"PATH": f"{folder}:/nowhere", **env},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    said = done.stdout.strip()
+    deadline = time.monotonic() + (4 if said == "True" else 0)
+    while not (folder / "started").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return said, (folder / "started").exists()
+
+
+@pytest.mark.parametrize("name", ["www-browser", "links", "elinks", "lynx", "w3m"])
+def test_text_browser_is_not_started(tmp_path: Path, name: str) -> None:
+    """The command would wait for it, and its links would be overwritten."""
+    assert opened(tmp_path, name, TERM="xterm") == ("False", False)
+
+
+def test_text_browser_that_is_the_users_choice_is_not_started(tmp_path: Path) -> None:
+    """A person who reads mail in a terminal has named it for other programs."""
+    assert opened(tmp_path, "lynx", TERM="xterm", BROWSER=f"{tmp_path}/lynx") == ("False", False)
+
+
+@pytest.mark.parametrize(
+    ("name", "env"), [("firefox", {"DISPLAY": ":7"}), ("code-helper", {"BROWSER": "code-helper"})]
+)
+def test_browser_with_a_window_is_started(tmp_path: Path, name: str, env: dict[str, str]) -> None:
+    """On a desktop, and over an editor's remote session, which names its own."""
+    assert opened(tmp_path, name, TERM="xterm", **env) == ("True", True)
+
+
+def test_no_browser_is_no_error(tmp_path: Path) -> None:
+    """The links stand in the terminal."""
+    assert opened(tmp_path, "unknown") == ("False", False)

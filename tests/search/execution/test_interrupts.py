@@ -1,0 +1,100 @@
+"""Signals: passed to the phase that runs, kept for the first one, and never silent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mmsearch.search.execution.interrupts import Interrupts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.usefixtures("hangups")
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Wait for what another thread says."""
+    for _ in range(200):
+        if holds():
+            return
+        time.sleep(0.02)
+    pytest.fail("nothing was said within four seconds")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signal_stops_the_phase_and_says_so(number: signal.Signals) -> None:
+    """A person who presses Ctrl-C hears what it does."""
+    said: list[str] = []
+    stopped: list[str] = []
+    before = signal.getsignal(number)
+    with Interrupts(said.append) as interrupts:
+        interrupts.phase(lambda: stopped.append("search"), "stopping the search")
+        os.kill(os.getpid(), number)
+        interrupts.phase(lambda: stopped.append("flush"), "leaving the rest")
+        os.kill(os.getpid(), number)
+    wait_until(lambda: len(said) == 2)
+    assert interrupts.exit_code == 128 + number
+    assert stopped == ["search", "flush"]
+    assert {line.split(";")[0] for line in said} == {"stopping the search", "leaving the rest"}
+    assert signal.getsignal(number) is before
+
+
+def test_signal_before_the_first_phase_stops_it() -> None:
+    """Ctrl-C while everything starts is not forgotten."""
+    said: list[str] = []
+    stopped: list[str] = []
+    with Interrupts(said.append) as interrupts:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert not stopped
+        interrupts.phase(lambda: stopped.append("search"), "stopping")
+    wait_until(lambda: len(said) == 1)
+    assert stopped == ["search"]
+
+
+def run(first: int, second: int) -> subprocess.CompletedProcess[str]:
+    """Send two signals to a process in one phase, which then says `still here`."""
+    code = (
+        "import os\n"
+        "from mmsearch.search.execution.interrupts import Interrupts\n"
+        "with Interrupts(lambda line: print(line, flush=True)) as interrupts:\n"
+        "    interrupts.phase(lambda: None, 'stopping')\n"
+        f"    os.kill(os.getpid(), {int(first)})\n"
+        f"    os.kill(os.getpid(), {int(second)})\n"
+        "    print('still here')\n"
+        "raise SystemExit(interrupts.exit_code)\n"
+    )
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_second_signal_ends_the_process_with_a_word(second: signal.Signals) -> None:
+    """Twice is at once, with the exit code of the second signal and not in silence."""
+    done = run(signal.SIGINT, second)
+    assert done.returncode == 128 + second
+    assert "stopped at once" in done.stderr
+    assert "still here" not in done.stdout
+
+
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGHUP])
+def test_hangup_is_no_second_signal(first: signal.Signals) -> None:
+    """The kernel and the shell send one each where a terminal is closed: nobody pressed twice."""
+    done = run(first, signal.SIGHUP)
+    assert done.returncode == 128 + first
+    assert "still here" in done.stdout
+
+
+def test_ignored_hangup_stays_ignored() -> None:
+    """What was started with nohup survives its terminal."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with Interrupts(lambda _: None) as interrupts:
+        interrupts.phase(lambda: pytest.fail("stopped"), "stopping")
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN

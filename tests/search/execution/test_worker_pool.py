@@ -1,0 +1,367 @@
+"""Workers die alone, ignore Ctrl-C, and outlive nobody. All processes here are real."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import BrokenExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mmsearch.data.corpus import Vocabulary
+from mmsearch.errors import MMSearchError
+from mmsearch.search.execution import worker
+from mmsearch.search.execution.worker import Words
+from mmsearch.search.execution.worker_pool import MAX_STARTS, WorkerPool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+PATIENCE_S = 60
+"""After which a test gives up; nothing here takes as long."""
+WORDS = Words(("emma",), ("olivia",), Vocabulary.of("emmaolivia"))
+
+PARENT = """
+import multiprocessing, time
+from mmsearch.data.corpus import Vocabulary
+from mmsearch.errors import MMSearchError
+from mmsearch.search import worker
+from mmsearch.search.execution.worker_pool import MAX_STARTS, WorkerPool
+
+if __name__ == "__main__":
+    words = worker.Words(("emma",), ("olivia",), Vocabulary.of("emmaolivia"))
+    pool = WorkerPool(2, worker.start, (words,))
+    for call in [pool.submit(abs, -1), pool.submit(abs, -2)]:
+        call.result()
+    busy = pool.submit(time.sleep, 600)
+    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+    time.sleep(600)
+"""
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Wait, but not for ever."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not is_so():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there, and not only its exit status."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/stat")
+    try:
+        return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+class Gate:
+    """A call that a worker is in until the test lets it out."""
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        self.path = path
+
+    def submit_to(self, pool: WorkerPool) -> Any:
+        """Send a worker in."""
+        return pool.submit(Path.read_text, self.path)
+
+    def open(self, text: str) -> None:
+        """Wait until a worker is in, and let it out with this result."""
+        descriptor = -1
+
+        def is_read() -> bool:
+            nonlocal descriptor
+            try:
+                descriptor = os.open(self.path, os.O_WRONLY | os.O_NONBLOCK)
+            except OSError:  # nobody reads yet
+                return False
+            return True
+
+        wait_until(is_read)
+        os.write(descriptor, text.encode())
+        os.close(descriptor)
+
+
+@pytest.fixture
+def gates(tmp_path: Path) -> list[Gate]:
+    """Make three gates."""
+    return [Gate(tmp_path / f"gate-{number}") for number in range(3)]
+
+
+@pytest.fixture
+def make_pool() -> Iterator[Callable[..., WorkerPool]]:
+    """Make pools whose workers start fast, as they have no words; end them after the test."""
+    pools = []
+
+    def make(n_workers: int) -> WorkerPool:
+        pools.append(WorkerPool(n_workers, time.sleep, (0,)))
+        return pools[-1]
+
+    yield make
+    for child in multiprocessing.active_children():
+        child.kill()
+    for pool in pools:
+        pool.shutdown()
+
+
+def children() -> set[int]:
+    """Give the pids of the workers that are there now."""
+    return {child.pid for child in multiprocessing.active_children() if child.pid is not None}
+
+
+def assert_at_once(pool: WorkerPool, gates: Sequence[Gate]) -> None:
+    """Have one worker in each gate: the last one in is let out first."""
+    calls = [gate.submit_to(pool) for gate in gates]
+    for number in reversed(range(len(gates))):
+        gates[number].open(f"call {number}")
+        assert calls[number].result(PATIENCE_S) == f"call {number}"
+
+
+def test_calls_return_what_they_return_and_raise_what_they_raise(
+    make_pool: Callable[..., WorkerPool],
+) -> None:
+    """The pool is an Executor like any other, so another can take its place."""
+    pool = make_pool(1)
+
+    assert pool.submit(divmod, 7, 2).result(PATIENCE_S) == (3, 1)
+    assert pool.submit(int, "ff", base=16).result(PATIENCE_S) == 255
+    with pytest.raises(ZeroDivisionError):
+        pool.submit(divmod, 7, 0).result(PATIENCE_S)
+    assert list(pool.map(abs, [-1, -2])) == [1, 2]
+
+
+def test_calls_spread_over_idle_workers(
+    make_pool: Callable[..., WorkerPool], gates: list[Gate]
+) -> None:
+    """Three workers take three calls at once, and three more when those are done."""
+    pool = make_pool(3)
+
+    assert_at_once(pool, gates)
+    assert_at_once(pool, gates)
+
+    assert len(children()) == 3
+
+
+def test_next_call_goes_to_the_worker_that_is_idle(
+    make_pool: Callable[..., WorkerPool], gates: list[Gate]
+) -> None:
+    """A short trial's next segment is not queued behind a long one's."""
+    pool = make_pool(2)
+    long_call = gates[0].submit_to(pool)
+
+    short = [pool.submit(os.getpid).result(PATIENCE_S) for _ in range(3)]
+
+    assert len(set(short)) == 1
+    assert not long_call.done()
+    gates[0].open("done")
+    assert long_call.result(PATIENCE_S) == "done"
+
+
+def test_killed_worker_fails_its_own_call_alone(
+    make_pool: Callable[..., WorkerPool], gates: list[Gate]
+) -> None:
+    """A worker that runs out of memory costs one segment; the other segments go on."""
+    pool = make_pool(2)
+    other = gates[0].submit_to(pool)
+    killed = pool.submit(signal.raise_signal, signal.SIGKILL)
+
+    with pytest.raises(BrokenExecutor):
+        killed.result(PATIENCE_S)
+    assert not other.done()
+    gates[0].open("arrived")
+
+    assert other.result(PATIENCE_S) == "arrived"
+    assert_at_once(pool, gates[1:])
+
+
+def test_worker_killed_from_outside_is_replaced_at_the_next_call(
+    make_pool: Callable[..., WorkerPool], gates: list[Gate]
+) -> None:
+    """Again and again: kill -9 in the middle of a call, and the next call works."""
+    pool = make_pool(1)
+    pids = []
+    for gate in gates:
+        pid = pool.submit(os.getpid).result(PATIENCE_S)
+        call = gate.submit_to(pool)
+
+        os.kill(pid, signal.SIGKILL)
+
+        with pytest.raises(BrokenExecutor):
+            call.result(PATIENCE_S)
+        pids.append(pid)
+    assert len({*pids, pool.submit(os.getpid).result(PATIENCE_S)}) == 4
+
+
+def _die_while_answering() -> bytes:
+    """Answer at a length that no pipe holds, and be killed once the answer has begun."""
+
+    def n_written() -> int:
+        counts = Path("/proc/self/io").read_text()
+        return int(counts.partition("wchar: ")[2].split()[0])
+
+    before = n_written()
+
+    def watch() -> None:
+        while n_written() == before:
+            pass
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+    return bytes(2**28)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_worker_killed_in_the_middle_of_its_answer_fails_its_call(
+    make_pool: Callable[..., WorkerPool],
+) -> None:
+    """Half an answer is none, and nobody waits for the other half."""
+    pool = make_pool(1)
+    for _ in range(3):
+        with pytest.raises(BrokenExecutor):
+            pool.submit(_die_while_answering).result(PATIENCE_S)
+    assert pool.submit(abs, -1).result(PATIENCE_S) == 1
+
+
+def test_worker_killed_before_it_has_read_its_call_fails_it(
+    make_pool: Callable[..., WorkerPool],
+) -> None:
+    """Nobody waits for a dead worker to read on."""
+    pool = make_pool(1)
+    pid = pool.submit(os.getpid).result(PATIENCE_S)
+    os.kill(pid, signal.SIGSTOP)
+    call = pool.submit(len, bytes(2**24))
+
+    os.kill(pid, signal.SIGKILL)
+
+    with pytest.raises(BrokenExecutor):
+        call.result(PATIENCE_S)
+    assert pool.submit(abs, -1).result(PATIENCE_S) == 1
+
+
+def test_error_keeps_where_it_was_raised(make_pool: Callable[..., WorkerPool]) -> None:
+    """A trial's error.txt names the line in the worker."""
+    with pytest.raises(json.JSONDecodeError) as caught:
+        make_pool(1).submit(json.loads, "[").result(PATIENCE_S)
+    assert "in raw_decode" in caught.value.__notes__[0]
+
+
+def test_what_cannot_be_sent_fails_its_call_alone(make_pool: Callable[..., WorkerPool]) -> None:
+    """A call or an answer that pickle refuses says so, and the next call works."""
+    pool = make_pool(1)
+    with pytest.raises((AttributeError, TypeError, pickle.PicklingError)):
+        pool.submit(lambda: None).result(PATIENCE_S)
+    with pytest.raises(RuntimeError, match="cannot be sent"):
+        pool.submit(threading.Lock).result(PATIENCE_S)
+    assert pool.submit(abs, -1).result(PATIENCE_S) == 1
+
+
+def test_started_workers_are_there_before_their_first_call(
+    make_pool: Callable[..., WorkerPool], gates: list[Gate]
+) -> None:
+    """Workers import torch while the coordinator opens its databases."""
+    pool = make_pool(2)
+    assert children() == set()
+
+    pool.start()
+    wait_until(lambda: len(children()) == 2)
+    started = children()
+
+    assert_at_once(pool, gates[:2])
+    assert children() == started
+
+
+def _die(marks: Path, n_times: int) -> None:
+    """Be killed in one's start, the first `n_times` that anybody starts."""
+    n_before = len(list(marks.iterdir()))
+    (marks / str(n_before)).touch()
+    if n_before < n_times:
+        signal.raise_signal(signal.SIGKILL)
+
+
+def test_worker_killed_in_its_start_is_started_again(tmp_path: Path) -> None:
+    """Whoever kills one too early to have done anything costs a search a second, and no more."""
+    with WorkerPool(1, _die, (tmp_path, MAX_STARTS - 1)) as pool:
+        pool.start()
+        pool.check()
+        assert pool.submit(abs, -1).result(PATIENCE_S) == 1
+
+
+def test_workers_that_are_always_killed_in_their_start_end_the_search(tmp_path: Path) -> None:
+    """Where no worker lives, a person is told why, and not to wait."""
+    with WorkerPool(1, _die, (tmp_path, 100)) as pool:
+        pool.start()
+        with pytest.raises(MMSearchError, match="killed in their start, 3 times, by signal 9"):
+            pool.check()
+    assert len(list(tmp_path.iterdir())) == MAX_STARTS
+
+
+def test_workers_that_cannot_start_are_not_started_again(tmp_path: Path) -> None:
+    """What a worker says of its own end is said once."""
+    with WorkerPool(1, os.mkdir, (tmp_path,)) as pool:  # there already
+        pool.start()
+        with pytest.raises(MMSearchError, match="cannot start; what they said"):
+            pool.check()
+
+
+def test_shutdown_ends_the_workers(make_pool: Callable[..., WorkerPool], gates: list[Gate]) -> None:
+    """A finished search leaves no process behind."""
+    pool = make_pool(2)
+    assert_at_once(pool, gates[:2])
+    pids = children()
+    assert len(pids) == 2
+
+    pool.shutdown()
+
+    assert not any(is_running(pid) for pid in pids)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        pool.submit(os.getpid)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signal_to_the_group_ends_no_worker(number: signal.Signals) -> None:
+    """Ctrl-C reaches all processes of a group; segments in flight are to be finished."""
+    with WorkerPool(1, worker.start, (WORDS,)) as pool:
+        first = pool.submit(os.getpid)
+        wait_until(lambda: len(children()) == 1)
+        [pid] = children()
+        # In the middle of its start, and then again in the middle of its life.
+        os.kill(pid, number)
+        assert first.result(PATIENCE_S) == pid
+        for _ in range(3):
+            os.kill(pid, number)
+            assert pool.submit(os.getpid).result(PATIENCE_S) == pid
+        # The parent did not lose its own to it.
+        assert number not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
+    """After kill -9 of a search no process burns a core for nobody, be it busy or idle."""
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    with subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as parent:
+        try:
+            assert parent.stdout is not None
+            pids = [int(pid) for pid in parent.stdout.readline().split()]
+            assert len(set(pids)) == 2
+            assert all(is_running(pid) for pid in pids)
+        finally:
+            parent.kill()
+
+        wait_until(lambda: not any(is_running(pid) for pid in pids))

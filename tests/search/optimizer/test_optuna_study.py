@@ -1,0 +1,403 @@
+"""The sampler and the pruner: a study rebuilt from its journal goes on as if undisturbed."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, get_args
+
+import optuna
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as how_often
+from hypothesis import strategies as st
+
+from mmsearch.errors import InputError, MMSearchError
+from mmsearch.search.optimizer.optuna_study import make_sampler, not_begun, trial_seed
+from mmsearch.search.optimizer.storage import open_storage
+from mmsearch.search.study.recipes import start_point
+from mmsearch.search.study.settings import Pruner, Sampler, Settings
+from mmsearch.search.study.space import Range, Space
+from mmsearch.tracking.journal.journal import undecided
+from tests.support.written_journals import Search
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+START = start_point(1_000)
+Point = Mapping[str, Any]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_torch_thread() -> Iterator[None]:
+    """Keep the Gaussian process, which computes with torch, to one core."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def objective(point: Mapping[str, float]) -> float:
+    """Score a point as if a model had been trained; lowest at 200 units and a rate of 0.2."""
+    wide = math.log(point["hidden_width"] / 200)
+    fast = math.log(point["learning_rate"] / 0.2)
+    return 2 + wide**2 / 10 + fast**2 / 5 + 0.1 / point["block_size"]
+
+
+def trained(search: Search, n_trials: int) -> list[Point]:
+    """Ask, report and end trials, one after another; the points."""
+    points: list[Point] = []
+    for _ in range(n_trials):
+        number = search.begin()
+        points.append(search.point(number))
+        search.report(number, 10, objective(points[-1]))
+        search.end(number, "COMPLETE")
+    return points
+
+
+@pytest.mark.parametrize("sampler", get_args(Sampler))
+def test_resumed_study_proposes_what_one_run_would_have(sampler: Sampler) -> None:
+    """24 trials in one go, or 8 + 8 + 8 in three processes: the same proposals, none twice."""
+    settings = Settings(sampler=sampler, seed=5)
+    one = Search(settings)
+    in_one_go = trained(one, 24)
+
+    three = Search(settings)
+    in_three: list[Point] = []
+    for _ in range(3):
+        in_three += trained(three, 8)
+        three.rebuild()
+
+    assert in_three == in_one_go
+    assert len({tuple(point.values()) for point in in_one_go}) == 24
+    assert one.proposer.study.best_value == min(objective(point) for point in in_one_go)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {},
+        {"hidden_width": 64, "weight_decay": {"low": 1e-6, "high": 1e-3, "log": True}},
+        {"block_size": {"low": 2, "high": 3}, "learning_rate": {"low": 0.1, "high": 0.2}},
+        {"optimizer": {"choices": ["sgd", "adam"]}, "batch_size": {"choices": [32, 128]}},
+        {"hidden_width": {"low": 64, "high": 256, "step": 64}, "block_size": {"choices": [3, 5]}},
+    ],
+)
+def test_tpe_is_told_the_space_that_it_would_infer(table: Mapping[str, Any]) -> None:
+    """The same distributions in the same order, so the same proposals."""
+    settings = Settings(space=Space.parse(table))
+    search = Search(settings)
+    trained(search, 2)
+    study = search.proposer.study
+    trial = study.trials[-1]
+
+    told = make_sampler(settings, 2).infer_relative_search_space(study, trial)
+
+    inferred = optuna.samplers.TPESampler().infer_relative_search_space(study, trial)
+    assert list(told.items()) == list(inferred.items())
+    assert told
+
+
+CHOSEN = {
+    "hidden_width": {"low": 64, "high": 256, "step": 64},
+    "block_size": {"choices": [3, 5, 8]},
+    "batch_size": {"choices": [32, 128]},
+    "averaging": {"choices": ["polynomial", "none"]},
+}
+"""A space of steps and choices."""
+
+
+@pytest.mark.parametrize("sampler", get_args(Sampler))
+def test_steps_and_choices_are_proposed_and_go_on(sampler: Sampler) -> None:
+    """Every sampler keeps to them, and a resumed study proposes what an undisturbed one had."""
+    settings = Settings(sampler=sampler, space=Space.parse(CHOSEN))
+    one = trained(Search(settings), 14)
+    resumed = Search(settings)
+    two = trained(resumed, 7)
+    resumed.rebuild()
+    two += trained(resumed, 7)
+
+    for point in one:
+        assert settings.space.check_point(point) == point
+        assert settings.trial_spec(point, seed=0).averaging == point["averaging"]
+    assert {point["averaging"] for point in one} == {"polynomial", "none"}
+    assert two == one
+
+
+def test_start_point_comes_after_what_a_person_enqueued() -> None:
+    """A value that the space does not hold is left to the sampler."""
+    settings = Settings(space=Space.parse({"block_size": {"low": 2, "high": 4}}))
+    queue = [{"hidden_width": 100}, *settings.start_points(1_000)]
+
+    first, second = trained(Search(settings, queue), 2)
+
+    assert first["hidden_width"] == 100
+    assert {name: second[name] for name in START if name != "block_size"} == {
+        name: value for name, value in START.items() if name != "block_size"
+    }
+    assert 2 <= second["block_size"] <= 4
+
+
+def test_another_seed_is_another_study() -> None:
+    """Two studies of one space can be compared only if their seeds make them differ."""
+    first, other = (trained(Search(Settings(seed=seed)), 1) for seed in (1, 2))
+
+    assert first != other
+
+
+def test_every_trial_has_a_training_seed_of_its_own() -> None:
+    """32 bits, so that JSON and any generator take it, and no two trials of a study alike."""
+    seeds = {
+        trial_seed(study_seed, number) for study_seed in (0, 1, 2**64) for number in range(500)
+    }
+
+    assert len(seeds) == 1500
+    assert all(0 <= seed < 2**32 for seed in seeds)
+
+
+def test_enqueueing_again_adds_nothing(tmp_path: Path) -> None:
+    """The same command run again goes on; it does not try the same configurations again."""
+    points: list[Point] = [
+        {"hidden_width": 100, "learning_rate": 0.005},
+        {"hidden_width": 200},
+        {"hidden_width": 200},
+        {},
+    ]
+    more = [*points, {"hidden_width": 300}]
+    assert not_begun(points, []) == [points[0], points[1], points[3]]
+    trained(Search(Settings(), points, tmp_path), 2)
+
+    again = Search(Settings(), more, tmp_path)
+    trained(again, 3)
+
+    specs = [record.spec for record in again.records.values()]
+    assert [spec["hidden_width"] for spec in specs[:2]] == [100, 200]
+    assert specs[0]["learning_rate"] == 0.005
+    assert specs[3]["hidden_width"] == 300
+    assert len(specs) == 5
+
+
+def test_trials_of_version_0_1_count_by_their_values() -> None:
+    """They do not say what was enqueued: a point that one of them has is not tried again."""
+    search = Search(Settings(), [{"hidden_width": 100}])
+    trained(search, 1)
+    [record] = search.records.values()
+    old = dataclasses.replace(record, facts={"started_ms": 0, "n_parameters": 1})
+    width = old.spec["hidden_width"]
+
+    assert not_begun([{"hidden_width": width}, {"hidden_width": 77}], [old]) == [
+        {"hidden_width": 77}
+    ]
+
+
+def test_enqueued_points_shift_no_seed() -> None:
+    """What is drawn beside enqueued values follows from the trial's number, as everywhere."""
+    settings = Settings(sampler="random", space=Space.parse({"weight_decay": 0.0}))
+    plain = trained(Search(settings), 4)
+    enqueued = Search(settings, [{}, {"weight_decay": 0.0}])
+
+    points = trained(enqueued, 1)
+    enqueued.rebuild()
+    points += trained(enqueued, 3)
+
+    assert points == plain
+
+
+@pytest.mark.parametrize("n_workers", [1, 3])
+def test_large_study_goes_on_as_if_undisturbed(
+    monkeypatch: pytest.MonkeyPatch, n_workers: int
+) -> None:
+    """The sampler learns from a part of a large study: the same part after a kill at any place."""
+    monkeypatch.setattr("mmsearch.search.optimizer.optuna_study.BLOCK", 8)
+    monkeypatch.setattr("mmsearch.search.optimizer.optuna_study.N_BEST", 3)
+    settings = Settings(seed=3)
+    one, killed = Search(settings), Search(settings)
+    running: list[int] = []
+    for _ in range(60):
+        while len(running) < n_workers:
+            running.append(one.begin())
+            killed.rebuild()
+            assert killed.begin() == running[-1]
+            assert killed.point(running[-1]) == one.point(running[-1])
+        number = running.pop(len(running) // 2)
+        for search in (one, killed):
+            search.report(number, 10, objective(search.point(number)), is_last=True)
+            search.end(number, "FAIL" if number % 7 == 3 else "COMPLETE")
+
+
+def test_trial_whose_files_are_gone_keeps_its_number() -> None:
+    """A person moved a damaged trial away: the others keep their numbers, and no seed is reused."""
+    search = Search(Settings(sampler="random"))
+    trained(search, 3)
+    del search.records[1]
+    search.rebuild()
+
+    assert search.begin() == 3
+
+
+@pytest.mark.parametrize("sampler", get_args(Sampler))
+def test_every_sampler_runs(sampler: Sampler) -> None:
+    """15 trials are past every sampler's random start; none needs a package we do not have."""
+    space = Space.parse({"embedding_dim": 10, "block_size": 3})
+
+    points = trained(Search(Settings(sampler=sampler, space=space)), 15)
+
+    assert len({tuple(point.values()) for point in points}) == 15
+    for point in points:
+        for name, dimension in space.dimensions.items():
+            assert dimension.holds(point[name])
+            assert isinstance(dimension, Range)
+            assert isinstance(point[name], int) == dimension.is_int
+
+
+@pytest.mark.parametrize("pruner", get_args(Pruner))
+def test_every_pruner_runs(pruner: Pruner) -> None:
+    """Ever worse trials are ended early by every pruner, and by none at all without one."""
+    search = Search(Settings(sampler="random", pruner=pruner, steps=60, segments=6))
+    for badness in range(15):
+        number = search.begin()
+        is_pruned = False
+        for step in range(10, 61, 10):
+            is_pruned = search.report(number, step, 2.0 + badness + 1 / step) and step < 60
+            if is_pruned:
+                break
+        search.end(number, "PRUNED" if is_pruned else "COMPLETE")
+
+    states = [record.state for record in search.records.values()]
+
+    assert states.count("COMPLETE") >= 1
+    assert ("PRUNED" in states) == (pruner != "none")
+    assert search.proposer.study.best_trial.number == 0
+
+
+def test_first_trials_are_not_pruned_by_the_median() -> None:
+    """A median of fewer than five trials says too little; after them every report counts."""
+    settings = Settings(sampler="random", pruner="median", steps=100, segments=10)
+    search = Search(settings)
+    for badness in range(7):
+        number = search.begin()
+        assert search.report(number, 10, 2.0 + badness) == (badness >= 5)
+        search.end(number, "COMPLETE")
+
+
+def test_halving_looks_at_a_tenth_and_doubles() -> None:
+    """At 10, 20, 40 and 80 % of the steps the better half goes on, and nobody ends between."""
+    settings = Settings(sampler="random", pruner="halving", steps=100, segments=20)
+    search = Search(settings)
+    for badness in range(2):
+        number = search.begin()
+        for step in range(5, 101, 5):
+            pruned = search.report(number, step, 2.0 + badness)
+            assert pruned == (badness == 1 and step >= 10)
+            if pruned:
+                break
+        assert step == (10 if badness else 100)
+        search.end(number, "PRUNED" if pruned else "COMPLETE")
+
+
+@pytest.mark.parametrize("pruner", get_args(Pruner))
+@how_often(max_examples=10, deadline=None)
+@given(data=st.data())
+def test_rebuilt_study_prunes_as_if_undisturbed(pruner: Pruner, data: st.DataObject) -> None:
+    """Killed after any report, three trials at once: each decision is that of one process."""
+    settings = Settings(sampler="random", pruner=pruner, steps=160, segments=16)
+    one, killed = Search(settings), Search(settings)
+    losses = itertools.cycle(data.draw(st.lists(st.floats(1, 4), min_size=5, max_size=40)))
+    kills = data.draw(st.sets(st.integers(0, 60), max_size=8))
+    running: dict[int, int] = {}
+    for event in range(60):
+        if event in kills:
+            killed.rebuild()
+            last = undecided(killed.records.values())
+            # It was asked about in the other process, and went on.
+            assert last is None or not killed.proposer.should_prune(last.number)
+        if len(running) < 3:
+            number = one.begin()
+            assert killed.begin() == number
+            running[number] = 0
+        number = data.draw(st.sampled_from(sorted(running)))
+        running[number] += 10
+        loss = next(losses)
+        decisions = [
+            search.report(number, running[number], loss, is_last=running[number] == 160)
+            for search in (one, killed)
+        ]
+        assert decisions[0] == decisions[1]
+        if decisions[0] or running[number] == 160:
+            del running[number]
+            for search in (one, killed):
+                search.end(number, "PRUNED" if decisions[0] else "COMPLETE")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:sesame@127.0.0.1:1/db",
+        "postgresql://u:ses/ame@127.0.0.1:1/db",
+        "postgresql://u@corp:sesame@127.0.0.1:1/db",
+        "postgresql://u:x@sesame@127.0.0.1:1/db",
+        "postgresql://u@127.0.0.1:1/db?password=sesame",
+        "mysql+pymysql://u:sesame@127.0.0.1:1/db",
+        "nonsense://u:sesame@127.0.0.1/db",
+        "sqlite://u:sesame@127.0.0.1/db",
+        "postgresql://u:sesame@127.0.0.1:port/db",
+        "u:sesame@127.0.0.1/db",
+    ],
+)
+def test_storage_that_cannot_be_opened_hides_its_password(url: str) -> None:
+    """The message goes to a terminal and into logs, and says what is wrong without the password."""
+    with pytest.raises(MMSearchError) as caught:
+        open_storage(url)
+
+    assert "storage" in str(caught.value)
+    # The system's own words for a host that is none hold these letters, too.
+    assert "ame" not in str(caught.value).replace("Name or service not known", "")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("", "not a database URL"),
+        ("optuna.db", "not a database URL"),
+        ("sqlite://", "end with this process"),
+        ("sqlite:///:memory:", "end with this process"),
+    ],
+)
+def test_storage_that_keeps_nothing_is_bad_input(url: str, message: str) -> None:
+    """A search that cannot go on after a crash is refused before it begins."""
+    with pytest.raises(InputError, match=message):
+        open_storage(url)
+
+
+def test_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    """A wrong path is told as such, and the file is left as it is."""
+    path = tmp_path / "words.txt"
+    path.write_text("emma\n" * 1000)
+
+    for url in (
+        f"sqlite:///{path}",
+        f"sqlite:///{tmp_path}/none/optuna.db",
+        f"sqlite:///{tmp_path}",
+    ):
+        with pytest.raises(MMSearchError, match="cannot be opened") as caught:
+            open_storage(url)
+        assert url in str(caught.value)
+    assert path.read_text() == "emma\n" * 1000
+
+
+def test_sqlite_is_opened_for_two_processes(tmp_path: Path) -> None:
+    """A write-ahead log lets a person look at a study while it is searched."""
+    url = f"sqlite:///{tmp_path}/optuna.db"
+    storage = open_storage(url)
+
+    with storage.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
+        # The writer waits for this one's transaction; the reader waits for nobody.
+        reader = optuna.storages.RDBStorage(url)
+        assert reader.get_all_studies() == []

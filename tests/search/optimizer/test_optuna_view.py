@@ -1,0 +1,413 @@
+"""Optuna's storage is a view of the journal: whatever happens to it, it is made whole again."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any, Literal
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from mmsearch.errors import InputError, RefusedError
+from mmsearch.search.optimizer.optuna_study import frozen_trial
+from mmsearch.search.optimizer.optuna_view import OptunaView
+from mmsearch.search.study.settings import Settings
+from tests.support.written_journals import Search
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from mmsearch.tracking.journal.journal import Journal
+
+SETTINGS = Settings(sampler="random", steps=40, segments=4)
+SPACE = SETTINGS.space
+ID = "an-id"
+STATES = ("COMPLETE", "PRUNED", "FAIL", "COMPLETE", "RUNNING", "RUNNING")
+Direction = Literal["minimize", "maximize"]
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the tables once: that takes as long as twenty trials."""
+    path = tmp_path_factory.mktemp("optuna") / "optuna.db"
+    optuna.storages.RDBStorage(f"sqlite:///{path}").engine.dispose()
+    return path
+
+
+@pytest.fixture
+def url(tmp_path: Path, empty: Path) -> str:
+    """Return the URL of a database without a study."""
+    shutil.copy(empty, tmp_path / "optuna.db")
+    return f"sqlite:///{tmp_path}/optuna.db"
+
+
+@pytest.fixture
+def search(tmp_path: Path) -> Search:
+    """Return a search of six trials, the last two of which are running."""
+    search = Search(SETTINGS, folder=tmp_path / "names")
+    for number, state in enumerate(STATES):
+        assert search.begin() == number
+        for step in (10, 20, 30, 40) if state == "COMPLETE" else (10, 20):
+            search.report(number, step, 3 - step / 100 - number / 10, is_last=True)
+        if state != "RUNNING":
+            search.end(number, state, reason="" if state == "COMPLETE" else f"it is {state}")
+    return search
+
+
+def view_of(url: str, name: str = "names", study_id: str = ID) -> OptunaView:
+    """Make a view, as each process has one."""
+    return OptunaView(url, name, study_id, SPACE)
+
+
+def journal_of(search: Search) -> Journal:
+    """Return a search's journal."""
+    assert search.journal is not None
+    return search.journal
+
+
+def fill(search: Search, url: str) -> OptunaView:
+    """Bring a storage up to date, as the next run does."""
+    view, journal = view_of(url), journal_of(search)
+    view.open()
+    records = {record.number: record for record in journal.records()}
+    for number in view.lacking(records.values()):
+        view.show_trial(records[number], journal)
+    return view
+
+
+def trials_of(url: str) -> list[optuna.trial.FrozenTrial]:
+    """Read the study as a person with plain Optuna does."""
+    return optuna.load_study(study_name="names", storage=url).trials
+
+
+def assert_same(search: Search, url: str) -> None:
+    """Hold the storage's trials against the journal's."""
+    records = journal_of(search).records()
+    trials = trials_of(url)
+    assert [trial.number for trial in trials] == [record.number for record in records]
+    for trial, record in zip(trials, records, strict=True):
+        wanted = frozen_trial(record, trial.distributions)
+        for name in ("state", "value", "params", "user_attrs", "intermediate_values"):
+            assert getattr(trial, name) == getattr(wanted, name), (trial.number, name)
+
+
+def test_a_person_with_plain_optuna_finds_everything(search: Search, url: str) -> None:
+    """Names, direction, states, scores, reasons and dev losses by step, of running trials too."""
+    fill(search, url)
+
+    assert_same(search, url)
+    study = optuna.load_study(study_name="names", storage=url)
+    assert study.direction == optuna.study.StudyDirection.MINIMIZE
+    assert [trial.state.name for trial in study.trials] == list(STATES)
+    assert study.best_trial.number == 3
+    assert study.trials[1].user_attrs["mmsearch.reason"] == "it is PRUNED"
+    assert study.trials[2].value is None
+    assert list(study.trials[0].params) == list(SPACE.dimensions)
+
+
+def test_trial_is_followed_while_it_runs(search: Search, url: str) -> None:
+    """A dashboard shows each dev loss soon after it is there, and then the end."""
+    view = fill(search, url)
+    search.report(4, 30, 2.0)
+    view.show_trial(search.records[4], journal_of(search))
+    assert trials_of(url)[4].intermediate_values[30] == 2.0
+
+    search.end(4, "PRUNED", reason="pruned at step 30 of 40")
+    for _ in range(2):
+        view.show_trial(search.records[4], journal_of(search))
+
+    assert_same(search, url)
+
+
+def test_nothing_is_lacking_once_all_is_there(search: Search, url: str) -> None:
+    """The next run sends what is missing, and no trial twice."""
+    for number in (4, 5):
+        search.end(number, "FAIL", reason="stopped")
+    fill(search, url)
+
+    again = view_of(url)
+    again.open()
+
+    assert again.lacking(journal_of(search).records()) == []
+
+
+def test_interrupted_trial_is_not_left_running(search: Search, url: str) -> None:
+    """Nobody trains it; the next run goes on with it, under its number."""
+    view = fill(search, url)
+    view.show_trial(search.records[4], journal_of(search), is_idle=True)
+    assert trials_of(url)[4].state == TrialState.WAITING
+
+    view = fill(search, url)
+    assert view.enqueued == []
+    assert trials_of(url)[4].state == TrialState.WAITING
+    view.show_trial(search.records[4], journal_of(search))
+    assert_same(search, url)
+    search.end(4, "FAIL")
+    view.show_trial(search.records[4], journal_of(search))
+
+    assert_same(search, url)
+
+
+def older(search: Search, path: Path) -> None:
+    """Put back a copy from before two trials had ended and the last two had begun."""
+    del search
+    shutil.copy(path.with_name("copy.db"), path)
+
+
+def deleted(search: Search, path: Path) -> None:
+    """Lose the file."""
+    del search
+    path.unlink()
+
+
+def emptied(search: Search, path: Path) -> None:
+    """Delete the study."""
+    del search
+    optuna.delete_study(study_name="names", storage=f"sqlite:///{path}")
+
+
+def searched_apart(search: Search, path: Path) -> None:
+    """Put back an older copy, and go on in it with other trials of the same numbers."""
+    older(search, path)
+    study = optuna.load_study(study_name="names", storage=f"sqlite:///{path}")
+    for _ in range(4):
+        trial = study.ask({"hidden_width": optuna.distributions.IntDistribution(1, 9, log=True)})
+        study.tell(trial, 9.0)
+
+
+def begun_by_0_1(search: Search, path: Path) -> None:
+    """Leave a trial that a killed process of version 0.1 had asked for and not written down."""
+    del search
+    study = optuna.load_study(study_name="names", storage=f"sqlite:///{path}")
+    study.ask().suggest_int("hidden_width", 64, 512, log=True)
+
+
+@pytest.mark.parametrize("damage", [older, deleted, emptied, searched_apart, begun_by_0_1])
+def test_storage_is_made_whole(
+    search: Search,
+    url: str,
+    tmp_path: Path,
+    empty: Path,
+    damage: Callable[[Search, Path], None],
+) -> None:
+    """Replaced, deleted, or written to by others: the next run holds it to the journal again."""
+    path = tmp_path / "optuna.db"
+    shutil.copy(empty, tmp_path / "copy.db")
+    partly = Search(SETTINGS, folder=tmp_path / "names")
+    for number in (2, 3, 4, 5):
+        del partly.records[number]
+    before = view_of(f"sqlite:///{tmp_path}/copy.db")
+    before.open()
+    for record in partly.records.values():
+        before.show_trial(record, journal_of(search))
+    before.close()
+    fill(search, url).close()
+
+    damage(search, path)
+    for _ in range(2):
+        fill(search, url).close()
+
+    assert_same(search, url)
+    assert [trial.state.name for trial in trials_of(url)] == list(STATES)
+
+
+def test_rewritten_study_keeps_what_people_added(search: Search, url: str, tmp_path: Path) -> None:
+    """Notes on the study and trials that wait for their turn are not the journal's to drop."""
+    fill(search, url).close()
+    study = optuna.load_study(study_name="names", storage=url)
+    study.set_user_attr("note", "of a person")
+    study.enqueue_trial({"hidden_width": 77}, user_attrs={"why": "a guess"})
+    begun_by_0_1(search, tmp_path / "optuna.db")  # takes the enqueued one
+    study.enqueue_trial({"hidden_width": 78}, user_attrs={"why": "another"})
+
+    view = fill(search, url)
+
+    study = optuna.load_study(study_name="names", storage=url)
+    assert study.user_attrs["note"] == "of a person"
+    assert study.user_attrs["mmsearch.id"] == ID
+    assert view.enqueued == [{"hidden_width": 78}]
+    assert [trial.state.name for trial in study.trials] == [*STATES, "WAITING"]
+    assert study.trials[-1].user_attrs == {"why": "another"}
+
+
+def test_enqueued_trial_is_taken_up_under_its_number(search: Search, url: str) -> None:
+    """Optuna's own way to try a configuration, from a dashboard say, works at the next start."""
+    fill(search, url).close()
+    study = optuna.load_study(study_name="names", storage=url)
+    study.enqueue_trial({"hidden_width": 77}, user_attrs={"why": "a guess"})
+    study.enqueue_trial({})
+
+    view = fill(search, url)
+    assert view.enqueued == [{"hidden_width": 77}, {}]
+    resumed = Search(SETTINGS, view.enqueued, folder=journal_of(search).folder)
+    first, second = resumed.begin(), resumed.begin()
+    for number in (first, second):
+        view.show_trial(resumed.records[number], journal_of(search))
+
+    assert resumed.point(first)["hidden_width"] == 77
+    trials = trials_of(url)
+    assert len(trials) == len(STATES) + 2
+    assert trials[first].params == resumed.point(first)
+    assert trials[first].user_attrs == {"why": "a guess"}
+    assert [trials[n].state.name for n in (first, second)] == ["RUNNING", "RUNNING"]
+    view.close()
+    assert fill(resumed, url).enqueued == []
+
+
+def test_trial_enqueued_during_a_search_waits_for_the_next(search: Search, url: str) -> None:
+    """It has taken the next trial's number; the numbers of both stores stay the same."""
+    view = fill(search, url)
+    optuna.load_study(study_name="names", storage=url).enqueue_trial({"hidden_width": 77})
+
+    for _ in range(2):
+        number = search.begin()
+        view.show_trial(search.records[number], journal_of(search))
+    view.close()
+    view = fill(search, url)
+
+    trials = trials_of(url)
+    for number in (6, 7):
+        assert trials[number].params == search.point(number)
+        assert trials[number].state == TrialState.RUNNING
+    assert view.enqueued == [{"hidden_width": 77}]
+    assert [trial.state for trial in trials[8:]] == [TrialState.WAITING]
+
+
+def test_trial_whose_files_are_gone_leaves_its_number(search: Search, url: str) -> None:
+    """The numbers of the others stay those of the journal."""
+    journal = journal_of(search)
+    shutil.rmtree(journal.trial_folder(2))
+
+    fill(search, url)
+
+    trials = trials_of(url)
+    assert trials[2].state == TrialState.FAIL
+    assert trials[3].params == search.point(3)
+    fill(search, url)
+    assert len(trials_of(url)) == len(STATES)
+
+
+@pytest.mark.parametrize("number", [1, 5])
+def test_damaged_trial_keeps_its_row_and_no_other_out(
+    search: Search, url: str, number: int
+) -> None:
+    """One bad file costs its own trial at most, and for now, in an empty storage or a whole one."""
+    journal = journal_of(search)
+    path = journal.trial_folder(number) / "spec.json"
+    content = path.read_bytes()
+    path.write_bytes(b"{")
+    good = [record for n, record in search.records.items() if n != number]
+
+    view = view_of(url)
+    view.open()
+    for n in view.lacking(good, {number}):
+        view.show_trial(search.records[n], journal)
+    trials = trials_of(url)
+    for record in good:
+        assert trials[record.number].params == search.point(record.number)
+    view.close()
+
+    path.write_bytes(content)
+    fill(search, url).close()
+    assert_same(search, url)
+    path.write_bytes(b"{")
+    before = trials_of(url)
+    view = view_of(url)
+    view.open()
+    assert number not in view.lacking(good, {number})
+    assert [trial.params for trial in trials_of(url)] == [trial.params for trial in before]
+
+
+def test_killed_while_the_study_is_written_anew_loses_nothing_enqueued(
+    search: Search, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The study is gone for a moment; what a person enqueued in it must not be."""
+    fill(search, url).close()
+    study = optuna.load_study(study_name="names", storage=url)
+    begun_by_0_1(search, tmp_path / "optuna.db")
+    study.enqueue_trial({"hidden_width": 78})
+    create, calls = optuna.storages.RDBStorage.create_new_trial, []
+
+    def die(self: Any, study_id: int, template_trial: Any = None) -> int:
+        calls.append(study_id)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return create(self, study_id, template_trial)
+
+    monkeypatch.setattr(optuna.storages.RDBStorage, "create_new_trial", die)
+    with pytest.raises(KeyboardInterrupt):
+        fill(search, url)
+    monkeypatch.undo()
+
+    for _ in range(2):
+        view = fill(search, url)
+        assert view.enqueued == [{"hidden_width": 78}]
+        view.close()
+    trials = trials_of(url)
+    assert [trial.state.name for trial in trials] == [*STATES, "WAITING"]
+    assert optuna.get_all_study_names(url) == ["names"]
+
+
+def test_row_of_a_trial_whose_folder_is_gone_is_closed(search: Search, url: str) -> None:
+    """A running trial that somebody deleted must not be RUNNING or enqueued for ever."""
+    fill(search, url).close()
+    shutil.rmtree(journal_of(search).trial_folder(4))
+
+    view = fill(search, url)
+
+    assert view.enqueued == []
+    assert trials_of(url)[4].state == TrialState.FAIL
+
+
+def test_study_without_trials_is_not_taken_over(search: Search, url: str) -> None:
+    """Another workspace may open the same name in the first seconds of a search."""
+    first = view_of(url)
+    first.open()
+
+    with pytest.raises(RefusedError, match="'names' of another workspace"):
+        view_of(url, study_id="another-id").open()
+
+    fill(search, url)
+    assert_same(search, url)
+
+
+def test_study_of_another_workspace_is_refused(search: Search, url: str) -> None:
+    """Two workspaces on one database must not show two sets of words as one study."""
+    fill(search, url)
+
+    with pytest.raises(RefusedError, match="'names' of another workspace"):
+        view_of(url, study_id="another-id").open()
+
+    assert_same(search, url)
+    view_of(url, name="cities", study_id="another-id").open()
+
+
+@pytest.mark.parametrize(
+    "directions", [["minimize"], ["maximize"], ["minimize", "minimize"]], ids=str
+)
+@pytest.mark.parametrize("n_trials", [0, 1])
+def test_foreign_study_is_left_alone(url: str, directions: list[Direction], n_trials: int) -> None:
+    """A study that somebody made with plain Optuna is theirs, with its own direction."""
+    study = optuna.create_study(study_name="names", storage=url, directions=directions)
+    for _ in range(n_trials):
+        study.tell(study.ask(), [1.0] * len(directions))
+    if directions == ["minimize"] and n_trials == 0:
+        # What a process leaves that is killed between creating a study and naming it.
+        view_of(url).open()
+        assert study.user_attrs["mmsearch.id"] == ID
+        return
+
+    with pytest.raises(RefusedError, match="'names' not made by mmsearch"):
+        view_of(url).open()
+
+    assert study.user_attrs == {}
+    assert len(study.trials) == n_trials
+
+
+@pytest.mark.parametrize("given", ["", "optuna.db", "sqlite://", "nonsense://a/b"])
+def test_url_of_no_storage_is_bad_input(given: str) -> None:
+    """A slip of the fingers is told apart from a server that is away."""
+    with pytest.raises(InputError):
+        view_of(given).open()

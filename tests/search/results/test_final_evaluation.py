@@ -1,0 +1,756 @@
+"""`mmsearch final-test`: one look, whatever is killed, taken away or asked at once."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import shutil
+import signal
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import optuna
+import pytest
+from mlflow import MlflowClient
+from rich.console import Console
+
+from mmsearch.data.contexts import build_contexts, distinct
+from mmsearch.data.corpus import read_corpus
+from mmsearch.data.split import Claim, split_corpus
+from mmsearch.model import checkpoint
+from mmsearch.model.evaluation import mean_loss
+from mmsearch.model.ngram import choose_ngram, ngram_losses
+from mmsearch.search.cli.json_text import SHAPES
+from mmsearch.search.display.verdicts import final_note, final_test_json, print_final_test
+from mmsearch.search.optimizer.storage import open_storage
+from mmsearch.search.results.final_evaluation import FinalTest
+from mmsearch.tracking.journal.journal import Journal, ranked
+from mmsearch.tracking.ledger.record import Look
+from tests.search.cli.test_json import check
+from tests.support.commands import COMMAND, environment
+from tests.support.forked_cli import Command
+from tests.support.postgres import postgres
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlflow.entities import Run
+
+    from tests.support.forked_cli import Warm
+
+DIE = """
+import os, signal
+from mmsearch.data.split import SealedTest
+from mmsearch.search import final_test
+from mmsearch.search.results.claims import OptunaLooks
+from mmsearch.tracking import champion
+from mmsearch.tracking.ledger.mlflow_runs import FinalRuns
+from mmsearch.tracking.ledger.record import LocalLooks, Look
+import optuna
+
+def die(owner, name, when, stage):
+    real = getattr(owner, name)
+
+    def call(*given, **named):
+        look = next((each for each in given if isinstance(each, Look)), None)
+        is_seen = look is not None and look.result is not None
+        is_now = stage is None or is_seen == (stage == "result")
+        if is_now and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        value = real(*given, **named)
+        if is_now:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return value
+
+    setattr(owner, name, call)
+"""
+POINTS = {
+    "before the claim": "die(OptunaLooks, 'claim', 'before', None)",
+    "after the claim": "die(OptunaLooks, 'claim', 'after', None)",
+    "after the user's ledger": "die(LocalLooks, 'write', 'after', 'claim')",
+    "after MLflow's run": "die(FinalRuns, '_create', 'after', 'claim')",
+    "before a word is read": "die(SealedTest, 'open', 'before', None)",
+    "after the words are read": "die(SealedTest, 'open', 'after', None)",
+    "before the result": "die(OptunaLooks, 'write', 'before', 'result')",
+    "within Optuna's result": "die(optuna.Study, 'tell', 'before', None)",
+    "after Optuna's result": "die(OptunaLooks, 'write', 'after', 'result')",
+    "after the user's result": "die(LocalLooks, 'write', 'after', 'result')",
+    "after MLflow's result": "die(FinalRuns, 'write', 'after', 'result')",
+    "after the model": "die(champion, 'publish', 'after', None)",
+}
+COUNT = """
+from mmsearch.data.split import SealedTest
+real = SealedTest.open
+def counted(self, claim):
+    with open("looks", "a") as file:
+        file.write(f"{claim.look}\\n")
+    return real(self, claim)
+SealedTest.open = counted
+"""
+
+
+def n_looks(folder: Path) -> int:
+    """Count how often the test words were handed out under `COUNT`."""
+    path = folder / "looks"
+    return len(path.read_text().split()) if path.exists() else 0
+
+
+def optuna_looks(url: str) -> list[optuna.trial.FrozenTrial]:
+    """Find the looks as a person with plain Optuna would."""
+    storage = open_storage(url)
+    names = [n for n in optuna.get_all_study_names(storage) if n.startswith("mmsearch/test/")]
+    found = [
+        trial
+        for name in names
+        for trial in optuna.load_study(study_name=name, storage=storage).trials
+    ]
+    storage.engine.dispose()
+    return found
+
+
+def mlflow_looks(uri: str) -> list[Run]:
+    """Find the looks as a person with plain MLflow would."""
+    client = MlflowClient(uri)
+    ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    return list(client.search_runs(ids, "tags.mmsearch.kind = 'final-test'"))
+
+
+def places(folder: Path) -> tuple[str, str]:
+    """Name a workspace's own databases."""
+    return f"sqlite:///{folder}/runs/optuna.db", f"sqlite:///{folder}/runs/mlflow.db"
+
+
+def local_looks(folder: Path) -> list[dict[str, Any]]:
+    """Read the user's own ledger: what each look was last."""
+    lines = [
+        json.loads(line)
+        for path in folder.glob(".local/share/mmsearch/ledger/*.jsonl")
+        for line in path.read_text().splitlines()
+    ]
+    return list({line["id"]: line for line in lines}.values())
+
+
+def assert_one_look(folder: Path, test_loss: float) -> None:
+    """Hold the ledgers, MLflow's run and its registry against each other."""
+    storage, tracking = places(folder)
+    (trial,) = optuna_looks(storage)
+    (run,) = mlflow_looks(tracking)
+    (local,) = local_looks(folder)
+    assert trial.state.name == "COMPLETE"
+    assert trial.value == local["result"]["test_loss"] == test_loss
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["test_loss"] == test_loss
+    assert run.data.tags["mmsearch.look_id"] == local["id"]
+    client = MlflowClient(tracking)
+    champion = client.get_model_version_by_alias("mmsearch-few", "champion")
+    assert champion.tags["mmsearch.model_sha256"] == local["model_sha256"]
+    assert len(client.search_model_versions("name = 'mmsearch-few'")) == 1
+
+
+@pytest.fixture
+def best(copied: Path) -> int:
+    """Give the number of the study's best trial."""
+    return ranked(Journal(copied / "runs/few").records())[0].number
+
+
+@pytest.fixture
+def other(copied: Path) -> int:
+    """Give the number of another complete trial."""
+    return ranked(Journal(copied / "runs/few").records())[1].number
+
+
+def test_final_test_says_what_it_should(
+    copied: Path, warm_command: Warm, small_corpus: Path, best: int
+) -> None:
+    """The loss is that of an independent evaluation; beside it stand dev and the baselines."""
+    done = warm_command("final-test", folder=copied)
+    assert done.returncode == 0, done.stderr
+    assert all(len(line) <= 80 for line in done.stdout.splitlines())
+    for word in ("test", "dev", "n-gram", "bigram counts", "uniform", "95 %", f"trial {best}:"):
+        assert word in done.stdout
+    corpus = read_corpus(small_corpus)
+    split = split_corpus(corpus)
+    record = Journal(copied / "runs/few").read(best)
+    parameters = checkpoint.from_bytes(Journal(copied / "runs/few").read_weights(record))
+    words = split.test.open(Claim(model_sha256="", split_fingerprint=split.fingerprint))
+    contexts = build_contexts(words, corpus.vocabulary, record.spec["block_size"])
+    said = json.loads(warm_command("final-test", "--json", folder=copied).stdout)
+    assert said["is_recorded"]
+    assert said["test_loss"] == pytest.approx(mean_loss(parameters, distinct(contexts)), abs=1e-6)
+    assert said["test_loss_low"] < said["test_loss"] < said["test_loss_high"]
+    assert said["test_bits_per_char"] == pytest.approx(said["test_loss"] / math.log(2))
+    assert said["test_perplexity"] == pytest.approx(math.exp(said["test_loss"]))
+    assert said["uniform_loss"] == pytest.approx(math.log(corpus.vocabulary.size))
+    assert said["test_loss"] < said["bigram_loss"] < said["uniform_loss"]
+    chosen = choose_ngram(split.train, split.dev, corpus.vocabulary)
+    ngram = ngram_losses(
+        split.train, words, corpus.vocabulary, order=chosen.order, strength=chosen.strength
+    )
+    assert said["ngram_loss"] == ngram.mean
+    assert (said["ngram_order"], said["ngram_strength"]) == (chosen.order, chosen.strength)
+    assert said["anyway"] is False
+    assert said["dev_loss"] == record.dev_loss
+    assert said["n_test_words"] == len(words) == len(split.test)
+    assert said["why"].startswith("lowest dev loss of ")
+
+
+def test_look_is_a_run_of_its_own_in_mlflow(copied: Path, warm_command: Warm, best: int) -> None:
+    """A plain client finds the numbers, the model and the test split as a dataset."""
+    assert warm_command("final-test", folder=copied).returncode == 0
+    (run,) = mlflow_looks(places(copied)[1])
+    assert run.data.tags["mmsearch.model"] == f"trial {best}"
+    spec = Journal(copied / "runs/few").read(best).spec
+    assert run.data.params == {name: str(value) for name, value in spec.items()}
+    assert {"test_loss", "test_loss_low", "test_loss_high", "dev_loss", "bigram_loss"} <= set(
+        run.data.metrics
+    )
+    assert run.inputs is not None
+    (dataset,) = run.inputs.dataset_inputs
+    assert {tag.key: tag.value for tag in dataset.tags} == {"mlflow.data.context": "test"}
+    assert run.data.tags["mmsearch.split"].startswith(dataset.dataset.digest)
+    parent = MlflowClient(places(copied)[1]).get_run(run.data.tags["mlflow.parentRunId"])
+    assert "Final test, look 1" in parent.data.tags["mlflow.note.content"]
+    assert parent.info.status == "FINISHED"
+
+
+def test_same_model_again_gets_the_recorded_number(copied: Path, warm_command: Warm) -> None:
+    """Asked again, nothing is opened, and it is said that the number is the recorded one."""
+    first = warm_command("final-test", folder=copied, patch=COUNT)
+    again = warm_command("final-test", folder=copied, patch=COUNT)
+    assert again.returncode == 0
+    assert n_looks(copied) == 1
+    assert "the test split was not opened again" not in first.stdout
+    assert "the test split was not opened again" in again.stdout
+    result, spent = first.stdout.splitlines()[:-1], first.stdout.splitlines()[-1]
+    assert spent == "this was look 1: it is recorded, and the test split is spent now"
+    assert again.stdout.splitlines()[: len(result)] == result
+
+
+def test_another_model_is_refused_and_again_is_numbered(
+    copied: Path, warm_command: Warm, best: int, other: int
+) -> None:
+    """The honest way out is a second look, kept for good and printed beside every result."""
+    assert warm_command("final-test", folder=copied, patch=COUNT).returncode == 0
+    refused = warm_command("final-test", "--trial", other, folder=copied, patch=COUNT)
+    assert refused.returncode == 3
+    assert n_looks(copied) == 1
+    assert f"look 1: trial {best} of study 'few', 20" in refused.stderr
+    assert '--again "REASON"' in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
+    words = ("final-test", "--trial", other, "--again", "a bug in the search")
+    done = warm_command(*words, folder=copied, patch=COUNT)
+    assert done.returncode == 0, done.stderr
+    assert (copied / "looks").read_text() == "1\n2\n"
+    for each in (done, warm_command("final-test", folder=copied)):
+        assert "2 looks at this test split so far" in each.stdout
+        assert 'because "a bug in the search"' in " ".join(each.stdout.split())
+    third = warm_command("final-test", "--again", "to be sure", folder=copied, patch=COUNT)
+    assert third.returncode == 0
+    said = json.loads(warm_command("final-test", "--json", folder=copied).stdout)
+    assert [look["look"] for look in said["looks"]] == [1, 2, 3]
+    assert len(mlflow_looks(places(copied)[1])) == len(optuna_looks(places(copied)[0])) == 3
+    client = MlflowClient(places(copied)[1])
+    champion = client.get_model_version_by_alias("mmsearch-few", "champion")
+    assert champion.tags["mmsearch.model_sha256"] == said["looks"][2]["model_sha256"]
+
+
+def test_model_that_counting_beats_is_not_worth_a_look(
+    copied: Path, warm_command: Warm, small_corpus: Path
+) -> None:
+    """It is refused before anything is claimed; told otherwise, the look says so for good."""
+    (copied / "poor.toml").write_text("[space]\nlearning_rate = 1e-6\n")
+    poor = ("--study", "poor")
+    run = ("run", *poor, "--corpus", small_corpus, "--config", "poor.toml", "-n", 1, "--steps", 40)
+    searched = warm_command(*run, folder=copied)
+    assert searched.returncode == 0, searched.stderr
+    assert "bigram counts" in searched.stdout
+    refused = warm_command("final-test", *poor, folder=copied, patch=COUNT)
+    assert refused.returncode == 3
+    dev_loss = ranked(Journal(copied / "runs/poor").records())[0].dev_loss
+    baselines = Journal(copied / "runs/poor").read_baselines()
+    assert baselines is not None
+    for said in (f"{dev_loss:.4f}", f"{baselines.bigram:.4f}", "--anyway"):
+        assert said in refused.stderr
+    assert not optuna_looks(places(copied)[0])
+    assert not mlflow_looks(places(copied)[1])
+    assert not local_looks(copied)
+    done = warm_command("final-test", *poor, "--anyway", folder=copied, patch=COUNT)
+    assert done.returncode == 0, done.stderr
+    assert "--anyway" in done.stdout
+    assert all(len(line) <= 80 for line in done.stdout.splitlines())
+    recorded = warm_command("final-test", *poor, "--json", folder=copied, patch=COUNT)
+    assert recorded.returncode == 0, "what is recorded is given without being told"
+    assert json.loads(recorded.stdout)["anyway"] is True
+    assert n_looks(copied) == 1
+    again = ("final-test", *poor, "--trial", 0, "--again", "to be sure")
+    assert warm_command(*again, folder=copied, patch=COUNT).returncode == 3
+    assert n_looks(copied) == 1
+
+
+def test_result_of_an_earlier_version_is_shown(copied: Path, warm_command: Warm) -> None:
+    """It has no n-gram, and loses nothing else by that."""
+    assert warm_command("final-test", folder=copied).returncode == 0
+    (recorded,) = local_looks(copied)
+    later = ("ngram_loss", "ngram_order", "ngram_strength", "anyway")
+    result = {name: v for name, v in recorded["result"].items() if name not in later}
+    look = Look.from_json({**recorded, "result": result})
+    test = FinalTest(look=look, is_recorded=True, looks=[look])
+    console = Console(width=80, record=True, file=io.StringIO())
+
+    print_final_test(console, test)
+
+    assert f"{result['test_loss']:.4f}" in console.export_text()
+    assert f"{result['test_loss']:.4f}" in final_note(look)
+    check(final_test_json(test), SHAPES["final-test"])
+
+
+@pytest.mark.parametrize("reason", ["", "  ", "x" * 501, "a\x1b[31m"])
+def test_reason_must_be_one(copied: Path, warm_command: Warm, reason: str) -> None:
+    """A reason that says nothing, or more than anyone reads, is none."""
+    done = warm_command("final-test", "--again", reason, folder=copied, patch=COUNT)
+    assert done.returncode == 2
+    assert n_looks(copied) == 0
+
+
+def test_again_before_the_first_look_is_refused(copied: Path, warm_command: Warm) -> None:
+    """The first look is not a second one by a slip of the fingers."""
+    done = warm_command("final-test", "--again", "why not", folder=copied, patch=COUNT)
+    assert done.returncode == 2
+    assert "leave --again out" in done.stderr
+    assert n_looks(copied) == 0
+
+
+def test_confirmed_model_is_the_one_that_is_tested(copied: Path, warm_command: Warm) -> None:
+    """Its dev loss, its mean over seeds and why it was chosen stand beside the result."""
+    assert warm_command("confirm", "--top", 2, "--seeds", 2, folder=copied).returncode == 0
+    done = warm_command("final-test", folder=copied)
+    assert done.returncode == 0, done.stderr
+    assert "best seed of the best mean" in done.stdout
+    assert "dev, mean of seeds" in done.stdout
+    assert "models:/mmsearch-few@champion" in done.stdout
+    more = warm_command("confirm", "--top", 2, "--seeds", 2, folder=copied)
+    assert "the test split of these words is spent" in more.stdout
+    assert "test once" not in more.stdout
+    said = json.loads(warm_command("final-test", "--json", folder=copied).stdout)
+    assert ", seed " in said["model"]
+    assert said["dev_loss"] <= said["dev_loss_mean"]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_at_any_point_the_same_model_finishes(
+    copied: Path, warm_command: Warm, other: int, point: str
+) -> None:
+    """Kill -9 between claim and result: no other model may start, and one look comes of it."""
+    killed = warm_command("final-test", folder=copied, patch=DIE + POINTS[point])
+    assert killed.returncode == -signal.SIGKILL
+    if point != "before the claim":
+        refused = warm_command("final-test", "--trial", other, folder=copied, patch=COUNT)
+        assert refused.returncode == 3, refused.stdout
+        assert "the test split is spent" in refused.stderr
+        assert n_looks(copied) == 0
+    done = warm_command("final-test", "--json", folder=copied, patch=COUNT)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert [look["look"] for look in said["looks"]] == [1]
+    assert said["is_recorded"] == (n_looks(copied) == 0)
+    assert_one_look(copied, said["test_loss"])
+
+
+def test_twenty_at_once_take_one_look(copied: Path, warm_command: Warm) -> None:
+    """Twenty processes of one study: one looks, the others get what it recorded."""
+    command = Command(("final-test", "--json"), copied, COUNT)
+    done = warm_command.together([command] * 20)
+    assert [each.returncode for each in done] == [0] * 20
+    said = [json.loads(each.stdout) for each in done]
+    assert n_looks(copied) == 1
+    assert sorted(each["is_recorded"] for each in said) == [False] + [True] * 19
+    assert len({each["test_loss"] for each in said}) == 1
+    assert_one_look(copied, said[0]["test_loss"])
+
+
+def machine(source: Path, folder: Path, storage: str) -> Path:
+    """Make a machine of its own: a home, and a workspace on a shared Optuna storage."""
+    folder.mkdir()
+    shutil.copytree(source / "runs", folder / "runs")
+    rename(folder, folder.name, storage)
+    return folder
+
+
+def rename(folder: Path, name: str, storage: str | None = None) -> None:
+    """Make a workspace's study another one, and known to Optuna."""
+    (folder / "runs/few").rename(folder / "runs" / name)
+    path = folder / "runs" / name / "study.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"storage": storage, "id": name}))
+    opened = open_storage(storage or places(folder)[0])
+    optuna.create_study(study_name=name, storage=opened).set_user_attr("mmsearch.id", name)
+    opened.engine.dispose()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_machines_that_share_a_storage_take_one_look(
+    searched: Path, tmp_path: Path, warm_command: Warm, kind: str
+) -> None:
+    """Eight machines with models of their own, at once: one wins, seven are refused by its name."""
+    with postgres() as url:
+        storage = url if kind == "postgresql" else f"sqlite:///{tmp_path}/shared.db"
+        open_storage(storage).engine.dispose()
+        machines = [machine(searched, tmp_path / f"m{n}", storage) for n in range(8)]
+        numbers = [r.number for r in ranked(Journal(searched / "runs/few").records())]
+        commands = [
+            Command(("final-test", "--trial", numbers[n % len(numbers)]), folder, COUNT)
+            for n, folder in enumerate(machines)
+        ]
+        done = warm_command.together(commands)
+        looked = {
+            f"trial {numbers[n % len(numbers)]}" for n, m in enumerate(machines) if n_looks(m)
+        }
+        assert len(looked) == 1, [each.stderr for each in done]
+        for each in done:
+            if each.returncode:
+                assert each.returncode == 3
+                assert f"look 1: {next(iter(looked))} of study 'm" in each.stderr
+        assert [t.state.name for t in optuna_looks(storage)].count("COMPLETE") == 1
+
+
+def test_postgresql_holds_study_and_ledger(
+    tmp_path: Path, warm_command: Warm, small_corpus: Path
+) -> None:
+    """On a server, too: killed after the claim, another is refused, and twenty take one look."""
+    with postgres() as url:
+        words = ("run", "--corpus", small_corpus, "-n", 2, "--steps", 100, "--storage", url)
+        assert warm_command(*words, "--pruner", "none", folder=tmp_path).returncode == 0
+        numbers = [r.number for r in ranked(Journal(tmp_path / "runs/few").records())]
+        killed = warm_command("final-test", folder=tmp_path, patch=DIE + POINTS["after the claim"])
+        assert killed.returncode == -signal.SIGKILL
+        refused = warm_command("final-test", "--trial", numbers[1], folder=tmp_path, patch=COUNT)
+        assert refused.returncode == 3, refused.stderr
+        done = warm_command.together([Command(("final-test", "--json"), tmp_path, COUNT)] * 20)
+        assert [each.returncode for each in done] == [0] * 20, done[0].stderr
+        assert n_looks(tmp_path) == 1
+        (trial,) = optuna_looks(url)
+        assert {json.loads(each.stdout)["test_loss"] for each in done} == {trial.value}
+
+
+def test_another_study_over_the_same_words_is_refused(
+    copied: Path, warm_command: Warm, small_corpus: Path
+) -> None:
+    """A new study does not make the test words unseen, in whatever order they were shuffled."""
+    assert warm_command("final-test", folder=copied).returncode == 0
+    words = ("run", "--corpus", small_corpus, "--study", "two", "-n", 1, "--steps", 100)
+    assert warm_command(*words, "--workers", 1, folder=copied).returncode == 0
+    done = warm_command("final-test", "--study", "two", folder=copied, patch=COUNT)
+    assert done.returncode == 3
+    assert "of study 'few'" in done.stderr
+    assert n_looks(copied) == 0
+
+
+def test_same_model_of_another_study_gets_the_recorded_number(
+    copied: Path, warm_command: Warm
+) -> None:
+    """A study made again, bit for bit, has the model that was looked at: no second look."""
+    assert warm_command("final-test", folder=copied).returncode == 0
+    shutil.copytree(copied / "runs/few", copied / "saved")
+    rename(copied, "twin")
+    (copied / "saved").rename(copied / "runs/few")
+    done = warm_command("final-test", "--study", "twin", folder=copied, patch=COUNT)
+    assert done.returncode == 0
+    assert not done.stderr
+    assert "the test split was not opened again" in done.stdout
+    assert n_looks(copied) == 0
+
+
+def test_spent_split_is_said_where_it_matters(
+    copied: Path, warm_command: Warm, small_corpus: Path, best: int
+) -> None:
+    """Who searches on after a look, or shows the corpus, is told of it."""
+    before = warm_command("corpus", small_corpus, folder=copied).stdout
+    assert ", no look known here" in before
+    assert warm_command("final-test", folder=copied).returncode == 0
+    for words in (("corpus", small_corpus), ("run", "--study", "few", "-n", 4)):
+        said = warm_command(*words, folder=copied).stdout
+        assert f"look 1: trial {best} of study 'few'" in said
+    assert json.loads(warm_command("corpus", small_corpus, "--json", folder=copied).stdout)["looks"]
+
+
+def forget(folder: Path, *stores: str) -> None:
+    """Lose stores of a workspace, as an accident would."""
+    for store in stores:
+        if store == "user":
+            shutil.rmtree(folder / ".local")
+        else:
+            for path in (folder / "runs").glob(f"{store}.db*"):
+                path.unlink()
+
+
+@pytest.mark.parametrize("lost", [("mlflow",), ("user",), ("mlflow", "user")], ids=" and ".join)
+def test_optuna_alone_says_spent(
+    copied: Path, warm_command: Warm, other: int, lost: tuple[str, ...]
+) -> None:
+    """With the other two gone, the recorded number is given, and another model refused."""
+    first = json.loads(warm_command("final-test", "--json", folder=copied).stdout)
+    forget(copied, *lost)
+    refused = warm_command("final-test", "--trial", other, folder=copied, patch=COUNT)
+    assert refused.returncode == 3
+    again = json.loads(warm_command("final-test", "--json", folder=copied, patch=COUNT).stdout)
+    assert (again["is_recorded"], again["test_loss"]) == (True, first["test_loss"])
+    assert n_looks(copied) == 0
+    assert_one_look(copied, first["test_loss"])
+
+
+def test_user_alone_says_spent(
+    copied: Path, warm_command: Warm, small_corpus: Path, other: int
+) -> None:
+    """`rm -r runs` and another search is not another test split."""
+    assert warm_command("final-test", "--trial", other, folder=copied).returncode == 0
+    shutil.rmtree(copied / "runs")
+    words = ("run", "--corpus", small_corpus, "-n", 1, "--steps", 100, "--workers", 1)
+    done = warm_command(*words, folder=copied)
+    assert done.returncode == 0
+    done = warm_command("final-test", folder=copied, patch=COUNT)
+    assert done.returncode == 3
+    assert f"look 1: trial {other} of study 'few'" in done.stderr
+    assert n_looks(copied) == 0
+
+
+def test_mlflow_alone_says_spent_when_the_workspace_is_gone(
+    searched: Path, tmp_path: Path, warm_command: Warm, small_corpus: Path
+) -> None:
+    """On a shared MLflow, another machine's new workspace is told; a deleted run still tells."""
+    uri = f"sqlite:///{tmp_path}/shared.db"
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+    shutil.copytree(searched / "runs", here / "runs")
+    assert warm_command("final-test", "--tracking-uri", uri, folder=here).returncode == 0
+    shutil.rmtree(here)
+    (run,) = mlflow_looks(uri)
+    MlflowClient(uri).delete_run(run.info.run_id)
+    words = ("--corpus", small_corpus, "-n", 1, "--steps", 100, "--tracking-uri", uri)
+    assert warm_command("run", *words, "--workers", 1, folder=there).returncode == 0
+    done = warm_command("final-test", folder=there, patch=COUNT)
+    assert done.returncode == 3
+    assert "the test split is spent (look 1:" in done.stderr
+    assert n_looks(there) == 0
+
+
+def test_machines_that_share_mlflow_alone_do_not_both_look(
+    searched: Path, tmp_path: Path, warm_command: Warm
+) -> None:
+    """Two Optuna storages that know nothing of each other: who sees the other's claim yields."""
+    uri = f"sqlite:///{tmp_path}/shared.db"
+    numbers = [r.number for r in ranked(Journal(searched / "runs/few").records())]
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder in (one, two):
+        folder.mkdir()
+        shutil.copytree(searched / "runs", folder / "runs")
+        rename(folder, folder.name)
+    words = ("final-test", "--tracking-uri", uri, "--trial")
+    # Both have claimed, each in its own Optuna, before either has written to MLflow.
+    for folder, number in ((one, numbers[0]), (two, numbers[1])):
+        killed = warm_command(*words, number, folder=folder, patch=DIE + POINTS["after the claim"])
+        assert killed.returncode == -signal.SIGKILL
+    first = warm_command(*words, numbers[0], folder=one, patch=COUNT)
+    assert first.returncode == 0, first.stderr
+    for _ in range(2):
+        second = warm_command(*words, numbers[1], folder=two, patch=COUNT)
+        assert second.returncode == 3
+        assert f"look 1: trial {numbers[0]} of study 'one'" in second.stderr
+    assert (n_looks(one), n_looks(two)) == (1, 0)
+    again = warm_command(*words, numbers[1], "--again", "ours", folder=two, patch=COUNT)
+    assert again.returncode == 0, again.stderr
+    assert (two / "looks").read_text() == "2\n"
+
+
+def test_rival_that_appears_after_the_claim_is_yielded_to(copied: Path, warm_command: Warm) -> None:
+    """MLflow is asked once more between the claim and the words."""
+    patch = (
+        COUNT
+        + """
+import dataclasses
+from mmsearch.tracking.ledger.mlflow_runs import FinalRuns
+write, read = FinalRuns.write, FinalRuns.read
+claims = []
+def noted(self, look, **named):
+    claims.append(dataclasses.replace(look, id="x", model="theirs", model_sha256="9" * 64))
+    return write(self, look, **named)
+FinalRuns.write = noted
+FinalRuns.read = lambda self, split: [*read(self, split), *claims]
+"""
+    )
+    done = warm_command("final-test", folder=copied, patch=patch)
+    assert done.returncode == 3
+    assert "look 1: theirs of study" in done.stderr
+    assert n_looks(copied) == 0
+
+
+def test_storage_that_is_not_the_studys_is_refused(
+    copied: Path, warm_command: Warm, other: int
+) -> None:
+    """A ledger in a database that a slip of the fingers made knows of no look."""
+    assert warm_command("final-test", folder=copied).returncode == 0
+    words = ("final-test", "--trial", other, "--storage", "sqlite:///typo.db")
+    forget(copied, "user", "mlflow")
+    done = warm_command(*words, folder=copied, patch=COUNT)
+    assert done.returncode == 3
+    assert "does not hold study" in done.stderr
+    assert n_looks(copied) == 0
+
+
+def test_claim_whose_run_was_deleted_can_be_finished(copied: Path, warm_command: Warm) -> None:
+    """A tidy hand in MLflow's UI does not take a claim away from its model."""
+    point = DIE + POINTS["before a word is read"]
+    assert warm_command("final-test", folder=copied, patch=point).returncode == -signal.SIGKILL
+    uri = places(copied)[1]
+    MlflowClient(uri).delete_run(mlflow_looks(uri)[0].info.run_id)
+    done = warm_command("final-test", "--json", folder=copied)
+    assert done.returncode == 0, done.stderr
+    assert_one_look(copied, json.loads(done.stdout)["test_loss"])
+
+
+def test_recorded_number_needs_no_password(copied: Path, warm_command: Warm) -> None:
+    """What is recorded is given without MLflow, also where its password would have to be given."""
+    assert warm_command("final-test", folder=copied).returncode == 0
+    path = copied / "runs/few/study.json"
+    away = {"tracking_uri": "http://me:***@127.0.0.1:9"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | away))
+    done = warm_command("final-test", folder=copied, patch=COUNT)
+    assert done.returncode == 0, done.stderr
+    assert "the test split was not opened again" in done.stdout
+    assert n_looks(copied) == 0
+
+
+def test_output_is_shown_on_a_terminal_without_unicode(copied: Path) -> None:
+    """A sign that a terminal does not have is no traceback after the one look."""
+    process = subprocess.run(
+        [COMMAND, "confirm", "--top", "1", "--seeds", "2"],
+        cwd=copied,
+        env=environment(copied, {"PYTHONIOENCODING": "ascii"}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    assert "\\xb1" in process.stdout
+
+
+def test_mlflow_away_opens_nothing_and_still_tells(
+    copied: Path, warm_command: Warm, other: int
+) -> None:
+    """A ledger that cannot be asked may say spent; what the others have recorded is still given."""
+    away = ("--tracking-uri", "http://127.0.0.1:9")
+    done = warm_command("final-test", *away, folder=copied, patch=COUNT)
+    assert done.returncode == 1
+    assert "opened only when every ledger can be asked" in done.stderr
+    assert n_looks(copied) == 0
+    assert warm_command("final-test", folder=copied).returncode == 0
+    done = warm_command("final-test", *away, folder=copied, patch=COUNT)
+    assert done.returncode == 0
+    assert "MLflow was not asked" in done.stderr
+    refused = warm_command("final-test", "--trial", other, *away, folder=copied, patch=COUNT)
+    assert refused.returncode == 3
+    assert n_looks(copied) == 0
+
+
+def test_study_in_use_is_refused(copied: Path, warm_command: Warm) -> None:
+    """While a study is searched its choice is not made."""
+    process = subprocess.Popen(
+        [COMMAND, "run", "--study", "few", "-n", "500"],
+        cwd=copied,
+        env=environment(copied),
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    next(line for line in process.stdout if line.startswith("trial"))
+    done = warm_command("final-test", folder=copied, patch=COUNT)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert done.returncode == 3
+    assert f"pid {process.pid} on " in done.stderr
+    assert n_looks(copied) == 0
+
+
+def test_study_without_a_complete_trial_is_refused(
+    tmp_path: Path, warm_command: Warm, small_corpus: Path
+) -> None:
+    """No model, no look."""
+    config = tmp_path / "config.toml"
+    config.write_text("[space]\nlearning_rate = 1e30\nhidden_width = 32\n")
+    words = ("run", "--corpus", small_corpus, "--config", config, "-n", 1, "--steps", 100)
+    assert warm_command(*words, folder=tmp_path).returncode == 1
+    done = warm_command("final-test", folder=tmp_path, patch=COUNT)
+    assert done.returncode == 3
+    assert "no complete trial" in done.stderr
+
+
+@pytest.mark.parametrize("harm", ["flipped", "foreign", "missing"])
+def test_weights_that_are_not_the_recorded_ones_are_refused(
+    copied: Path, warm_command: Warm, best: int, other: int, harm: str
+) -> None:
+    """The hash names the model: nothing else is evaluated under its name, and nothing is spent."""
+    journal = Journal(copied / "runs/few")
+    path = journal.weights_path(best)
+    if harm == "flipped":
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+    elif harm == "foreign":
+        shutil.copy(journal.weights_path(other), path)
+    else:
+        path.unlink()
+    done = warm_command("final-test", folder=copied, patch=COUNT)
+    assert done.returncode == 3
+    assert "not the recorded ones" in done.stderr
+    assert n_looks(copied) == 0
+    assert optuna_looks(places(copied)[0]) == []
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "PRUNED", "FAIL"])
+def test_trial_that_is_not_complete_is_refused(
+    copied: Path, warm_command: Warm, best: int, state: str
+) -> None:
+    """What was not trained to its end is no model: a slip in its number must not spend a look."""
+    path = Journal(copied / "runs/few").trial_folder(best) / "outcome.json"
+    if state == "RUNNING":
+        path.unlink()
+    else:
+        path.write_text(json.dumps({"state": state, "reason": "", "ended_ms": 0}))
+    done = warm_command("final-test", "--trial", best, folder=copied, patch=COUNT)
+    assert done.returncode == 3
+    assert f"trial {best} is {state}" in done.stderr
+    assert n_looks(copied) == 0
+
+
+def test_changed_words_are_refused(
+    tmp_path: Path, searched: Path, warm_command: Warm, small_corpus: Path
+) -> None:
+    """An edited corpus has another split: the model may have trained on its test words."""
+    shutil.copytree(searched / "runs", tmp_path / "runs")
+    words = tmp_path / "words.txt"
+    words.write_text(small_corpus.read_text() + "zzyzx\n")
+    path = tmp_path / "runs/few/study.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"corpus": str(words)}))
+    done = warm_command("final-test", folder=tmp_path, patch=COUNT)
+    assert done.returncode == 3
+    assert "have changed since" in done.stderr
+    assert n_looks(tmp_path) == 0
+
+
+@pytest.mark.parametrize("words", [("sync",), ("final-test",)], ids=" ".join)
+def test_emptied_mlflow_gets_all_looks_back(
+    copied: Path, warm_command: Warm, other: int, words: tuple[str]
+) -> None:
+    """Every look of the study and its champion are shown again, and nothing is opened."""
+    assert warm_command("final-test", folder=copied).returncode == 0
+    again = ("final-test", "--trial", other, "--again", "a test of the ledger")
+    assert warm_command(*again, folder=copied).returncode == 0
+    forget(copied, "mlflow")
+    assert warm_command(*words, folder=copied, patch=COUNT).returncode == 0
+    uri = places(copied)[1]
+    assert [run.info.status for run in mlflow_looks(uri)] == ["FINISHED"] * 2
+    champion = MlflowClient(uri).get_model_version_by_alias("mmsearch-few", "champion")
+    sha256 = Journal(copied / "runs/few").read(other).curve[-1].weights_sha256
+    assert champion.tags["mmsearch.model_sha256"] == sha256
+    assert n_looks(copied) == 0

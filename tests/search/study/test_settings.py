@@ -1,0 +1,471 @@
+"""Settings hold only what can be searched, and a config file only what is known."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from mmsearch.errors import InputError
+from mmsearch.model.spec import TrialSpec
+from mmsearch.search.study.recipes import RANGES, RECIPES, start_point
+from mmsearch.search.study.settings import (
+    TABLES,
+    Config,
+    Settings,
+    differences,
+    read_config,
+    settle,
+)
+from mmsearch.search.study.space import DEFAULTS, TRAINING, Space
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+START = start_point(1_000)
+KEYS = ["recipe", *sorted(key for keys in TABLES.values() for key in keys)]
+SHORT_VALUES = """
+1 0 -1 20 20000 1.0 nan inf -inf 1e999 true false "tpe" 'none' "" "cosine" [] [1] {} {low=1} \"\"\"
+{low=1,high=2} {low=1,high=4,log=true} {low="a",high=[]} 1979-05-27 07:32:00 0x10 1_000 {low=[]}
+"article" "sgd" {choices=["sgd","adam"]} {choices=[1,2]} {choices=[]} {low=1,high=9e300,step=1}
+"""
+LONG_VALUES = ("9" * 400, "9" * 5000, "0x" + "f" * 5000, "[" * 3000, "{x=" * 2000)
+VALUES = st.sampled_from([*SHORT_VALUES.split(), *LONG_VALUES])
+LINES = st.one_of(
+    st.sampled_from(["[corpus]", "[training]", "[search]", "[space]", "[[enqueue]]", "[odd]"]),
+    st.sampled_from(["[[search]]", "[space.learning_rate]", "[enqueue]", "enqueue = [1]", "#", ""]),
+    st.builds(
+        "{} = {}".format, st.sampled_from([*KEYS, *DEFAULTS, *TRAINING, "odd", "a.b"]), VALUES
+    ),
+    st.text(max_size=8),
+)
+
+
+@pytest.fixture(scope="module")
+def config_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Name a config file for tests that write it many times."""
+    return tmp_path_factory.mktemp("config") / "study.toml"
+
+
+def write(folder: Path, text: str) -> Path:
+    """Write a config file."""
+    path = folder / "study.toml"
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_defaults_are_the_designs() -> None:
+    """The default recipe, TPE with successive halving, split by seed 42."""
+    settings = Settings()
+
+    assert settings == settle({}) == settle({"recipe": "default"})
+    assert (settings.optimizer, settings.targets) == ("adam", "contexts")
+    assert (settings.sampler, settings.pruner) == ("tpe", "halving")
+    assert (settings.split_seed, settings.keep_duplicates) == (42, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("steps", 0, "steps must be at least 1, got 0"),
+        ("steps", 100.0, "steps must be a whole number, got 100.0"),
+        ("steps", True, "steps must be a whole number, got True"),
+        ("batch_size", -1, "batch_size must be at least 1, got -1"),
+        ("segments", 0, "segments must be between 1 and steps (1000), got 0"),
+        ("segments", 1_001, "segments must be between 1 and steps (1000), got 1001"),
+        ("seed", -1, "seed must be 0 or more, got -1"),
+        ("seed", "1", "seed must be a whole number, got '1'"),
+        ("split_seed", -42, "split_seed must be 0 or more, got -42"),
+        ("keep_duplicates", 1, "keep_duplicates must be true or false, got 1"),
+        ("init", "kaiming", "init must be one of scaled, article, got 'kaiming'"),
+        ("schedule", ["step"], "schedule must be one of cosine, step, constant, got ['step']"),
+        ("sampler", "grid", "sampler must be one of tpe, gp, random, got 'grid'"),
+        ("optimizer", "momentum", "optimizer must be one of sgd, adam, got 'momentum'"),
+        ("patience", -1, "patience must be 0 or more, got -1"),
+        ("patience", 1.0, "patience must be a whole number, got 1.0"),
+        ("extend_to", 0.5, "extend_to must be at least 1, got 0.5"),
+        ("extend_to", True, "extend_to must be a number, got True"),
+        ("extend_to", float("nan"), "extend_to must be at most 1,000, got nan"),
+        ("cut_at", 2, "cut_at must be at most 1, got 2"),
+        ("start", 0, "start must be true or false, got 0"),
+        ("pruner", None, "pruner must be one of halving, median, hyperband, none, got None"),
+    ],
+)
+def test_setting_out_of_range_is_refused(name: str, value: Any, message: str) -> None:
+    """A study that cannot be searched is refused before it has a folder."""
+    with pytest.raises(InputError) as caught:
+        Settings(**{name: value})
+
+    assert str(caught.value) == message
+
+
+@given(
+    steps=st.integers(1, 10**9),
+    seed=st.integers(0, 2**64),
+    sampler=st.sampled_from(["tpe", "gp", "random"]),
+    pruner=st.sampled_from(["halving", "median", "hyperband", "none"]),
+    learning_rate=st.floats(1e-9, 10.0),
+)
+def test_json_gives_the_settings_back(
+    steps: int, seed: int, sampler: Any, pruner: Any, learning_rate: float
+) -> None:
+    """A study goes on with exactly what it was started with."""
+    space = Space.parse({"learning_rate": {"low": learning_rate, "high": 10.0}, "hidden_width": 64})
+    settings = Settings(
+        steps=steps, segments=1, seed=seed, sampler=sampler, pruner=pruner, space=space
+    )
+
+    stored = json.loads(json.dumps(settings.to_json()))
+
+    assert Settings.from_json(stored) == settings
+    given = {"space": space.to_json(), "steps": steps}
+    assert differences(settings, settle(given, settings)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": ...}, "lack .*: seed"),
+        ({"momentum": 1}, "'momentum', which this version"),
+        ({"space": None}, "lack .*: space"),
+        ({"space": []}, "lack .*: space"),
+        ({"space": {"odd": 1}}, "no hyperparameter 'odd'"),
+        ({"space": {"block_size": 3}}, "not of this version of mmsearch: embedding_dim, hidden"),
+        ({"steps": "20000"}, "steps must be a whole number"),
+    ],
+)
+def test_stored_settings_of_another_version_are_refused(
+    change: dict[str, Any], message: str
+) -> None:
+    """A study of another version is not searched on as if its settings meant the same."""
+    values = {k: v for k, v in {**Settings().to_json(), **change}.items() if v is not ...}
+
+    with pytest.raises(InputError, match=message):
+        Settings.from_json(values)
+
+
+def test_every_difference_is_said_with_both_values() -> None:
+    """A person who is refused must see which setting to leave out."""
+    stored = Settings(seed=3)
+    given = {
+        "seed": 4,
+        "steps": 100,
+        "sampler": "random",
+        "batch_size": 512,
+        "space": {
+            "hidden_width": 64,
+            "learning_rate": {"low": 0.01, "high": 0.5, "log": False},
+            "batch_size": {"choices": [32, 64]},
+            "init": {"choices": ["scaled", "article"]},
+        },
+    }
+
+    assert sorted(differences(stored, settle(given, stored))) == [
+        "batch_size is 512, not one of 32, 64",
+        f"hidden_width is {stored.space.dimensions['hidden_width']}, not 64",
+        "init is scaled, not one of scaled, article",
+        f"learning_rate is {stored.space.dimensions['learning_rate']}, not 0.01 to 0.5",
+        "sampler is tpe, not random",
+        "seed is 3, not 4",
+        f"steps is {stored.steps}, not 100",
+    ]
+
+
+@given(low=st.floats(1e-9, 0.99), high=st.floats(1.0, 9.0))
+@example(low=0.01, high=1.0)
+@example(low=0.010000001, high=1.0)
+def test_values_that_differ_are_not_said_as_equal(low: float, high: float) -> None:
+    """`0.01 to 1, not 0.01 to 1` would explain nothing, however small the difference."""
+    stored = Settings(space=Space.parse({"learning_rate": {"low": 0.01, "high": 1.0}}))
+
+    given = {"space": {"learning_rate": {"low": low, "high": high}}}
+    found = differences(stored, settle(given, stored))
+
+    assert len(found) == ((low, high) != (0.01, 1.0))
+    for text in found:
+        before, after = text.removeprefix("learning_rate is ").split(", not ")
+        assert before != after
+
+
+def test_nothing_given_is_no_difference() -> None:
+    """`mmsearch run` alone goes on with any study."""
+    stored = Settings(seed=9, sampler="random", space=Space.parse({"block_size": 3}))
+    assert settle({}, stored) == stored
+
+
+def test_wrong_given_value_is_refused_and_not_compared() -> None:
+    """Bad input is bad input, whatever the study was started with."""
+    with pytest.raises(InputError, match="steps must be at least 1"):
+        settle({"steps": 0}, Settings())
+
+
+def test_trial_gets_its_point_its_seed_and_the_budget() -> None:
+    """Every trial of a study is trained for as long, and in the same way, as the others."""
+    point = {
+        "embedding_dim": 4,
+        "hidden_width": 32,
+        "block_size": 3,
+        "learning_rate": 0.1,
+        "weight_decay": 0.0,
+        "context_noise": 0.1,
+    }
+    settings = Settings(
+        steps=100, segments=5, batch_size=16, init="article", schedule="step", cut_at=0.75
+    )
+
+    spec = settings.trial_spec(point, seed=99).to_json()
+
+    assert spec == {
+        **point,
+        "seed": 99,
+        "n_steps": 100,
+        "n_segments": 5,
+        "batch_size": 16,
+        "init": "article",
+        "schedule": "step",
+        "averaging": "polynomial",
+        "optimizer": "adam",
+        "targets": "contexts",
+        "evaluations": "growing",
+        "patience": settings.patience,
+        "extend_to": settings.extend_to,
+        "cut_at": 0.75,
+        "cut_factor": 0.1,
+    }
+
+
+def test_searched_value_wins_over_the_setting() -> None:
+    """A trial is trained by what was proposed for it."""
+    space = {"batch_size": {"choices": [8, 16]}, "averaging": {"choices": ["none", "polynomial"]}}
+    settings = settle({"steps": 100, "batch_size": 64, "space": space})
+    point = {**START, "batch_size": 8, "averaging": "none"}
+
+    spec = settings.trial_spec(point, seed=1)
+
+    assert (spec.batch_size, spec.averaging, spec.context_noise) == (
+        8,
+        "none",
+        START["context_noise"],
+    )
+
+
+OLD = {
+    "keep_duplicates": False,
+    "split_seed": 42,
+    "steps": 60_000,
+    "segments": 20,
+    "batch_size": 32,
+    "init": "scaled",
+    "schedule": "constant",
+    "averaging": "polynomial",
+    "sampler": "tpe",
+    "pruner": "halving",
+    "seed": 0,
+    "space": {
+        "embedding_dim": 10,
+        "hidden_width": 200,
+        "block_size": 3,
+        "learning_rate": {"low": 0.01, "high": 1.0, "log": True},
+        "weight_decay": 0.0,
+    },
+}
+"""Settings as version 0.1 stored them."""
+
+
+def test_settings_of_version_0_1_mean_what_they_meant() -> None:
+    """A trial of such a study has the spec that 0.1 gave it, and no point is tried first."""
+    settings = Settings.from_json(OLD)
+    point = {"embedding_dim": 10, "hidden_width": 200, "block_size": 3, "learning_rate": 0.1}
+    old = TrialSpec.from_json(
+        {
+            **point,
+            "weight_decay": 0.0,
+            "seed": 1,
+            "n_steps": 60_000,
+            "n_segments": 20,
+            "batch_size": 32,
+            "init": "scaled",
+            "schedule": "constant",
+            "averaging": "polynomial",
+        }
+    )
+
+    assert settings.trial_spec({**point, "weight_decay": 0.0, "context_noise": 0.0}, 1) == old
+    assert settings.start_points(1_000) == []
+    assert Settings.from_json(settings.to_json()) == settings
+
+
+def test_recipe_stands_for_its_keys_and_other_keys_win() -> None:
+    """It is not stored, so a study does not change when a later version has another recipe."""
+    settings = settle({"recipe": "article", "steps": 500, "space": {"block_size": 3}})
+
+    assert settings.steps == 500
+    assert (settings.init, settings.optimizer, settings.patience) == ("article", "sgd", 0)
+    assert str(settings.space.dimensions["block_size"]) == "3"
+    assert settings.space.dimensions["weight_decay"].is_fixed
+    assert "recipe" not in settings.to_json()
+    stored = differences(Settings(), settle({"recipe": "article"}, Settings()))
+    assert any(text.startswith("init is scaled") for text in stored)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_default_ranges_follow_the_optimizer(recipe: str, optimizer: str) -> None:
+    """A rate that is right for Adam is far from one that is right for SGD."""
+    space = settle({"recipe": recipe, "optimizer": optimizer}).space.to_json()
+    own = RECIPES[recipe].settings["optimizer"] == optimizer
+    wanted = RECIPES[recipe].space if own else RANGES[optimizer]
+
+    assert {name: space[name] for name in RANGES[optimizer]} == {
+        name: wanted[name] for name in RANGES[optimizer]
+    }
+
+
+@pytest.mark.parametrize("given", ["learning_rate", "weight_decay", None])
+def test_searched_optimizer_needs_ranges_of_its_own(given: str | None) -> None:
+    """No default range is right for both; who searches it must say one."""
+    both = {"optimizer": {"choices": ["sgd", "adam"]}, "learning_rate": 0.1, "weight_decay": 0}
+    assert "optimizer" in settle({"space": both}).space.dimensions
+    missing = [name for name in ("learning_rate", "weight_decay") if name != given]
+    with pytest.raises(InputError, match=missing[0]):
+        settle({"space": {n: value for n, value in both.items() if n not in missing}})
+
+
+def test_start_point_is_what_the_space_holds_of_it() -> None:
+    """A value outside of the space is left to the sampler, and so is all of it without `start`."""
+    assert Settings().start_points(1_000) == [START]
+    table = {"hidden_width": {"low": 8, "high": 16}, "block_size": 3}
+    [point] = settle({"optimizer": "sgd", "space": table}).start_points(1_000)
+    assert point == {name: START[name] for name in ("embedding_dim", "context_noise")}
+    assert settle({"start": False}).start_points(1_000) == []
+    assert settle({"recipe": "article"}).start_points(1_000) == []
+    fixed = {name: dimension.to_json() for name, dimension in Settings().space.dimensions.items()}
+    assert settle({"space": dict.fromkeys(fixed, 1)}).start_points(1_000) == []
+
+
+def test_config_says_what_it_says_and_no_more(tmp_path: Path) -> None:
+    """Only given settings are compared with a stored study's, so defaults may not sneak in."""
+    config = read_config(
+        write(
+            tmp_path,
+            """
+            [corpus]
+            keep_duplicates = true
+            [training]
+            steps = 500
+            init = "article"
+            [search]
+            sampler = "random"
+            [space]
+            hidden_width = 64
+            learning_rate = { low = 0.05, high = 0.5, log = true }
+            [[enqueue]]
+            learning_rate = 0.1
+            [[enqueue]]
+            """,
+        )
+    )
+
+    rate = {"low": 0.05, "high": 0.5, "log": True}
+    assert config == Config(
+        {
+            "keep_duplicates": True,
+            "steps": 500,
+            "init": "article",
+            "sampler": "random",
+            "space": {"hidden_width": 64, "learning_rate": rate},
+        },
+        ({"learning_rate": 0.1}, {}),
+    )
+
+
+def test_flag_goes_before_the_file_while_it_is_checked(tmp_path: Path) -> None:
+    """A file that is right with the flags beside it is not refused for its own defaults' sake."""
+    path = write(tmp_path, "[training]\nsegments = 20000")
+
+    with pytest.raises(InputError, match="segments must be between 1 and steps"):
+        read_config(path)
+    assert read_config(path, {"steps": 50_000}).settings == {"segments": 20_000}
+    stored = Settings(steps=30_000)
+    assert read_config(path, stored=stored).settings == {"segments": 20_000}
+
+
+def test_empty_config_gives_nothing(tmp_path: Path) -> None:
+    """An empty file is no file."""
+    assert read_config(write(tmp_path, "")) == Config({})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[model]\nx = 1", "no table [model]; there are corpus, training, search, space, enqueue"),
+        ("steps = 100", "no table [steps]"),
+        ("training = 100", "training must be a table, [training], got 100"),
+        ("[[training]]\nsteps = 1", "training must be a table"),
+        ("[training]\nstep = 100", "[training] has no 'step'; it has steps, segments"),
+        ("[search]\nsteps = 100", "[search] has no 'steps'"),
+        ("[training]\nsteps = 10.5", "steps must be a whole number, got 10.5"),
+        ("[training]\nsteps = 10", "segments must be between 1 and steps (10), got 16"),
+        ("[search]\nsampler = 3", "sampler must be one of"),
+        ("[space]\nmomentum = 1", "[space] has no hyperparameter 'momentum'"),
+        ("space = 3", "space must be a table"),
+        ('[training]\nrecipe = "lecture"', "recipe must be one of default, article"),
+        ("[training]\nrecipe = []", "recipe must be one of default, article"),
+        ('[training]\noptimizer = ["sgd"]', "optimizer must be one of sgd, adam"),
+        ('[space]\noptimizer = { choices = ["sgd", "adam"] }', "learning_rate"),
+        ('[space]\noptimizer = "adam"', "[space] optimizer takes { choices = [...] }"),
+        ("[space]\npatience = 3", "[space] has no hyperparameter 'patience'"),
+        ("[enqueue]\nseed = 1", "enqueue must be tables, [[enqueue]]"),
+        ("enqueue = [1]", "enqueue must be tables, [[enqueue]]"),
+        ("[training", "is not TOML"),
+        ("a = 1\na = 2", "is not TOML"),
+        ("[training]\nsteps = " + "9" * 5000, "is not TOML"),
+        ("[training]\nsegments = 0x" + "f" * 5000, "is not TOML"),
+        ("a = " + "[" * 5000, "nested too deeply"),
+    ],
+)
+def test_config_that_cannot_be_meant_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    """A misspelt key that was ignored would search something else than was asked for."""
+    path = write(tmp_path, text)
+
+    with pytest.raises(InputError) as caught:
+        read_config(path)
+
+    assert str(path) in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_config_that_is_no_text_file_is_refused(tmp_path: Path) -> None:
+    """A missing file, a folder and other bytes than UTF-8 are named, each with its reason."""
+    latin = tmp_path / "latin.toml"
+    latin.write_bytes("[corpus] # é".encode("latin-1"))
+
+    for path, reason in (
+        (tmp_path / "none.toml", "No such file"),
+        (tmp_path, "Is a directory"),
+        (latin, "is not TOML"),
+        (tmp_path / "nul\0.toml", "null byte"),
+    ):
+        with pytest.raises(InputError, match=reason) as caught:
+            read_config(path)
+        assert caught.value.exit_code == 2
+
+
+@given(lines=st.lists(LINES, max_size=8))
+@example(lines=["[space]", "embedding_dim = " + "9" * 400])
+@example(lines=["[search]", "seed = 0x" + "f" * 5000])
+def test_any_text_gives_a_config_or_an_input_error(config_path: Path, lines: list[str]) -> None:
+    """Whatever a person writes, the answer is a config that can be used or one line of help."""
+    config_path.write_text("\n".join(lines), "utf-8", errors="surrogatepass")
+    try:
+        config = read_config(config_path)
+        for point in config.enqueue:
+            settle(config.settings).space.check_point(point)
+    except InputError:
+        return
+    assert isinstance(config, Config)
+    settings = settle(config.settings)
+    assert Settings.from_json(json.loads(json.dumps(settings.to_json()))) == settings

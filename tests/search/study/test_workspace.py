@@ -1,0 +1,348 @@
+"""Studies have safe names, and one coordinator at a time, whichever way the last one ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from mmsearch.errors import InputError, MMSearchError, RefusedError
+from mmsearch.search.study.workspace import Workspace, check_name, name_from, own
+from mmsearch.tracking.journal import files
+from mmsearch.tracking.ledger.record import LocalLooks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+    from mmsearch.tracking.journal.journal import Journal
+
+HOLD = """
+import sys
+from pathlib import Path
+from mmsearch.search.study.workspace import Workspace, own
+
+with own(Workspace.at(Path(sys.argv[1])).journal("names")):
+    print("owned", flush=True)
+    sys.stdin.read()
+"""
+NAMES_OF_ITS_OWN = ("artifacts", "lock", "logs", "optuna.db", "optuna.db-wal", "mlflow.db")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """Make an empty workspace."""
+    made = Workspace.at(tmp_path / "runs")
+    made.create()
+    return made
+
+
+def begin(workspace: Workspace, name: str) -> Journal:
+    """Begin a study."""
+    journal = workspace.journal(name)
+    journal.create()
+    journal.write_study({"name": name})
+    return journal
+
+
+@pytest.fixture
+def journal(workspace: Workspace) -> Journal:
+    """Begin a study called names."""
+    return begin(workspace, "names")
+
+
+@pytest.fixture
+def owner(journal: Journal) -> Iterator[subprocess.Popen[str]]:
+    """Let another process own the study."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, journal.folder.parent],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "owned\n"
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "names",
+        "n",
+        "7",
+        "names-2018",
+        "names_v2",
+        "a.b",
+        "A" * 100,
+        "müller",
+        "名前",
+        "имена",
+        "zoë",
+    ],
+)
+def test_plain_names_of_any_script_are_fine(workspace: Workspace, name: str) -> None:
+    """A corpus of any language can give its study its name, and the name is a folder's."""
+    begin(workspace, name)
+
+    assert workspace.studies() == [name]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        "../names",
+        "a/b",
+        "/etc",
+        "a\\b",
+        "-names",
+        "_names",
+        ".names",
+        "names.",
+        "a b",
+        " names",
+        "it's",
+        'a"b',
+        "a\nb",
+        "names\n",
+        "a\0b",
+        "a\tb",
+        "a:b",
+        "a?b",
+        "a%b",
+        "a#b",
+        "a*b",
+        "$HOME",
+        "n" * 101,
+        "n" * 300,
+        "𐐷" * 100,
+        "names🎉",
+        "\ud800",
+        "\u202enames",
+    ],
+)
+def test_name_that_is_no_folders_is_refused(workspace: Workspace, name: str) -> None:
+    """A study's name stands in a path, a URL and a tag; nothing may be hidden in it."""
+    with pytest.raises(InputError, match="study's name has 1 to 100 letters"):
+        check_name(name)
+    with pytest.raises(InputError):
+        workspace.journal(name)
+
+    assert list(workspace.root.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [*NAMES_OF_ITS_OWN, "LOCK", "MLflow.db"])
+def test_names_that_the_workspace_needs_are_refused(name: str) -> None:
+    """A study called `lock` would stand where the workspace's own lock is."""
+    with pytest.raises(InputError, match="cannot be named"):
+        check_name(name)
+
+
+@given(name=st.text(max_size=120) | st.from_regex(r"[\w.-]{1,105}", fullmatch=True))
+@example("𐐷" * 63)
+def test_accepted_name_is_one_visible_folder(name: str) -> None:
+    """What passes is one part of a path, short enough for any file system, and not hidden."""
+    try:
+        check_name(name)
+    except InputError:
+        return
+    assert Path(name).name == name
+    assert len(os.fsencode(name)) <= 255
+    assert name.isprintable()
+    assert name[0].isalnum()
+
+
+@given(stem=st.text(max_size=300))
+@example("..")
+@example("名" * 300)
+@example("𐐷" * 300)
+@example("a" * 99 + "." * 20)
+def test_corpus_gives_its_study_a_name_that_passes(stem: str) -> None:
+    """No corpus file is refused for its name; the study's name is made from it."""
+    check_name(name_from(Path("corpora") / f"{stem.replace('/', '')}.txt"))
+    check_name(name_from(Path(stem.replace("\0", ""))))
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("names.txt", "names"),
+        ("yob2018.csv.txt", "yob2018.csv"),
+        ("My Names (2018).txt", "My-Names-2018"),
+        ("зимa.txt", "зимa"),
+        ("🎉.txt", "study"),
+        *((f"{name}.txt", f"study-{name}") for name in NAMES_OF_ITS_OWN),
+    ],
+)
+def test_name_made_from_a_file_is_close_to_it(file: str, name: str) -> None:
+    """A person finds the study of a corpus by the corpus's name."""
+    assert name_from(Path("some/where") / file) == name
+
+
+def test_workspace_is_its_owners_alone(tmp_path: Path) -> None:
+    """Words and results may be private: nobody else may list them."""
+    workspace = Workspace.at(tmp_path / "a" / "runs")
+    workspace.create()
+    workspace.create()
+
+    assert stat.S_IMODE(workspace.root.stat().st_mode) == 0o700
+
+
+def test_workspace_that_cannot_be_made_says_why(tmp_path: Path) -> None:
+    """A file in the way is named, with what to do."""
+    (tmp_path / "runs").write_text("")
+
+    for path in (tmp_path / "runs", tmp_path / "runs" / "deeper"):
+        with pytest.raises(MMSearchError, match=r"cannot be made: .*--workspace"):
+            Workspace.at(path).create()
+
+
+def test_relative_workspace_stays_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Changing the folder later does not move the studies."""
+    monkeypatch.chdir(tmp_path)
+    workspace = Workspace.at(Path("runs"))
+    monkeypatch.chdir("/")
+
+    assert workspace.root == tmp_path / "runs"
+
+
+def test_only_study_needs_no_name(workspace: Workspace, journal: Journal) -> None:
+    """With one study, `mmsearch trials` is enough; its name is fine too."""
+    assert workspace.existing(None).folder == journal.folder
+    assert workspace.existing("names").folder == journal.folder
+
+
+def test_unclear_study_is_asked_for_by_name(workspace: Workspace) -> None:
+    """Nothing is guessed: the message lists what there is, or how to begin."""
+    with pytest.raises(InputError, match=r"no study in .* start one with: mmsearch run"):
+        workspace.existing(None)
+    with pytest.raises(InputError, match=r"no study 'names' .*it has none.*run --study names"):
+        workspace.existing("names")
+
+    begin(workspace, "names")
+    begin(workspace, "cities")
+    (workspace.root / "not-a-study").mkdir()
+
+    assert workspace.studies() == ["cities", "names"]
+    with pytest.raises(InputError, match=r"several studies.*--study: cities, names"):
+        workspace.existing(None)
+    with pytest.raises(InputError, match=r"no study 'towns' .*it has cities, names"):
+        workspace.existing("towns")
+    with pytest.raises(InputError, match="letters, digits"):
+        workspace.existing("../runs/names")
+
+
+def test_second_process_is_refused_with_the_owners_pid_and_host(
+    journal: Journal, owner: subprocess.Popen[str]
+) -> None:
+    """Two coordinators would train each trial twice; a person sees which process to end."""
+    with pytest.raises(RefusedError) as caught, own(journal):
+        pass
+
+    assert caught.value.exit_code == 3
+    assert f"pid {owner.pid} on {socket.gethostname()};" in str(caught.value)
+    assert "'names'" in str(caught.value)
+
+
+def test_lock_ends_with_its_owner(journal: Journal, owner: subprocess.Popen[str]) -> None:
+    """A finished search leaves nothing to clean up."""
+    owner.communicate("")
+    assert owner.returncode == 0
+
+    with own(journal):
+        assert f"pid {os.getpid()} " in (journal.folder / "lock").read_text()
+
+
+def test_lock_of_a_killed_process_is_taken_over(
+    journal: Journal, owner: subprocess.Popen[str]
+) -> None:
+    """After kill -9 the same command goes on, without a lock file to delete by hand."""
+    owner.send_signal(signal.SIGKILL)
+    owner.wait()
+    assert f"pid {owner.pid} " in (journal.folder / "lock").read_text()
+
+    with own(journal):
+        assert (journal.folder / "lock").read_text().startswith(f"pid {os.getpid()} ")
+
+
+def test_one_process_cannot_own_a_study_twice(journal: Journal) -> None:
+    """The lock is held by the open file, so it also keeps two threads of one process apart."""
+    with own(journal):
+        with pytest.raises(RefusedError, match=f"pid {os.getpid()} "), own(journal):
+            pass
+        # The refused one took nothing away.
+        with pytest.raises(RefusedError, match=f"pid {os.getpid()} "), own(journal):
+            pass
+    with own(journal):
+        pass
+
+
+def test_two_studies_have_two_owners(workspace: Workspace, owner: subprocess.Popen[str]) -> None:
+    """Studies of one workspace are searched side by side."""
+    other = begin(workspace, "cities")
+
+    with own(other):
+        assert owner.poll() is None
+
+
+@pytest.mark.parametrize("room", ["database", "looks"])
+def test_wait_for_another_process_is_told(
+    workspace: Workspace,
+    room: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Behind a process that hangs a command hangs, too: a person must see at which file."""
+    monkeypatch.setattr(files, "SILENCE_S", 0.0)
+    looks = LocalLooks(workspace.root / "ledger")
+
+    def locked() -> AbstractContextManager[None]:
+        return workspace.locked("mlflow") if room == "database" else looks.locked("0" * 64)
+
+    def wait() -> None:
+        with locked():
+            is_in.set()
+
+    with locked():
+        is_in, said = threading.Event(), ""
+        thread = threading.Thread(target=wait)
+        thread.start()
+        for _ in range(200):
+            said += capsys.readouterr().err
+            if said:
+                break
+            time.sleep(0.02)
+        assert not is_in.is_set()
+    thread.join()
+
+    assert is_in.is_set()
+    path = "runs/mlflow.db-lock" if room == "database" else f"ledger/{'0' * 64}.lock"
+    assert path in said
+    assert said.count("\n") == 1
+
+
+def test_free_lock_is_taken_without_a_word(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is said of what costs nothing."""
+    with workspace.locked("mlflow"):
+        pass
+
+    assert capsys.readouterr().err == ""

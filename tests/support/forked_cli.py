@@ -1,0 +1,147 @@
+"""Commands in processes that need no start-up: each is forked from one that has imported all.
+
+What runs is the command line, in a process of its own that can be killed; a second of imports a
+command is saved. Called as a script it is the process that forks: a line of JSON in, one out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A command that has ended."""
+
+    returncode: int
+    """As of `subprocess`: negative for a signal."""
+    stdout: str
+    stderr: str
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command to run."""
+
+    words: Sequence[object]
+    folder: Path
+    """Where, and whose home."""
+    patch: str = ""
+    """Python, run first."""
+    env: tuple[tuple[str, str], ...] = ()
+
+
+class Warm:
+    """Runs commands, one after another or at once."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def __call__(self, *words: object, folder: Path, patch: str = "", **env: str) -> Done:
+        """Run one command to its end."""
+        return self.together([Command(words, folder, patch, tuple(env.items()))])[0]
+
+    def together(self, commands: Sequence[Command]) -> list[Done]:
+        """Run commands at the same time, to the end of all."""
+        from tests.support.commands import environment  # noqa: PLC0415 (not where this is a script)
+
+        with tempfile.TemporaryDirectory() as scratch:
+            jobs = [
+                {
+                    "words": [str(word) for word in command.words],
+                    "cwd": str(command.folder),
+                    "env": environment(command.folder, dict(command.env)),
+                    "patch": command.patch,
+                    "out": str(Path(scratch) / f"{number}.out"),
+                    "err": str(Path(scratch) / f"{number}.err"),
+                }
+                for number, command in enumerate(commands)
+            ]
+            assert self._process.stdin is not None
+            assert self._process.stdout is not None
+            self._process.stdin.write(json.dumps(jobs) + "\n")
+            self._process.stdin.flush()
+            codes = json.loads(self._process.stdout.readline())
+            return [
+                Done(code, Path(str(job["out"])).read_text(), Path(str(job["err"])).read_text())
+                for code, job in zip(codes, jobs, strict=True)
+            ]
+
+
+@contextlib.contextmanager
+def warm() -> Iterator[Warm]:
+    """Start the process that forks."""
+    root = Path(__file__).resolve().parents[2]
+    with subprocess.Popen(
+        [sys.executable, __file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=root,
+        env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+    ) as process:
+        yield Warm(process)
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def _become(job: dict[str, Any]) -> NoReturn:
+    """Be a command, and end as it does."""
+    os.setsid()
+    os.chdir(job["cwd"])
+    os.environ.clear()
+    os.environ.update(job["env"])
+    for path, number in ((os.devnull, 0), (job["out"], 1), (job["err"], 2)):
+        opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        os.dup2(opened, number)
+    sys.argv = ["mmsearch", *job["words"]]
+    code: object = 1
+    try:
+        exec(job["patch"], {})  # noqa: S102 (our own)
+        from mmsearch.search.cli.app import main  # noqa: PLC0415 (in the parent already)
+
+        main()
+    except SystemExit as error:
+        code = error.code
+    except BaseException:  # noqa: BLE001 (shown, as Python itself would)
+        import traceback  # noqa: PLC0415 (seldom)
+
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 1)
+
+
+def _serve() -> None:
+    import matplotlib.figure  # noqa: PLC0415, F401 (what commands import)
+    import mlflow.pyfunc  # noqa: PLC0415, F401
+
+    import mmsearch.search.cli.app  # noqa: PLC0415
+    import mmsearch.search.results.final_evaluation  # noqa: PLC0415
+    import mmsearch.search.results.word_samples  # noqa: PLC0415, F401
+
+    for line in sys.stdin:
+        children = []
+        for job in json.loads(line):
+            pid = os.fork()
+            if not pid:
+                _become(job)
+            children.append(pid)
+        codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
+        print(json.dumps(codes), flush=True)  # noqa: T201 (the answer)
+
+
+if __name__ == "__main__":
+    _serve()

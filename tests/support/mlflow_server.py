@@ -1,0 +1,76 @@
+"""A real MLflow server that can be taken away, stopped, broken and mended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sqlite3
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mmsearch.tracking.mlflow.server import Server, serve
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def free_port() -> int:
+    """Find a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(slots=True)
+class Service:
+    """An MLflow server that comes and goes, always on the same port and store."""
+
+    folder: Path
+    database: Path
+    port: int
+    stack: ExitStack = field(default_factory=ExitStack)
+    server: Server | None = None
+
+    @property
+    def uri(self) -> str:
+        """Where a client finds it."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Make sure that it answers."""
+        if self.server is None:
+            self.server = self.stack.enter_context(
+                serve(
+                    f"sqlite:///{self.database}",
+                    self.folder / "artifacts",
+                    log_folder=self.folder,
+                    port=self.port,
+                )
+            )
+
+    def kill(self) -> None:
+        """Make sure that it is gone, without a word of farewell."""
+        if self.server is not None:
+            self.signal(signal.SIGKILL)
+            self.server = None
+            self.stack.close()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to each of its processes."""
+        assert self.server is not None
+        os.killpg(self.server.process.pid, number)
+
+    def break_store(self) -> None:
+        """Make it answer each call with an error of its own, 500."""
+        self._rename("experiments", "hidden")
+
+    def mend_store(self) -> None:
+        """Undo that."""
+        self._rename("hidden", "experiments")
+
+    def _rename(self, before: str, after: str) -> None:
+        with closing(sqlite3.connect(self.database, timeout=60)) as connection:
+            connection.execute("PRAGMA legacy_alter_table = ON")  # others go on naming it
+            connection.execute(f"ALTER TABLE {before} RENAME TO {after}")

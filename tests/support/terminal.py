@@ -1,0 +1,74 @@
+"""Commands in a pseudo-terminal of 80 columns and 24 lines."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import termios
+from typing import TYPE_CHECKING
+
+from tests.support.commands import COMMAND, environment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def begin(
+    folder: Path, *words: object, is_controlling: bool = False, **env: str
+) -> tuple[subprocess.Popen[bytes], int]:
+    """Start the installed command in a terminal.
+
+    Args:
+        folder: where, and whose home.
+        words: of the command.
+        is_controlling: whether the command is told, by SIGHUP, when the terminal is closed.
+        env: more of its environment.
+
+    Returns:
+        The process, and what reads its terminal until it has ended.
+    """
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    # The size is the terminal's to tell, and colours are asked for by nobody but `env`.
+    unset = ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE")
+    kept = {name: value for name, value in environment(folder).items() if name not in unset}
+    process = subprocess.Popen(
+        [COMMAND, *map(str, words)],
+        cwd=folder,
+        env={**kept, "TERM": "xterm-256color", **env},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=_control if is_controlling else None,  # noqa: PLW1509 (no thread holds a lock)
+    )
+    os.close(theirs)
+    return process, ours
+
+
+def _control() -> None:
+    """Make standard input this session's terminal."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def read(terminal: int) -> bytes:
+    """Read what a command has written; nothing once it has ended."""
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # nobody writes any more
+        return b""
+
+
+def in_terminal(folder: Path, *words: object, **env: str) -> tuple[int, str]:
+    """Run a command as `begin` does, to its end.
+
+    Returns:
+        Its exit code, and all that it wrote, control sequences included.
+    """
+    process, terminal = begin(folder, *words, is_controlling=False, **env)
+    written = b"".join(iter(lambda: read(terminal), b""))
+    os.close(terminal)
+    return process.wait(), written.decode().replace("\r\n", "\n")

@@ -1,0 +1,134 @@
+"""Figures are whole, readable and the same each time, and leave nothing behind."""
+
+import math
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import matplotlib as mpl
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from mmsearch.tracking.figures.embedding import embedding_scatter
+from mmsearch.tracking.figures.study import (
+    importances,
+    parallel_coordinates,
+    study_history,
+    trade_off,
+)
+from mmsearch.tracking.figures.style import save_png
+from tests.support.drawings import CHARACTERS, make_curve, make_embedding, make_rows
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+WIDTH_PX = 900
+
+
+def clipped(figure: Figure) -> list[str]:
+    """Visible text that leaves the figure."""
+    figure.canvas.draw()
+    box = figure.bbox
+    found = []
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        extent = text.get_window_extent()
+        if (
+            text.get_visible() and text.get_text() and text.axes is not None
+            and (extent.x0 < 0 or extent.y0 < 0 or extent.x1 > box.x1 or extent.y1 > box.y1)
+            # Matplotlib keeps unused tick labels outside of the view.
+            and extent.x1 > 0 and extent.y1 > 0 and extent.x0 < box.x1 and extent.y0 < box.y1
+        ):  # fmt: skip
+            found.append(text.get_text())
+    return found
+
+
+def every_figure() -> dict[str, Figure]:
+    """Draw one ordinary figure of each kind."""
+    history = [(n, 2.5 - 0.01 * n, "PRUNED" if n % 3 else "COMPLETE") for n in range(50)]
+    log = frozenset({"learning_rate"})
+    return {
+        "loss_curve": make_curve(),
+        "embedding_2": embedding_scatter(make_embedding(2), CHARACTERS, title="names"),
+        "embedding_10": embedding_scatter(make_embedding(10), CHARACTERS, title="names"),
+        "study_history": study_history([*history, (50, math.nan, "FAIL")], title="names"),
+        "importances": importances({"learning_rate": 0.7, "block_size": 0.3}, title="names"),
+        "trade_off": trade_off([(n, 900 * n, 3 - 0.01 * n) for n in range(1, 50)], title="names"),
+        "parallel": parallel_coordinates(make_rows(20), log_axes=log, title="names"),
+    }
+
+
+@pytest.mark.parametrize("name", list(every_figure()))
+def test_png_is_whole_readable_and_the_same_each_time(name: str, tmp_path: Path) -> None:
+    """A figure drawn again from the same numbers gives the same file, so a replay changes none."""
+    first, second = tmp_path / "a.png", tmp_path / "b.png"
+    save_png(every_figure()[name], first)
+    save_png(every_figure()[name], second)
+    assert first.read_bytes() == second.read_bytes()
+    assert first.read_bytes().startswith(PNG_SIGNATURE)
+    # Read by its header, without matplotlib: IHDR holds the width in bytes 16 to 20.
+    assert int.from_bytes(first.read_bytes()[16:20], "big") == WIDTH_PX
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize("name", list(every_figure()))
+def test_no_text_is_cut_off(name: str) -> None:
+    """Nothing that a figure says lies outside of it."""
+    assert clipped(every_figure()[name]) == []
+
+
+def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk costs the new figure, and neither the old one nor a stray file."""
+    path = tmp_path / "loss.png"
+    path.write_bytes(b"old")
+
+    def no_space(_self: Path, _target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", no_space)
+    with pytest.raises(OSError, match="No space"):
+        save_png(make_curve(), path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_settings_of_the_machine_neither_show_nor_change(tmp_path: Path) -> None:
+    """A person's matplotlibrc changes no figure, and no figure changes a person's settings."""
+    save_png(make_curve(), tmp_path / "a.png")
+    with mpl.rc_context({"font.size": 30, "axes.facecolor": "red", "savefig.dpi": 20}):
+        before = dict(mpl.rcParams)
+        save_png(make_curve(), tmp_path / "b.png")
+        assert dict(mpl.rcParams) == before
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_threads_do_not_disturb_each_other(tmp_path: Path) -> None:
+    """Figures are drawn off the training path: at the same time, the files are still the same."""
+    before = dict(mpl.rcParams)
+    threads = [
+        threading.Thread(target=lambda i=i: save_png(make_curve(), tmp_path / f"{i}.png"))
+        for i in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+    assert len(list(tmp_path.iterdir())) == len(threads)
+    assert dict(mpl.rcParams) == before
+
+
+def test_pyplot_is_never_imported(tmp_path: Path) -> None:
+    """The state machine of pyplot holds every figure it makes, and may look for a display."""
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from mmsearch.tracking.figures.embedding import *\n"
+        "from mmsearch.tracking.figures.study import *\n"
+        "from mmsearch.tracking.figures.style import save_png\n"
+        "save_png(importances({'a': 1.0}, title='t'), Path(sys.argv[1]))\n"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "a.png")]
+    subprocess.run(command, check=True)  # our own code

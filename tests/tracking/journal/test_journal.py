@@ -1,0 +1,836 @@
+"""The journal keeps what was written, through kill -9, torn lines, bad bytes and a full disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmsearch.errors import MMSearchError
+from mmsearch.tracking.journal.files import JournalError
+from mmsearch.tracking.journal.journal import (
+    Journal,
+    Outcome,
+    SegmentRecord,
+    TrialRecord,
+    best_trial,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from tests.support.tracked_study import Study
+
+SPEC = {"embedding_dim": 10, "hidden_width": 200, "learning_rate": 0.2, "seed": 7}
+FACTS = {"started_ms": 1_700_000_000_000, "n_parameters": 11_897}
+ENDED = Outcome(state="COMPLETE", ended_ms=1_700_000_009_000)
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+counts = st.integers(0, 2**53)
+any_text = st.text(st.characters() | st.characters(categories=["Cs"]))
+"""With lone surrogates, which stand for the bytes of a path that is not UTF-8."""
+json_objects = st.dictionaries(
+    st.text(),
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-(2**63), 2**63) | finite | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=5,
+    ),
+)
+
+
+def weights_of(segment: int, n_bytes: int = 1000) -> bytes:
+    """Make bytes that stand for the weights after a segment; `WRITER` makes the same."""
+    return hashlib.shake_256(str(segment).encode()).digest(n_bytes)
+
+
+def line_of(segment: int, weights: bytes, dev_loss: float | None = None) -> SegmentRecord:
+    """Make the record of a segment; `WRITER` makes the same."""
+    return SegmentRecord(
+        segment=segment,
+        step=segment * 12_000,
+        train=((segment * 12_000 - 6_000, 2.5, 0.2), (segment * 12_000, 2.25, 0.1)),
+        dev_loss=2.0 + 1.0 / segment if dev_loss is None else dev_loss,
+        wall_s=0.5,
+        ended_ms=1_700_000_000_000 + segment,
+        weights_sha256=hashlib.sha256(weights).hexdigest(),
+    )
+
+
+def append(journal: Journal, segment: int, samples: Sequence[str] = ()) -> SegmentRecord:
+    """Append a segment to trial 0."""
+    weights = weights_of(segment)
+    record = line_of(segment, weights)
+    journal.append(0, record, weights, samples)
+    return record
+
+
+def begin(folder: Path, n_segments: int = 0) -> Journal:
+    """Start trial 0 in a journal of its own."""
+    journal = Journal(folder)
+    journal.create()
+    journal.start(0, SPEC, FACTS)
+    for segment in range(1, n_segments + 1):
+        append(journal, segment)
+    return journal
+
+
+def refusal(call: Callable[[], object], path: Path) -> str:
+    """Give the one-line message of a journal error, which names the file."""
+    with pytest.raises(JournalError) as caught:
+        call()
+    message = str(caught.value)
+    assert repr(str(path)) in message
+    assert "\n" not in message
+    return message
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Read all that a reader of a journal would see."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.endswith(".new")
+    }
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder that the examples of a property share."""
+    return tmp_path_factory.mktemp("scratch")
+
+
+# What is written reads back.
+
+
+@settings(max_examples=30, deadline=None)
+@given(facts=json_objects)
+def test_study_facts_read_back_as_written(scratch: Path, facts: dict[str, Any]) -> None:
+    """What a study is fixed to decides whether it may go on, so it comes back exactly."""
+    journal = Journal(scratch)
+
+    journal.write_study(facts)
+
+    assert journal.read_study() == facts
+
+
+def test_study_that_has_not_begun_is_nothing_and_no_error(tmp_path: Path) -> None:
+    """The first run of a study looks before there is a folder."""
+    journal = Journal(tmp_path / "names")
+
+    assert journal.name == "names"
+    assert journal.read_study() is None
+    assert journal.numbers() == []
+    assert journal.records() == []
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    spec=json_objects,
+    facts=json_objects,
+    lines=st.lists(
+        st.tuples(
+            counts, st.lists(st.tuples(counts, finite, finite), max_size=4), finite, finite, counts
+        ),
+        max_size=4,
+    ),
+    state=st.sampled_from(["COMPLETE", "PRUNED", "FAIL"]),
+    reason=st.text(),
+)
+def test_trial_reads_back_as_written(  # noqa: PLR0913, PLR0917 (what the property ranges over)
+    scratch: Path,
+    spec: dict[str, Any],
+    facts: dict[str, Any],
+    lines: list[tuple[int, list[tuple[int, float, float]], float, float, int]],
+    state: str,
+    reason: str,
+) -> None:
+    """Resume, replay and MLflow all start from these records: no value may change a bit."""
+    journal = Journal(scratch / "whole")
+    number = len(journal.numbers())
+    journal.start(number, spec, facts)
+    curve = []
+    for segment, (step, train, dev_loss, wall_s, ended_ms) in enumerate(lines, start=1):
+        weights = weights_of(segment)
+        curve.append(
+            SegmentRecord(
+                segment=segment,
+                step=step,
+                train=tuple(train),
+                dev_loss=dev_loss,
+                wall_s=wall_s,
+                ended_ms=ended_ms,
+                weights_sha256=hashlib.sha256(weights).hexdigest(),
+            )
+        )
+        journal.append(number, curve[-1], weights)
+    running = TrialRecord(number=number, spec=spec, facts=facts, curve=tuple(curve))
+
+    assert journal.read(number) == running
+    assert not journal.has_ended(number)
+
+    outcome = Outcome(state=state, reason=reason, ended_ms=5)
+    journal.finish(number, outcome)
+
+    assert journal.read(number) == TrialRecord(
+        number=number, spec=spec, facts=facts, curve=tuple(curve), outcome=outcome
+    )
+    assert journal.has_ended(number)
+    assert journal.read(number) == journal.records()[number]
+    if curve:
+        assert journal.read_weights(running) == weights_of(len(curve))
+
+
+@settings(max_examples=40, deadline=None)
+@given(reason=any_text, error=any_text)
+def test_trial_may_fail_with_any_message(scratch: Path, reason: str, error: str) -> None:
+    """An error's text can hold what is not UTF-8; recording it must not end the search."""
+    journal = begin(scratch / "any")
+
+    journal.finish(0, Outcome(state="FAIL", reason=reason, ended_ms=5), error=error)
+
+    outcome = journal.read(0).outcome
+    assert outcome is not None
+    assert outcome.reason == reason.encode("utf-8", "backslashreplace").decode()
+    if error:
+        written = (journal.trial_folder(0) / "error.txt").read_bytes()
+        assert written == error.encode("utf-8", "backslashreplace")
+
+
+def test_study_facts_may_hold_a_path_that_is_not_utf8(tmp_path: Path) -> None:
+    """A corpus may lie under any name that the file system takes."""
+    journal = Journal(tmp_path)
+    facts = {"corpus": os.fsdecode(b"/data/na\xffmes.txt")}
+
+    journal.write_study(facts)
+
+    assert journal.read_study() == facts
+
+
+def test_samples_and_traceback_lie_beside_the_trial(tmp_path: Path) -> None:
+    """A person reads them without us, in the encoding of the day."""
+    journal = begin(tmp_path)
+    append(journal, 1, samples=["zoë", "emma"])
+    journal.finish(0, Outcome(state="FAIL", reason="x", ended_ms=1), error="Traceback: é\n")
+
+    folder = journal.trial_folder(0)
+
+    assert (folder / "samples.txt").read_text(encoding="utf-8") == "zoë\nemma\n"
+    assert (folder / "error.txt").read_text(encoding="utf-8") == "Traceback: é\n"
+    assert json.loads((folder / "spec.json").read_bytes()) == {"spec": SPEC, "facts": FACTS}
+
+
+def test_trials_are_listed_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    """Trial 10,000 comes last, though its name sorts first, and no other file becomes a trial."""
+    journal = Journal(tmp_path)
+    for number in (10_000, 3, 9_999, 0):
+        journal.start(number, SPEC, FACTS)
+    (tmp_path / "trials" / "notes").mkdir()
+    (tmp_path / "trials" / "notes" / "spec.json").write_text("{}")
+    (tmp_path / "trials" / "0004").mkdir()  # killed before its spec was written
+
+    assert journal.numbers() == [0, 3, 9_999, 10_000]
+    assert [record.number for record in journal.records()] == [0, 3, 9_999, 10_000]
+
+
+# What a record says of itself.
+
+
+def test_record_counts_its_curve(study: Study) -> None:
+    """The leaderboard, the display and MLflow must not each add up in their own way."""
+    begun = study.begin(0)
+    assert (begun.state, begun.dev_loss, begun.best, begun.wall_s, begun.steps_per_s) == (
+        "RUNNING",
+        None,
+        None,
+        0,
+        None,
+    )
+
+    weights = weights_of(1)
+    curve = [line_of(i, weights, loss) for i, loss in enumerate((2.5, 2.25, 2.25, 2.75), start=1)]
+    record = TrialRecord(number=0, spec=SPEC, facts=FACTS, curve=curve, outcome=ENDED)
+
+    assert (record.state, record.dev_loss, record.wall_s) == ("COMPLETE", 2.75, 2.0)
+    assert record.best is not None
+    assert record.best.segment == 2
+    assert record.steps_per_s == 4 * 12_000 / 2.0
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["COMPLETE", "PRUNED", "FAIL", "RUNNING"]),
+            st.lists(st.sampled_from([0.0, 0.5, 2.0, 2.5]), max_size=2),
+        ).filter(lambda pair: pair[0] != "COMPLETE" or pair[1])
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_best_trial_is_the_lowest_complete_one(
+    rows: list[tuple[str, list[float]]], shuffler: random.Random
+) -> None:
+    """What is chosen must not hang on the order of the list, nor on a trial cut short."""
+    trials = [
+        TrialRecord(
+            number=number,
+            spec=SPEC,
+            facts=FACTS,
+            curve=[line_of(i, b"", loss) for i, loss in enumerate(losses, start=1)],
+            outcome=None if state == "RUNNING" else Outcome(state=state, ended_ms=1),
+        )
+        for number, (state, losses) in enumerate(rows)
+    ]
+    scores = [(losses[-1], n) for n, (state, losses) in enumerate(rows) if state == "COMPLETE"]
+    shuffler.shuffle(trials)
+
+    best = best_trial(iter(trials))
+
+    assert (None if best is None else best.number) == (min(scores)[1] if scores else None)
+
+
+# Killed at any moment.
+
+WRITER = """
+import hashlib, os, signal, sys
+from pathlib import Path
+from mmsearch.tracking.journal.journal import Journal, Outcome, SegmentRecord
+
+SPEC = {"embedding_dim": 10, "hidden_width": 200, "learning_rate": 0.2, "seed": 7}
+FACTS = {"started_ms": 1_700_000_000_000, "n_parameters": 11_897}
+folder, n_segments, n_bytes, n_events = Path(sys.argv[1]), *map(int, sys.argv[2:])
+
+def die_at_event(name, _arguments):
+    # Python announces each open, mkdir and rename before it is done.
+    global n_events
+    if name in ("open", "os.mkdir", "os.rename"):
+        n_events -= 1
+        if n_events == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+journal = Journal(folder)
+if n_events:
+    sys.addaudithook(die_at_event)
+journal.create()
+begun = 0
+if 0 in journal.numbers():
+    begun = len(journal.resume(0)[0])
+else:
+    journal.start(0, SPEC, FACTS)
+for segment in range(begun + 1, n_segments + 1):
+    weights = hashlib.shake_256(str(segment).encode()).digest(n_bytes)
+    train = ((segment * 12_000 - 6_000, 2.5, 0.2), (segment * 12_000, 2.25, 0.1))
+    record = SegmentRecord(
+        segment=segment, step=segment * 12_000, train=train, dev_loss=2.0 + 1.0 / segment,
+        wall_s=0.5, ended_ms=1_700_000_000_000 + segment,
+        weights_sha256=hashlib.sha256(weights).hexdigest(),
+    )
+    journal.append(0, record, weights, ["emma"] if segment == n_segments else ())
+    os.write(1, f"{segment}\\n".encode())
+if not journal.has_ended(0):
+    journal.finish(0, Outcome(state="COMPLETE", ended_ms=1_700_000_009_000))
+"""
+
+
+def writer(folder: Path, n_segments: int, n_bytes: int, n_events: int = 0) -> list[str]:
+    """Say the command that writes trial 0 or goes on with it, and dies at an event if any."""
+    numbers = map(str, (n_segments, n_bytes, n_events))
+    return [sys.executable, "-c", WRITER, str(folder), *numbers]
+
+
+def check_prefix(folder: Path, n_bytes: int) -> int:
+    """Check that the files are those of an undisturbed trial, up to some segment: give it."""
+    journal = Journal(folder)
+    if journal.numbers() == []:
+        return 0
+    before = journal.read(0)
+    assert (before.spec, before.facts) == (SPEC, FACTS)
+    curve, weights = journal.resume(0)
+    assert list(curve) == [line_of(n, weights_of(n, n_bytes)) for n in range(1, len(curve) + 1)]
+    assert weights == (weights_of(len(curve), n_bytes) if curve else None)
+    assert len(before.curve) - len(curve) in {0, 1}
+    after = journal.read(0)
+    assert list(after.curve) == list(curve)
+    if curve:
+        assert journal.read_weights(after) == weights
+    return len(curve)
+
+
+def test_writer_killed_at_any_step_carries_on_to_the_same_files(tmp_path: Path) -> None:
+    """A study must not depend on where a crash fell, so every gap between two calls is tried."""
+    whole = begin(tmp_path / "whole", n_segments=1)
+    append(whole, 2, samples=["emma"])
+    whole.finish(0, ENDED)
+    expected = files(whole.folder)
+
+    n_kills, status = 0, -signal.SIGKILL
+    while status == -signal.SIGKILL:
+        folder = tmp_path / f"killed-{n_kills}"
+        n_kills += 1
+        command = writer(folder, 2, 1000, n_kills)
+        status = subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode
+        n_whole = check_prefix(folder, 1000)
+        killed = Journal(folder)
+        if not killed.numbers():
+            killed = begin(folder)
+        for segment in range(n_whole + 1, 3):
+            append(killed, segment, samples=["emma"] if segment == 2 else ())
+        if not killed.has_ended(0):
+            killed.finish(0, ENDED)
+        assert files(folder) == expected
+    assert status == 0
+    assert n_kills > 12  # three folders, four appends and renames, at the least
+
+
+def test_writer_killed_again_and_again_loses_nothing_it_has_said(tmp_path: Path) -> None:
+    """What was acknowledged is in the journal, whenever kill -9 falls, over many lives."""
+    moments = random.Random(20_260_801)  # noqa: S311 (not a secret)
+    folder, n_bytes = tmp_path / "names", 400_000
+    n_lives, n_done, n_interrupted = 0, 0, 0
+
+    while n_lives < 8 or n_interrupted < 3:  # kills that fell into a write
+        n_lives += 1
+        assert n_lives < 100
+        process = subprocess.Popen(writer(folder, 10**6, n_bytes), stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        time.sleep(moments.uniform(0, 0.03))
+        process.kill()
+        said += process.stdout.read()
+        process.stdout.close()
+        assert process.wait() == -signal.SIGKILL
+        acknowledged = int(said.split()[-1])
+        n_interrupted += any(folder.rglob("*.new"))
+
+        n_whole = check_prefix(folder, n_bytes)
+
+        assert n_whole >= acknowledged > n_done
+        n_done = n_whole
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_torn_last_line_counts_as_not_written(scratch: Path, data: st.DataObject) -> None:
+    """A crash cuts the last line anywhere; the next one must not be joined to what is left."""
+    journal = begin(scratch / "torn")
+    path = journal.trial_folder(0) / "curve.jsonl"
+    path.unlink(missing_ok=True)
+    append(journal, 1)
+    first = path.read_bytes()
+    append(journal, 2)
+    cut = data.draw(st.integers(len(first), path.stat().st_size - 1))
+    os.truncate(path, cut)
+    journal.weights_path(0).write_bytes(weights_of(1))
+
+    assert [record.segment for record in journal.read(0).curve] == [1]
+
+    curve, weights = journal.resume(0)
+
+    assert [record.segment for record in curve] == [1]
+    assert weights == weights_of(1)
+    assert path.read_bytes() == first
+    again = append(journal, 2)
+    assert list(journal.read(0).curve) == [*curve, again]
+
+
+def test_weights_one_segment_behind_take_the_curve_back_by_one(tmp_path: Path) -> None:
+    """A crash between the two writes must lead to weights and a curve that agree."""
+    journal = begin(tmp_path, n_segments=3)
+    journal.weights_path(0).write_bytes(weights_of(2))
+
+    assert journal.read_weights(journal.read(0)) == weights_of(2)  # a reader of a live study
+    curve, weights = journal.resume(0)
+
+    assert [record.segment for record in curve] == [1, 2]
+    assert weights == weights_of(2)
+    assert list(journal.read(0).curve) == list(curve)
+
+
+@pytest.mark.parametrize("found", [None, b"", b"x" * 1000, weights_of(9)])
+def test_trial_without_its_weights_begins_anew(tmp_path: Path, found: bytes | None) -> None:
+    """To train on from other weights would give a result that nobody can replay."""
+    journal = begin(tmp_path, n_segments=3)
+    journal.weights_path(0).unlink()
+    if found is not None:
+        journal.weights_path(0).write_bytes(found)
+
+    assert journal.resume(0) == ([], None)
+    assert journal.read(0).curve == ()
+    append(journal, 1)
+    assert journal.resume(0)[1] == weights_of(1)
+
+
+def test_resume_twice_gives_the_same(tmp_path: Path) -> None:
+    """A process killed while it resumes is followed by one that resumes."""
+    journal = begin(tmp_path, n_segments=3)
+
+    first = journal.resume(0)
+    before = files(tmp_path)
+
+    assert journal.resume(0) == first
+    assert files(tmp_path) == before
+
+
+# Damage.
+
+FILES = ("spec.json", "curve.jsonl", "outcome.json")
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory: pytest.TempPathFactory) -> Journal:
+    """Give a journal whose trial 0 the tests below damage, each after `restore`."""
+    journal = begin(tmp_path_factory.mktemp("damaged") / "names", n_segments=3)
+    journal.finish(0, Outcome(state="PRUNED", reason="pruned at step 500", ended_ms=5))
+    return journal
+
+
+@pytest.fixture(scope="module")
+def restore(damaged: Journal) -> Callable[[], None]:
+    """Put back what was there."""
+    whole = files(damaged.folder)
+
+    def put_back() -> None:
+        for name, content in whole.items():
+            (damaged.folder / name).write_bytes(content)
+
+    return put_back
+
+
+def check_reads_or_names(journal: Journal, name: str) -> None:
+    """Read trial 0: it may go well, or end in a `JournalError` that names the file."""
+    calls: list[Callable[[int], object]] = [journal.read]
+    if name == "curve.jsonl":
+        calls.append(journal.resume)
+    for call in calls:
+        try:
+            call(0)
+        except JournalError as error:
+            assert repr(str(journal.trial_folder(0) / name)) in str(error)  # noqa: PT017 (may pass)
+
+
+@settings(max_examples=200, deadline=None)
+@given(name=st.sampled_from(FILES), where=st.floats(0, 1), byte=st.integers(0, 255))
+def test_changed_byte_ends_in_no_other_error(
+    damaged: Journal, restore: Callable[[], None], name: str, where: float, byte: int
+) -> None:
+    """A person can act on the name of a file, and on nothing else that a bad disk leads to."""
+    restore()
+    path = damaged.trial_folder(0) / name
+    content = bytearray(path.read_bytes())
+    content[round(where * (len(content) - 1))] = byte
+    path.write_bytes(content)
+
+    check_reads_or_names(damaged, name)
+
+
+@settings(max_examples=100, deadline=None)
+@given(name=st.sampled_from(FILES), content=st.binary() | st.text().map(str.encode))
+def test_any_bytes_end_in_no_other_error(
+    damaged: Journal, restore: Callable[[], None], name: str, content: bytes
+) -> None:
+    """Whatever a file holds, there is no traceback."""
+    restore()
+    (damaged.trial_folder(0) / name).write_bytes(content)
+
+    check_reads_or_names(damaged, name)
+
+
+@pytest.mark.parametrize("name", ["spec.json", "outcome.json"])
+@settings(max_examples=60, deadline=None)
+@given(where=st.floats(0, 1))
+def test_cut_file_is_refused(
+    damaged: Journal, restore: Callable[[], None], name: str, where: float
+) -> None:
+    """These files are replaced whole: half of one is damage, and never half of a record."""
+    restore()
+    path = damaged.trial_folder(0) / name
+    n_bytes = len(path.read_bytes().rstrip()) - 1
+    os.truncate(path, round(where * n_bytes))
+
+    refusal(lambda: damaged.read(0), path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("spec.json", b"{}"),
+        ("spec.json", b"[]"),
+        ("spec.json", b"null"),
+        ("spec.json", b'{"spec": {}}'),
+        ("spec.json", b'{"spec": 3, "facts": {}}'),
+        ("spec.json", b"[" * 100_000),
+        ("spec.json", b"\xff\xfe"),
+        ("outcome.json", b"{}"),
+        ("outcome.json", b'{"state": "COMPLETE"}'),
+        ("outcome.json", b'{"state": "COMPLETF", "reason": "", "ended_ms": 5}'),
+        ("outcome.json", b'{"state": ["FAIL"], "reason": "", "ended_ms": 5}'),
+        ("outcome.json", b'{"state": "FAIL", "reason": "", "ended_ms": 5, "more": 1}'),
+        ("curve.jsonl", b"{}\n"),
+        ("curve.jsonl", b"[]\n"),
+        ("curve.jsonl", b"\n"),
+        ("curve.jsonl", b"[" * 100_000 + b"\n"),
+        ("curve.jsonl", b'{"train": [[1e400, 2.0, 0.1]]}\n'),
+        ("curve.jsonl", b'{"train": [[1, %s, 0.1]]}\n' % (b"9" * 400)),
+        ("curve.jsonl", b'{"train": [[1, 2.0]]}\n'),
+        ("curve.jsonl", b'{"train": [[1, {}, 0.1]]}\n'),
+    ],
+)
+def test_file_of_another_shape_is_refused(
+    damaged: Journal, restore: Callable[[], None], name: str, content: bytes
+) -> None:
+    """JSON that is none of ours must not become a record that fails somewhere else."""
+    restore()
+    path = damaged.trial_folder(0) / name
+    path.write_bytes(content)
+
+    refusal(lambda: damaged.read(0), path)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_folder_in_place_of_a_file_is_refused(tmp_path: Path, name: str) -> None:
+    """What the system cannot read is told like any damage."""
+    journal = begin(tmp_path, n_segments=1)
+    journal.finish(0, ENDED)
+    path = journal.trial_folder(0) / name
+    path.unlink()
+    path.mkdir()
+
+    refusal(lambda: journal.read(0), path)
+
+
+def test_damage_in_the_middle_names_the_line(tmp_path: Path) -> None:
+    """Only the last line may be torn; one before it was acknowledged and must not be dropped."""
+    journal = begin(tmp_path, n_segments=3)
+    path = journal.trial_folder(0) / "curve.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + lines[1][:-20] + b"\n" + lines[2])
+
+    assert "line 2" in refusal(lambda: journal.read(0), path)
+    assert "line 2" in refusal(lambda: journal.resume(0), path)
+    assert path.read_bytes().splitlines(keepends=True)[0] == lines[0]
+
+
+def test_curve_with_an_odd_blank_loses_no_line_on_resume(tmp_path: Path) -> None:
+    """JSON takes a carriage return for a blank; a reader and `resume` must agree on lines."""
+    journal = begin(tmp_path, n_segments=2)
+    path = journal.trial_folder(0) / "curve.jsonl"
+    path.write_bytes(path.read_bytes().replace(b" ", b"\r", 1))
+
+    curve, _ = journal.resume(0)
+
+    assert [record.segment for record in curve] == [1, 2]
+    assert list(journal.read(0).curve) == list(curve)
+
+
+def test_study_file_that_is_damaged_is_refused(tmp_path: Path) -> None:
+    """A study whose settings cannot be read must not be taken for one that has not begun."""
+    path = tmp_path / "study.json"
+    path.write_bytes(b'{"seed": 1')
+
+    refusal(Journal(tmp_path).read_study, path)
+
+
+def test_missing_trial_is_refused(tmp_path: Path) -> None:
+    """A number typed wrong is no traceback."""
+    journal = begin(tmp_path)
+
+    path = journal.trial_folder(7) / "spec.json"
+    assert isinstance(JournalError(), MMSearchError)
+    refusal(lambda: journal.read(7), path)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_damaged_weights_are_refused(
+    damaged: Journal, restore: Callable[[], None], data: st.DataObject
+) -> None:
+    """No word may be sampled and nothing tested with weights that the trial did not end with."""
+    restore()
+    path = damaged.weights_path(0)
+    content = bytearray(path.read_bytes())
+    where = data.draw(st.integers(0, len(content) - 1))
+    if data.draw(st.booleans()):
+        content[where] ^= data.draw(st.integers(1, 255))
+    else:
+        del content[where:]
+    path.write_bytes(content)
+
+    refusal(lambda: damaged.read_weights(damaged.read(0)), path)
+
+
+def test_weights_that_are_missing_are_refused(tmp_path: Path) -> None:
+    """So are those of a trial that has none yet."""
+    journal = begin(tmp_path)
+
+    refusal(lambda: journal.read_weights(journal.read(0)), journal.weights_path(0))
+
+
+def test_older_weights_do_not_pass_for_those_of_an_ended_trial(tmp_path: Path) -> None:
+    """The score of a complete trial is that of its last weights, and of no others."""
+    journal = begin(tmp_path, n_segments=3)
+    journal.finish(0, ENDED)
+    journal.weights_path(0).write_bytes(weights_of(2))
+
+    refusal(lambda: journal.read_weights(journal.read(0)), journal.weights_path(0))
+
+
+# Files.
+
+
+def test_folders_are_private_to_their_owner(tmp_path: Path) -> None:
+    """Words and weights may be confidential, whatever the umask says."""
+    before = os.umask(0)
+    try:
+        journal = begin(tmp_path / "names")
+    finally:
+        os.umask(before)
+
+    for folder in (journal.folder, journal.folder / "trials", journal.trial_folder(0)):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_files_are_replaced_and_not_written_over(tmp_path: Path) -> None:
+    """Who reads while we write sees the old file or the new one, whole."""
+    journal = begin(tmp_path, n_segments=1)
+    journal.write_study({"seed": 1})
+    study, weights = journal.folder / "study.json", journal.weights_path(0)
+
+    with study.open("rb") as old_study, weights.open("rb") as old_weights:
+        journal.write_study({"seed": 2})
+        append(journal, 2)
+        assert json.loads(old_study.read()) == {"seed": 1}
+        assert old_weights.read() == weights_of(1)
+
+    assert journal.read_study() == {"seed": 2}
+    assert weights.read_bytes() == weights_of(2)
+    assert not list(tmp_path.rglob("*.new"))
+
+
+def test_what_a_killed_writer_left_behind_is_in_nobodys_way(tmp_path: Path) -> None:
+    """Half of a new file stands beside the old one after a crash; the next write takes over."""
+    journal = begin(tmp_path, n_segments=1)
+    left = journal.trial_folder(0) / ".weights.safetensors.new"
+    left.write_bytes(weights_of(2)[:10])
+
+    assert journal.resume(0)[1] == weights_of(1)
+    append(journal, 2)
+
+    assert journal.resume(0)[1] == weights_of(2)
+    assert not left.exists()
+
+
+# The disk is full.
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
+@pytest.mark.parametrize(
+    ("name", "stands_in"),
+    [
+        ("study.json", ".study.json.new"),
+        ("trials/0000/spec.json", "trials/0000/.spec.json.new"),
+        ("trials/0000/curve.jsonl", "trials/0000/curve.jsonl"),
+        ("trials/0000/samples.txt", "trials/0000/.samples.txt.new"),
+        ("trials/0000/weights.safetensors", "trials/0000/.weights.safetensors.new"),
+        ("trials/0000/error.txt", "trials/0000/.error.txt.new"),
+        ("trials/0000/outcome.json", "trials/0000/.outcome.json.new"),
+    ],
+)
+def test_write_that_fails_names_the_file(tmp_path: Path, name: str, stands_in: str) -> None:
+    """A search that cannot write its journal must end, and say which disk to look at."""
+    journal = begin(tmp_path)
+    (tmp_path / stands_in).symlink_to("/dev/full")
+
+    def write_all() -> None:
+        journal.write_study({"seed": 1})
+        journal.start(0, SPEC, FACTS)
+        append(journal, 1, samples=["emma"])
+        journal.finish(0, Outcome(state="FAIL", reason="x", ended_ms=1), error="Traceback")
+
+    assert "No space left" in refusal(write_all, tmp_path / name)
+
+
+@pytest.mark.parametrize("below", ["", "trials", "trials/0000"])
+def test_folder_that_cannot_be_made_is_named(tmp_path: Path, below: str) -> None:
+    """A file where the folder belongs, a read-only disk: told in one line."""
+    study = tmp_path / "names"
+    (study / below).parent.mkdir(parents=True, exist_ok=True)
+    (study / below).write_bytes(b"")
+    journal = Journal(study)
+
+    def begin_trial() -> None:
+        journal.create()
+        journal.start(0, SPEC, FACTS)
+
+    with pytest.raises(JournalError, match=r"cannot be made: File exists|Not a directory") as error:
+        begin_trial()
+    assert str(study) in str(error.value)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a disk of 64 KiB, which needs root."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(mount, check=False, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("this machine has no `mount`")
+    if done.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("n_filler", range(0, 12_000, 1_500))
+def test_full_disk_loses_nothing_and_the_trial_goes_on_once_there_is_room(
+    small_disk: Path, n_filler: int
+) -> None:
+    """Which write finds the disk full is chance: none may cost a segment before it."""
+    filler = small_disk / "filler"
+    filler.write_bytes(b"x" * n_filler)
+    journal = begin(small_disk / "names")
+    n_bytes, n_said = 9_000, 0
+
+    def fill() -> None:
+        nonlocal n_said
+        while True:
+            weights = weights_of(n_said + 1, n_bytes)
+            journal.append(0, line_of(n_said + 1, weights), weights, ["emma" * 100])
+            (journal.folder / f"spare-{n_said}").write_bytes(b"x" * 7_000)
+            n_said += 1
+
+    with pytest.raises((JournalError, OSError), match="No space left") as caught:
+        fill()
+    if not isinstance(caught.value, JournalError):
+        weights = weights_of(n_said + 1, n_bytes)
+        refusal(
+            lambda: journal.append(0, line_of(n_said + 1, weights), weights),
+            journal.weights_path(0),
+        )
+    assert n_said
+    assert len(journal.read(0).curve) in {n_said, n_said + 1}
+
+    for spare in journal.folder.glob("spare-*"):
+        spare.unlink()
+    filler.unlink()
+
+    n_kept = check_prefix(journal.folder, n_bytes)
+    assert n_kept == n_said
+    weights = weights_of(n_kept + 1, n_bytes)
+    journal.append(0, line_of(n_kept + 1, weights), weights)
+    assert check_prefix(journal.folder, n_bytes) == n_kept + 1

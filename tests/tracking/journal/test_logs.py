@@ -1,0 +1,65 @@
+"""A study's log file: what went wrong, with its traceback and without a password."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from mmsearch.tracking.journal.logs import logging_to
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+LOGGER = logging.getLogger("mmsearch.tracking.uploader")
+
+
+def test_fault_is_written_with_its_traceback_and_no_password(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever mends it needs the place; whoever reads the file must learn no secret."""
+    with logging_to(tmp_path / "logs"):
+        try:
+            int("postgresql://me:sesame@host/db")
+        except ValueError:
+            LOGGER.info("trial 3 could not be shown", exc_info=True)
+        LOGGER.debug("a detail")
+
+    (path,) = (tmp_path / "logs").iterdir()
+    text = path.read_text("utf-8")
+    assert "trial 3 could not be shown" in text
+    assert "test_logs.py" in text
+    assert "sesame" not in text
+    assert "a detail" not in text
+    assert capfd.readouterr() == ("", "")
+
+
+def test_warning_stands_in_the_terminal_too(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What nothing else says is said there, in a line."""
+    with logging_to(tmp_path / "logs"):
+        LOGGER.warning("the database was migrated")
+
+    assert capfd.readouterr().err == "the database was migrated\n"
+
+
+def test_without_a_fault_there_is_no_file(tmp_path: Path) -> None:
+    """An empty log would have people look into it."""
+    with logging_to(tmp_path / "logs"):
+        pass
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_log_that_cannot_be_written_stops_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A full disk is the journal's to tell."""
+    (tmp_path / "logs").write_text("in the way")
+
+    with logging_to(tmp_path / "logs"):
+        LOGGER.info("lost")
+
+    assert capfd.readouterr() == ("", "")

@@ -1,0 +1,315 @@
+"""The served model against torch: its scores, its draws, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd  # type: ignore[import-untyped]  # pandas ships no types
+import pytest
+import torch
+
+from mmsearch.data.contexts import build_contexts
+from mmsearch.data.corpus import Vocabulary
+from mmsearch.model.checkpoint import to_bytes
+from mmsearch.model.mlp import Parameters, forward, loss
+from mmsearch.model.sampling import ARTICLE_SEED, MAX_LENGTH
+from mmsearch.tracking.mlflow.registry import import_pyfunc_model
+from tests.support.specs import make_parameters
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import ModuleType
+
+LETTERS = Vocabulary.of(["abcdefghijklmnopqrstuvwxyz"])
+GOTHIC = "\U00010330"
+"""A letter beyond the first 65,536."""
+WORDS = ("emma", "a", "zzz", "christopherson")
+
+
+def write_model(folder: Path, parameters: Parameters, vocabulary: Vocabulary = LETTERS) -> Path:
+    """Write the folder that `mmsearch export` writes, of a block size that the sizes tell."""
+    folder.mkdir(parents=True)
+    (folder / "weights.safetensors").write_bytes(to_bytes(parameters))
+    block_size = parameters.W1.shape[0] // parameters.C.shape[1]
+    (folder / "spec.json").write_text(json.dumps({"block_size": block_size, "seed": 7}))
+    (folder / "vocabulary.json").write_text(json.dumps(vocabulary.characters))
+    return folder
+
+
+def torch_nats(parameters: Parameters, word: str, vocabulary: Vocabulary = LETTERS) -> float:
+    """Score one word as training does."""
+    block_size = parameters.W1.shape[0] // parameters.C.shape[1]
+    contexts = build_contexts([word], vocabulary, block_size)
+    return float(loss(parameters, contexts.inputs, contexts.targets))
+
+
+def with_bias(parameters: Parameters, bias_V: torch.Tensor) -> Parameters:
+    """Exchange the bias of the output."""
+    return Parameters(parameters.C, parameters.W1, parameters.b1, parameters.W2, bias_V)
+
+
+@pytest.fixture(scope="session")
+def served() -> ModuleType:
+    """Import the script as a module of ours."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # decided as MLflow is imported
+    return import_pyfunc_model()
+
+
+@pytest.fixture
+def parameters() -> Parameters:
+    """Draw a small model."""
+    return make_parameters(LETTERS.size, 4, 16, 3)
+
+
+def load(
+    served: ModuleType, folder: Path, parameters: Parameters, vocabulary: Vocabulary = LETTERS
+) -> Any:
+    """Load a model as MLflow does."""
+    model = served.CharacterModel()
+    artifacts = {"model": str(write_model(folder / "model", parameters, vocabulary))}
+    model.load_context(served.PythonModelContext(artifacts=artifacts, model_config=None))
+    return model
+
+
+def ask(model: Any, rows: list[dict[str, Any]], **params: Any) -> list[dict[str, Any]]:
+    """Ask for some rows, as MLflow does: a column that no row has is missing."""
+    answer = model.predict(None, pd.DataFrame(rows), params)
+    found: list[dict[str, Any]] = answer.to_dict("records")
+    return found
+
+
+def words(model: Any, prefix: str = "", n: int = 20, **params: Any) -> list[str]:
+    """Sample some words."""
+    return [row["continuation"] for row in ask(model, [{"prefix": prefix}] * n, **params)]
+
+
+# What it answers.
+
+
+@pytest.mark.parametrize("sizes", [(4, 16, 3), (1, 1, 1), (10, 100, 8), (2, 5, 16)])
+def test_score_is_the_loss_that_training_reports(
+    served: ModuleType, tmp_path: Path, sizes: tuple[int, int, int]
+) -> None:
+    """The served number stands beside the leaderboard's, whichever library computes it."""
+    parameters = make_parameters(LETTERS.size, *sizes)
+    model = load(served, tmp_path, parameters)
+
+    answers = ask(model, [{"word": word} for word in WORDS])
+
+    for word, answer in zip(WORDS, answers, strict=True):
+        assert answer["nats_per_char"] == pytest.approx(torch_nats(parameters, word), abs=1e-5)
+        assert answer["continuation"] is None
+
+
+def test_model_without_knowledge_scores_ln_v(
+    served: ModuleType, parameters: Parameters, tmp_path: Path
+) -> None:
+    """The unit is nats a character, and the word's end counts as one."""
+    model = load(served, tmp_path, parameters.map(torch.zeros_like))
+
+    (answer,) = ask(model, [{"word": "emma"}])
+
+    assert answer["nats_per_char"] == pytest.approx(math.log(LETTERS.size))
+
+
+def test_characters_that_are_certain_and_impossible_have_finite_scores(
+    served: ModuleType, parameters: Parameters, tmp_path: Path
+) -> None:
+    """A softmax in floats would say 0 and its logarithm minus infinity, which is not JSON."""
+    bias_V = torch.zeros(LETTERS.size)
+    bias_V[1] = 5000
+    sure = with_bias(parameters, bias_V)
+    model = load(served, tmp_path, sure)
+
+    (answer,) = ask(model, [{"word": "za"}])
+
+    assert answer["nats_per_char"] == pytest.approx(torch_nats(sure, "za"), rel=1e-6)
+    assert 3000 < answer["nats_per_char"] < 4000
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_draws_follow_the_models_distribution(
+    served: ModuleType, parameters: Parameters, tmp_path: Path, temperature: float
+) -> None:
+    """The first character is drawn with the softmax of torch's logits over the temperature."""
+    n = 5000
+    model = load(served, tmp_path, parameters)
+
+    drawn = Counter(words(model, n=n, temperature=temperature, max_length=1))
+
+    logits_V = forward(parameters, torch.zeros(1, 3, dtype=torch.int64))[0]
+    for character, p in zip(
+        ("", *LETTERS.characters[1:]),
+        torch.softmax(logits_V / temperature, 0).tolist(),
+        strict=True,
+    ):
+        assert abs(drawn[character] - n * p) < 5 * math.sqrt(n * p) + 1, character
+
+
+def test_context_slides_through_a_word(
+    served: ModuleType, parameters: Parameters, tmp_path: Path
+) -> None:
+    """At a temperature near zero each character is the likeliest after the ones before it."""
+    model = load(served, tmp_path, parameters)
+    expected = [1, 2]
+    while len(expected) < 12:
+        context = ([0] * 3 + expected)[-3:]
+        expected.append(int(forward(parameters, torch.tensor([context]))[0].argmax()))
+
+    # The smallest number that a float can hold: nearly every scaled logit is minus infinity.
+    for temperature in (1e-3, 5e-324):
+        (word,) = words(model, "ab", n=1, temperature=temperature, max_length=12)
+        assert word == "".join(LETTERS.characters[i] for i in expected).partition(".")[0]
+
+
+def test_seed_repeats_the_words(served: ModuleType, parameters: Parameters, tmp_path: Path) -> None:
+    """Who shows a word must be able to get it again; rows of one request differ."""
+    model = load(served, tmp_path, parameters)
+
+    drawn = words(model, seed=1)
+
+    assert words(model, seed=1) == drawn
+    assert words(model, seed=2) != drawn
+    assert len(set(drawn)) > 10
+
+
+def test_defaults_are_those_of_the_command(
+    served: ModuleType, parameters: Parameters, tmp_path: Path
+) -> None:
+    """`mmsearch sample` and the server are two doors to one model."""
+    model = load(served, tmp_path, parameters)
+    spelt_out: dict[str, Any] = {"seed": ARTICLE_SEED, "temperature": 1.0, "max_length": MAX_LENGTH}
+
+    assert words(model) == words(model, **spelt_out)
+    declared = {param.name: param.default for param in served.SIGNATURE.params}
+    assert declared == spelt_out
+
+
+def test_prefix_begins_its_word(served: ModuleType, parameters: Parameters, tmp_path: Path) -> None:
+    """The answer is the whole word, and the prefix alone may be one."""
+    model = load(served, tmp_path, parameters)
+
+    drawn = words(model, "emm")
+
+    assert all(word.startswith("emm") for word in drawn)
+    assert len(set(drawn)) > 10
+
+
+def test_model_that_never_ends_a_word_is_stopped(
+    served: ModuleType, parameters: Parameters, tmp_path: Path
+) -> None:
+    """One request must not keep the server busy for ever."""
+    bias_V = parameters.b2.clone()
+    bias_V[0] = -1e9
+    model = load(served, tmp_path, with_bias(parameters, bias_V))
+
+    assert {len(word) for word in words(model)} == {MAX_LENGTH}
+    assert {len(word) for word in words(model, "emma", max_length=7)} == {7}
+    assert set(words(model, "emma", max_length=2)) == {"emma"}
+
+
+def test_rows_of_both_kinds_keep_their_places(
+    served: ModuleType, parameters: Parameters, tmp_path: Path
+) -> None:
+    """Answers are read beside the rows that were asked; JSON knows null and no NaN."""
+    model = load(served, tmp_path, parameters)
+    frame = pd.DataFrame(
+        {"word": ["emma", None, None], "prefix": [None, "em", ""]}, index=[7, 3, 5]
+    )
+
+    answer = model.predict(None, frame)
+
+    assert list(answer.index) == [7, 3, 5]
+    (score, _, _), (nothing, em, new) = answer["nats_per_char"], answer["continuation"]
+    assert score == pytest.approx(torch_nats(parameters, "emma"), abs=1e-5)
+    assert nothing is None
+    assert em.startswith("em")
+    assert isinstance(new, str)
+    assert "NaN" not in json.dumps(answer.to_dict("records"))
+
+
+def test_text_is_read_as_the_corpus_was(served: ModuleType, tmp_path: Path) -> None:
+    """Two spellings of one é are one character, and a character need not fit in two bytes."""
+    vocabulary = Vocabulary.of(["zoé", GOTHIC])
+    parameters = make_parameters(vocabulary.size, 2, 8, 2)
+    model = load(served, tmp_path, parameters, vocabulary)
+
+    composed, apart, script = ask(model, [{"word": w} for w in ("zoé", "zoe\u0301", GOTHIC)])
+
+    assert composed == apart
+    expected = torch_nats(parameters, GOTHIC, vocabulary)
+    assert script["nats_per_char"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_no_rows_are_answered_by_none(
+    served: ModuleType, parameters: Parameters, tmp_path: Path
+) -> None:
+    """An empty batch is a batch."""
+    answer = load(served, tmp_path, parameters).predict(None, pd.DataFrame({"word": []}))
+
+    assert list(answer.columns) == ["nats_per_char", "continuation"]
+    assert answer.empty
+
+
+# What it refuses.
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        (
+            {"word": "emmä"},
+            r"'ä' \(U\+00E4\) of 'emmä' cannot stand in a word; use the 26 characters",
+        ),
+        ({"prefix": "Em"}, r"'E' \(U\+0045\) of 'Em'"),
+        ({"word": "em.ma"}, r"'\.' \(U\+002E\) of 'em\.ma'"),
+        ({"prefix": "."}, r"'\.' \(U\+002E\)"),
+        ({"word": ""}, "a word must have at least 1 character, got ''"),
+        (
+            {"word": "emma", "prefix": ""},
+            "either a word or a prefix, got word 'emma' and prefix ''",
+        ),
+        ({"word": None, "prefix": None}, "either a word or a prefix, got word None"),
+        ({"word": float("nan")}, "either a word or a prefix, got word None"),
+        ({"word": 5}, "must be a string, got 5"),
+        ({"prefix": ["e"]}, r"must be a string, got \['e'\]"),
+        ({"words": "emma"}, r"a column 'word' or 'prefix', got \['words'\]"),
+    ],
+)
+def test_bad_row_is_refused(
+    served: ModuleType, parameters: Parameters, tmp_path: Path, row: dict[str, Any], told: str
+) -> None:
+    """The person who asked did it: MLflow makes a 400 of this code, and a 500 of others."""
+    model = load(served, tmp_path, parameters)
+
+    with pytest.raises(served.MlflowException, match=told) as caught:
+        ask(model, [row])
+
+    assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
+
+
+@pytest.mark.parametrize(
+    ("params", "told"),
+    [
+        ({"seed": -1}, "seed must be 0 or more, got -1"),
+        ({"temperature": 0.0}, "temperature must be above 0 and finite, got 0.0"),
+        ({"temperature": -1.0}, "temperature must be above 0"),
+        ({"temperature": math.inf}, "temperature must be above 0 and finite, got inf"),
+        ({"temperature": math.nan}, "temperature must be above 0 and finite, got nan"),
+        ({"max_length": 0}, "max_length must be at least 1 character, got 0"),
+    ],
+)
+def test_bad_parameter_is_refused(
+    served: ModuleType, parameters: Parameters, tmp_path: Path, params: dict[str, Any], told: str
+) -> None:
+    """A number out of range is told and not corrected, even where a row does not need it."""
+    model = load(served, tmp_path, parameters)
+
+    for row in ({"word": "emma"}, {"prefix": ""}):
+        with pytest.raises(served.MlflowException, match=told) as caught:
+            ask(model, [row], **params)
+        assert caught.value.error_code == "INVALID_PARAMETER_VALUE"

@@ -1,0 +1,55 @@
+"""The columns of a table are those that tell its trials apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmsearch.search.study.recipes import start_point
+from mmsearch.search.study.settings import Settings
+from mmsearch.search.study.space import HYPERPARAMETERS, TRAINING
+from mmsearch.tracking.hyperparameters import COLUMNS, shown_columns
+from mmsearch.tracking.hyperparameters import HYPERPARAMETERS as NAMES
+
+OLD = {"embedding_dim": 4, "hidden_width": 32, "block_size": 3, "learning_rate": 0.1}
+"""What every trial has, those of version 0.1 as well."""
+
+
+def spec(**point: Any) -> dict[str, Any]:
+    """Give a trial's spec."""
+    return Settings().trial_spec({**start_point(1_000), **point}, seed=0).to_json()
+
+
+def shown(*specs: dict[str, Any]) -> list[str]:
+    """Give the names of the columns beside the first four."""
+    return [column.name for column in shown_columns(specs)][4:]
+
+
+def test_everything_that_can_be_searched_has_a_column() -> None:
+    """A hyperparameter that no table shows could not be compared."""
+    assert [column.name for column in COLUMNS] == [*HYPERPARAMETERS, *TRAINING]
+    assert list(NAMES) == list(HYPERPARAMETERS)
+
+
+def test_what_is_equal_in_all_trials_is_left_out() -> None:
+    """It would take the room of what differs."""
+    assert shown(spec(), spec()) == []
+    assert shown(spec(), spec(weight_decay=0.3)) == ["weight_decay"]
+    assert shown(spec(), spec(optimizer="sgd", batch_size=32)) == ["batch_size", "optimizer"]
+    assert shown() == []
+
+
+def test_one_trial_shows_what_it_has() -> None:
+    """A line of one trial says its decay and its noise, where there are any."""
+    assert shown(spec()) == ["weight_decay", "context_noise"]
+    assert shown(spec(weight_decay=0.0, context_noise=0.0)) == []
+    [lr] = [column for column in COLUMNS if column.name == "learning_rate"]
+    assert lr.text(spec(learning_rate=0.00123456)) == "0.00123"
+
+
+def test_trial_of_version_0_1_has_what_came_later_at_its_default() -> None:
+    """Beside a trial of today its noise is 0, not missing."""
+    old = {**OLD, "weight_decay": 0.0}
+    [noise] = [column for column in COLUMNS if column.name == "context_noise"]
+    assert shown(old) == []
+    assert noise.text(old) == "0"
+    assert "context_noise" in shown(old, spec())

@@ -1,0 +1,75 @@
+"""The figure of a learning-rate range test: the loss at each rate, and the range it suggests.
+
+It takes plain numbers and returns a `matplotlib.figure.Figure`; `style.save_png` writes it.
+"""
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from mmsearch.tracking.figures import style
+
+__all__ = ["lr_range"]
+
+
+@style.styled
+def lr_range(  # noqa: PLR0913 (what one figure shows)
+    learning_rates: style.Floats,
+    losses: style.Floats,
+    means: style.Floats,
+    suggested: tuple[float, float] | None,
+    *,
+    title: str,
+    detail: str = "",
+) -> Figure:
+    """Draw the losses of a range test against the learning rate, on a log axis.
+
+    Args:
+        learning_rates: of the steps, ascending, shape (S,).
+        losses: of each seed's minibatches, in nats a character, shape (n_seeds, S); infinite once
+            a seed has diverged.
+        means: their moving means, likewise.
+        suggested: both ends of the range, None where the test suggests none.
+        title: what it is.
+        detail: what was trained.
+
+    A point a step is drawn light; the line is the median of the moving means, the band reaches
+    from the lowest to the highest of them. Where a seed has diverged the band is open above.
+    """
+    figure = style.figure(4.0)
+    axes = style.add_axes(figure, 0.82, 0.5, 4.9, 2.82)
+    axes.set_xscale("log")
+    middle, low, high = np.median(means, axis=0), means.min(axis=0), means.max(axis=0)
+    finite = np.isfinite(middle)
+    if not finite.any():
+        style.say_empty(axes, "no finite losses")
+    else:
+        points = losses[np.isfinite(losses)]
+        bottom, top = _view(low[finite], middle[finite])
+        rates = np.broadcast_to(learning_rates, losses.shape)[np.isfinite(losses)]
+        axes.plot(rates, points, ".", color=style.SKY, alpha=0.4, markersize=2.2, markeredgewidth=0)
+        axes.plot([], [], ".", color=style.SKY, markersize=6, label="minibatches")
+        if len(losses) > 1:
+            axes.fill_between(
+                learning_rates, low, np.where(np.isfinite(high), high, 10 * top), where=finite,
+                color=style.BLUE, alpha=0.2, linewidth=0, label=f"{len(losses)} seeds",
+            )  # fmt: skip
+        axes.plot(
+            learning_rates[finite], middle[finite], color=style.BLUE,
+            label="median of moving means" if len(losses) > 1 else "moving mean",
+        )  # fmt: skip
+        if suggested is not None:
+            axes.axvspan(*suggested, color=style.GREEN, alpha=0.15, linewidth=0, label="suggested")
+        axes.set_ylim(bottom, top)
+        style.legend_above(axes)
+    axes.set_xlim(learning_rates[0], learning_rates[-1])
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes.set(xlabel="learning rate", ylabel="loss, nats per character")
+    style.set_title(axes, title, detail)
+    return figure
+
+
+def _view(low: style.Floats, middle: style.Floats) -> tuple[float, float]:
+    """Give both ends of the y-axis: from the lowest to the loss at the start, and a little more."""
+    fall = float(middle[0] - low.min()) or 1.0
+    return float(low.min()) - 0.15 * fall, float(middle[0]) + 0.25 * fall

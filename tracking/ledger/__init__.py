@@ -1,0 +1,1 @@
+"""The ledger: every evaluation on a test split."""

@@ -1,0 +1,1 @@
+"""MLflow: the client, the tracker, the saved view, the registry and the server."""

@@ -1,0 +1,211 @@
+"""A study's best model in MLflow's registry: loaded by its alias, served without mmsearch.
+
+Every step looks first whether it was done: a process may be killed after any of them, and the next
+call does the rest and nothing twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import ModuleType
+
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
+
+ALIAS = "champion"
+"""What the version to use is called: `models:/NAME@champion`."""
+
+MODEL_FILES = ("weights.safetensors", "spec.json", "vocabulary.json")
+"""What a model's folder holds, and all that is copied from it."""
+
+_SHA256 = "mmsearch.model_sha256"
+_STUDY = "mmsearch.study_id"
+_REQUIREMENTS = ("mlflow", "numpy", "pandas", "safetensors")
+
+
+def publish(  # noqa: PLR0913 (each is one fact of the model)
+    client: MlflowClient,
+    *,
+    experiment_id: str,
+    run_id: str,
+    folder: Path,
+    registered_name: str,
+    model_sha256: str,
+    study_id: str,
+    is_fresh: bool,
+    params: Mapping[str, Any],
+    description: str,
+) -> str:
+    """Log a run's model, register it and give it the alias; not for two processes at once.
+
+    Studies of one name share a registered model. A fresh test takes the alias; one that is only
+    asked for again leaves it with another study's model.
+
+    Args:
+        client: of `store.connect`; no other store is touched, the global one included.
+        experiment_id: where the run is.
+        run_id: of the trial that trained the model.
+        folder: holds `MODEL_FILES`.
+        registered_name: in the registry; without `/`, `:` and quotes.
+        model_sha256: names the model: of one name and run, each is there once.
+        study_id: of the study that tested it.
+        is_fresh: whether it has just been tested.
+        params: shown with the logged model.
+        description: Markdown, for the version.
+
+    Returns:
+        The version's number.
+    """
+    # Bars for a few small files, drawn over whatever the terminal shows.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    model = _ready_model(client, experiment_id, run_id, folder, model_sha256, params)
+    tags = {_SHA256: model_sha256, _STUDY: study_id}
+    version = _registered_version(client, model, run_id, registered_name, tags, description)
+    _link(client, model, run_id, registered_name, version)
+    current = client.get_registered_model(registered_name).aliases.get(ALIAS)
+    is_ours = current is None or (
+        client.get_model_version(registered_name, str(current)).tags.get(_STUDY) == study_id
+    )
+    if str(current) != version and (is_fresh or is_ours):
+        client.set_registered_model_alias(registered_name, ALIAS, version)
+    return version
+
+
+def import_pyfunc_model() -> ModuleType:
+    """Import `served` and with it `mlflow.pyfunc`, which warns of MLflow's own type hints."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*Any type hint is inferred as AnyType", UserWarning)
+        from mmsearch.tracking.mlflow import pyfunc_model  # noqa: PLC0415 (slow; see client.connect)
+    return pyfunc_model
+
+
+def _ready_model(  # noqa: PLR0913, PLR0917 (as above)
+    client: MlflowClient,
+    experiment_id: str,
+    run_id: str,
+    folder: Path,
+    model_sha256: str,
+    params: Mapping[str, Any],
+) -> LoggedModel:
+    """Find the run's logged model, or make it; one that was left unfinished is finished."""
+    found = client.search_logged_models(
+        [experiment_id],
+        f"source_run_id = '{run_id}' AND tags.`{_SHA256}` = '{model_sha256}'",
+        order_by=[{"field_name": "creation_timestamp", "ascending": True}],
+    )
+    found.sort(key=lambda model: model.status != "READY")
+    # MLflow's client repeats a call that timed out: a slow server makes a model of each.
+    for double in found[1:]:
+        if double.status != "READY":
+            client.delete_logged_model(double.model_id)
+    model = (
+        found[0]
+        if found
+        else client.create_logged_model(
+            experiment_id,
+            name=ALIAS,
+            source_run_id=run_id,
+            tags={_SHA256: model_sha256},
+            params={key: str(value) for key, value in params.items()},
+        )
+    )
+    if model.status == "READY":
+        return model
+    with tempfile.TemporaryDirectory() as scratch:
+        # Equal names each time: the files of a process that was killed are written over.
+        client.log_model_artifacts(model.model_id, str(_save(model, folder, Path(scratch))))
+    return client.finalize_logged_model(model.model_id, "READY")
+
+
+def _save(model: LoggedModel, folder: Path, scratch: Path) -> Path:
+    """Write the model as MLflow loads it: code, files and requirements, nothing pickled."""
+    pyfunc_model = import_pyfunc_model()
+    import mlflow.pyfunc  # noqa: PLC0415 (slow; see store.connect)
+    from mlflow.models import Model  # noqa: PLC0415 (likewise)
+
+    files, saved = scratch / "model", scratch / "saved"
+    files.mkdir()
+    for name in MODEL_FILES:
+        shutil.copyfile(folder / name, files / name)
+    code = scratch / "pyfunc_model.py"
+    # MLflow would copy the installed file's mode, too.
+    shutil.copyfile(str(pyfunc_model.__file__), code)
+    characters = json.loads((files / "vocabulary.json").read_bytes())
+    mlflow.pyfunc.save_model(
+        saved,
+        python_model=str(code),
+        artifacts={"model": str(files)},
+        signature=pyfunc_model.SIGNATURE,
+        input_example=[{"word": "".join(characters[1:4])}, {"prefix": ""}],
+        # Given, so that MLflow does not load the model in another process to see its imports.
+        pip_requirements=[f"{name}=={installed(name)}" for name in _REQUIREMENTS],
+        # Else the lock file of whatever uv project we stand in becomes the model's.
+        uv_project_path=files,
+        mlflow_model=Model(
+            artifact_path=model.artifact_location,
+            model_uuid=model.model_id,
+            model_id=model.model_id,
+            run_id=model.source_run_id,
+        ),
+    )
+    return saved
+
+
+def _registered_version(  # noqa: PLR0913, PLR0917 (as above)
+    client: MlflowClient,
+    model: LoggedModel,
+    run_id: str,
+    registered_name: str,
+    tags: Mapping[str, str],
+    description: str,
+) -> str:
+    """Find the version that holds this model, or register it."""
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415 (slow; see store.connect)
+
+    try:
+        client.create_registered_model(registered_name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    found = client.search_model_versions(
+        f"name = '{registered_name}' and tag.`{_SHA256}` = '{tags[_SHA256]}'"
+    )
+    if found:
+        return str(min(int(version.version) for version in found))
+    made = client.create_model_version(
+        registered_name,
+        # Not models:/ID, which a database store looks up in the global store and not in its own.
+        source=model.artifact_location,
+        run_id=run_id,
+        model_id=model.model_id,
+        tags=dict(tags),
+        description=description,
+    )
+    return str(made.version)
+
+
+def _link(
+    client: MlflowClient, model: LoggedModel, run_id: str, registered_name: str, version: str
+) -> None:
+    """Let the UI lead from the run to the model and on to its version, as MLflow's own calls do."""
+    from mlflow.entities import LoggedModelOutput  # noqa: PLC0415 (slow; see store.connect)
+
+    outputs = client.get_run(run_id).outputs
+    linked = outputs.model_outputs if outputs else []
+    if model.model_id not in {output.model_id for output in linked}:
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+    key = "mlflow.modelVersions"
+    versions = json.loads(client.get_logged_model(model.model_id).tags.get(key, "[]"))
+    if not any((v["name"], str(v["version"])) == (registered_name, version) for v in versions):
+        versions.append({"name": registered_name, "version": version})
+        client.set_logged_model_tags(model.model_id, {key: json.dumps(versions)})
