@@ -71,13 +71,13 @@ def search(
     for ended_ms, dev_loss in looks:
         if not curve or dev_loss < curve[-1][1]:
             curve.append(((ended_ms - begun_ms) / 1000, dev_loss))
-    complete = [r for r in records if r.state == "COMPLETE" and r.dev_loss is not None]
+    complete = [r for r in records if r.is_complete and r.dev_loss is not None]
     best = min(complete, key=lambda record: record.dev_loss or 0.0)
     return {
         "seed": seed,
         "wall_s": wall_s,
         "best": best.dev_loss,
-        "hyperparameters": {name: best.spec[name] for name in HYPERPARAMETERS},
+        "hyperparameters": {name: getattr(best.spec, name) for name in HYPERPARAMETERS},
         "n_complete": len(complete),
         "n_trials": len(records),
         "trained_s": sum(line.wall_s for record in records for line in record.curve),

@@ -60,7 +60,7 @@ from mmsearch.search.results.publish import make_tracker
 from mmsearch.search.study.session import Request, Search, Session
 from mmsearch.search.study.settings import Settings
 from mmsearch.search.study.space import Range
-from mmsearch.tracking.journal.journal import Outcome, SegmentRecord
+from mmsearch.tracking.journal.records import Outcome, SegmentRecord, TrialState
 from mmsearch.tracking.uploader import Uploader
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def fill(root: Path, arguments: argparse.Namespace, n_trials: int) -> None:
                 # Of all ages: else they would all end at once.
                 n_done = (number - n_trials) * spec.n_segments // n_workers
             facts = {"started_ms": ended_ms, "n_parameters": 1, "versions": {}, ENQUEUED: None}
-            journal.start(number, spec.to_json(), facts)
+            journal.start(number, spec, facts)
             for segment in range(1, n_done + 1):
                 result = simulate(spec, segment, vocab_size, lasts=is_running)
                 ended_ms += 1
@@ -244,7 +244,7 @@ def fill(root: Path, arguments: argparse.Namespace, n_trials: int) -> None:
             if not is_running:
                 ended_ms += 1
                 state = "COMPLETE" if n_done == spec.n_segments else "PRUNED"
-                journal.finish(number, Outcome(state=state, ended_ms=ended_ms))
+                journal.finish(number, Outcome(state=TrialState(state), ended_ms=ended_ms))
 
 
 def once(
@@ -277,7 +277,7 @@ def once(
         earlier = stack.enter_context(opened(job))
         proposer = job.propose(earlier, ())
         resume_s = time.perf_counter() - begun
-        carried_on = {record.spec["seed"] for record in earlier if record.outcome is None}
+        carried_on = {record.spec.seed for record in earlier if record.outcome is None}
         progress = Progress(Console(file=nowhere), 10**9, earlier)
         uploaders = list(stack.enter_context(views(job, arguments)))
         coordinator = Coordinator(

@@ -25,7 +25,7 @@ from mmsearch.tracking.journal.journal import Journal
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from mmsearch.tracking.journal.journal import TrialRecord
+    from mmsearch.tracking.journal.records import TrialRecord
 
 N_ORDERS = 6
 
@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("study", type=Path, help="folder of a study without pruning")
     records = Journal(parser.parse_args().study).records()
     trials = sorted(
-        (record for record in records if record.state == "COMPLETE"),
+        (record for record in records if record.is_complete),
         key=lambda record: record.dev_loss or 0,
     )
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -98,7 +98,7 @@ def main() -> None:
     top = {record.number for record in trials[:5]}
     whole_s = sum(record.wall_s for record in trials)
     table = Table("pruner", "time", "finished", "best is worse by", "of the best 5", box=None)
-    for name, make in pruners(int(trials[0].spec["n_steps"])).items():
+    for name, make in pruners(trials[0].spec.n_steps).items():
         runs = [replay(trials, make(), order) for order in range(N_ORDERS)]
         regrets = [min(loss[n] for n in done) - trials[0].dev_loss for _, done in runs]  # type: ignore[operator]  # complete trials have one
         table.add_row(

@@ -219,7 +219,7 @@ def run_ours(task: Task, seed: int, folder: Path, env: Mapping[str, str]) -> Run
     began = time.time()
     spent = timed(words, env, folder / "output.txt")
     records = Journal(folder / STUDY).records()
-    check_points(task, {record.number: record.spec for record in records})
+    check_points(task, {record.number: record.spec.to_json() for record in records})
     segments = [segment for record in records for segment in record.curve]
     return Run(
         **spent,

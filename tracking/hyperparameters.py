@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mmsearch.model.spec import TrialSpec
-
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
+
+    from mmsearch.model.spec import TrialSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,11 +25,11 @@ class Column:
     is_hyperparameter: bool = True
     """Whether each space has it; else it is a key of `[training]` that a space may search too."""
 
-    def value(self, spec: Mapping[str, Any]) -> Any:
-        """Return a trial's value; one of version 0.1 lacks what came later."""
-        return spec.get(self.name, _LATER.get(self.name))
+    def value(self, spec: TrialSpec) -> Any:
+        """Return a trial's value."""
+        return getattr(spec, self.name)
 
-    def text(self, spec: Mapping[str, Any], digits: int | None = None) -> str:
+    def text(self, spec: TrialSpec, digits: int | None = None) -> str:
         """Return a trial's value for a table, as short as possible unless digits are given."""
         value = self.value(spec)
         if not isinstance(value, float):
@@ -38,11 +37,6 @@ class Column:
         return _short(value, self.digits) if digits is None else f"{value:.{digits}g}"
 
 
-_LATER = {
-    field.name: field.default
-    for field in dataclasses.fields(TrialSpec)
-    if field.default is not dataclasses.MISSING
-}
 COLUMNS = (
     Column(name="embedding_dim", heading="emb", is_always_shown=True),
     Column(name="hidden_width", heading="hidden", is_always_shown=True),
@@ -76,7 +70,7 @@ def _short(value: float, digits: int) -> str:
     return min(plain, f"{mantissa}e{int(exponent)}", key=len)
 
 
-def shown_columns(specs: Sequence[Mapping[str, Any]]) -> list[Column]:
+def shown_columns(specs: Sequence[TrialSpec]) -> list[Column]:
     """Return the columns that tell trials apart, the first four in any case.
 
     Of a single trial, these are its hyperparameters that are not 0.

@@ -21,7 +21,8 @@ from mmsearch.tracking.mlflow.client import first_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
-    from mmsearch.tracking.journal.journal import Journal, TrialRecord
+    from mmsearch.tracking.journal.journal import Journal
+    from mmsearch.tracking.journal.records import TrialRecord
     from mmsearch.tracking.mlflow.notes import StudySummary
 
 FLUSH_S = 2.0

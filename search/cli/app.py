@@ -290,7 +290,7 @@ def list_trials(
         if stopped_by is not None:
             raise typer.Exit(exit_code(stopped_by))
         return
-    records = sorted(journal.records(), key=printing.rank)[:limit]
+    records = sorted(journal.records(), key=lambda trial: trial.rank)[:limit]
     is_running = is_owned(journal)
     if as_json:
         printing.emit([printing.trial_json(record) for record in records])

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from mmsearch.search.display.chart import MIN_ROWS, Curve, Frame, draw_chart
 from mmsearch.search.display.format import duration, spec_words, trial_label
-from mmsearch.tracking.journal.journal import TrialRecord, best_trial
+from mmsearch.tracking.journal.records import TrialRecord, TrialState, best_trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -49,7 +49,7 @@ class Board:
     best: TrialRecord | None = None
     """The complete trial with the lowest score."""
     running: dict[int, TrialRecord] = field(default_factory=dict)
-    n_ended: Counter[str] = field(default_factory=Counter)
+    n_ended: Counter[TrialState] = field(default_factory=Counter)
     """By state."""
     _marks: dict[int, str] = field(init=False, default_factory=dict)
     """Of the running trials that are charted; each keeps its own."""
@@ -66,7 +66,7 @@ class Board:
     @property
     def n_finished(self) -> int:
         """Trials that are complete or pruned."""
-        return self.n_ended["COMPLETE"] + self.n_ended["PRUNED"]
+        return self.n_ended[TrialState.COMPLETE] + self.n_ended[TrialState.PRUNED]
 
     def draw(
         self, elapsed_s: float, width: int, height: int, *, is_ascii: bool
@@ -97,9 +97,10 @@ class Board:
             _line(f"{self.n_finished} of {self.n_trials} {self.what}"),
             _line(f"{duration(elapsed_s)} so far" + self._time_left(elapsed_s)),
         )
+        n_ended = self.n_ended
         counts = (
-            f"{self.n_ended['COMPLETE']} complete, {self.n_ended['PRUNED']} pruned, "
-            f"{self.n_ended['FAIL']} failed, {n_running} running"
+            f"{n_ended[TrialState.COMPLETE]} complete, {n_ended[TrialState.PRUNED]} pruned, "
+            f"{n_ended[TrialState.FAIL]} failed, {n_running} running"
         )
         return [head, _line(counts)]
 
@@ -141,7 +142,7 @@ class Board:
             curves.insert(0, Curve(mark=mark, points=_points(self.best), style="green"))
             name = f"{self.best.name}, the lowest" if self.best.is_repeat else "the best"
             caption += f"; {mark} and +/-: {name}, at the same step"
-        n_steps = max(*(r.spec["n_steps"] for r in shown), *(c.points[-1][0] for c in curves))
+        n_steps = max(*(r.spec.n_steps for r in shown), *(c.points[-1][0] for c in curves))
         frame = Frame(n_steps=n_steps, width=width, height=n_rows, is_ascii=is_ascii)
         chart = draw_chart(curves, frame)
         return [_line(caption, "dim"), *chart] if chart else []
@@ -154,7 +155,7 @@ class Board:
         cells: list[RenderableType] = [
             _line(self._marks[record.number], f"bold {self._style(record)}"),
             _line(trial_label(record)),
-            ProgressBar(total=max(step, record.spec["n_steps"]), completed=step, width=10),
+            ProgressBar(total=max(step, record.spec.n_steps), completed=step, width=10),
             _line(loss),
         ]
         if self.best is not None:

@@ -9,21 +9,20 @@ from rich.text import Text
 
 from mmsearch.search.display.tables import WIDTH
 from mmsearch.tracking.hyperparameters import shown_columns
+from mmsearch.tracking.journal.records import TrialState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
-    from mmsearch.tracking.journal.journal import TrialRecord
+    from mmsearch.model.spec import TrialSpec
+    from mmsearch.tracking.journal.records import TrialRecord
 
 
-def spec_words(spec: Mapping[str, Any]) -> str:
+def spec_words(spec: TrialSpec) -> str:
     """Say a trial's hyperparameters in one short line."""
     columns = shown_columns([spec])
     return "  ".join(f"{column.heading} {column.text(spec)}" for column in columns)
 
 
-def short_spec_words(spec: Mapping[str, Any]) -> str:
+def short_spec_words(spec: TrialSpec) -> str:
     """Say the same in fewer characters, as the rest of a line."""
     short = {"hidden": "hid", "block": "blk"}
     columns = (replace(column, digits=2) for column in shown_columns([spec]))
@@ -41,12 +40,12 @@ def duration(seconds: float) -> str:
 
 def trial_line(record: TrialRecord, *, is_best: bool) -> Text:
     """Say how one trial ended; at most 80 columns, but for a failure's reason."""
-    state = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}[record.state]
+    state = "failed" if record.state == TrialState.FAIL else record.state.lower()
     text = Text(f"{trial_label(record)}  {state:<8} ")
-    if record.state == "FAIL" and record.outcome is not None:
+    if record.state == TrialState.FAIL and record.outcome is not None:
         return text.append(record.outcome.reason, style="red")
     loss = f"{record.dev_loss:.4f}{'*' if is_best else ' '} "
-    style = "bold green" if is_best else "" if record.state == "COMPLETE" else "dim"
+    style = "bold green" if is_best else "" if record.is_complete else "dim"
     text.append(loss, style=style)
     # The table at the end has a candidate's hyperparameters, and this line no room for them.
     if record.is_repeat:

@@ -7,7 +7,6 @@ import json
 import math
 import sys
 import textwrap
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from mmsearch.search.results.optimism import Optimism
 from mmsearch.search.study.urls import ledger_folder
 from mmsearch.search.study.workspace import options_of
 from mmsearch.tracking.hyperparameters import shown_columns
-from mmsearch.tracking.journal.journal import best_trial
+from mmsearch.tracking.journal.records import TrialState, best_trial, counts_by_state, n_finished
 from mmsearch.tracking.ledger.record import LocalLooks, look_words
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from mmsearch.search.execution.coordinator import SearchResult
     from mmsearch.search.results.advice import Advice
     from mmsearch.search.study.session import Session
-    from mmsearch.tracking.journal.journal import TrialRecord
+    from mmsearch.tracking.journal.records import TrialRecord
     from mmsearch.tracking.ledger.record import Look
 
 _MAX_SHOWN = 60
@@ -48,13 +47,6 @@ def console(*, stderr: bool = False) -> Console:
 def cut(text: str) -> str:
     """Shorten a text to what fits a line."""
     return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + " ..."
-
-
-def rank(record: TrialRecord) -> tuple[int, float, int]:
-    """Order trials best first: complete ones by score, then pruned, running and failed ones."""
-    states = ["COMPLETE", "PRUNED", "RUNNING", "FAIL"]
-    loss = float("inf") if record.dev_loss is None else record.dev_loss
-    return states.index(record.state), loss, record.number
 
 
 def trial_json(record: TrialRecord) -> dict[str, Any]:
@@ -75,7 +67,7 @@ def trial_json(record: TrialRecord) -> dict[str, Any]:
         "step": record.curve[-1].step if record.curve else 0,
         "n_parameters": record.facts["n_parameters"],
         "wall_s": round(record.wall_s, 3),
-        "spec": dict(record.spec),
+        "spec": record.spec.to_json(),
     }
 
 
@@ -127,16 +119,16 @@ def search_json(
     """Give what came of a search as JSON values."""
     records = result.records
     advice = search_advice(session.journal, records, session.file.settings.space)
-    states = Counter(record.state for record in records)
+    counts = counts_by_state(records)
     best = best_trial(records)
     return {
         "study": session.journal.name,
         "n_trials": n_trials,
         "n_finished": result.n_finished,
         "is_interrupted": result.is_interrupted,
-        "n_complete": states["COMPLETE"],
-        "n_pruned": states["PRUNED"],
-        "n_failed": states["FAIL"],
+        "n_complete": counts[TrialState.COMPLETE],
+        "n_pruned": counts[TrialState.PRUNED],
+        "n_failed": counts[TrialState.FAIL],
         "wall_s": round(wall_s, 3),
         "best": None if best is None else trial_json(best),
         **advice.to_json(),
@@ -173,7 +165,7 @@ def trials_table(records: Sequence[TrialRecord], *, is_running: bool) -> Table:
         ),
         TableColumn(heading="time", cells=[_seconds(record.wall_s) for record in records]),
     ]
-    return fitted_table(columns, [None if r.state == "COMPLETE" else "dim" for r in records])
+    return fitted_table(columns, [None if r.is_complete else "dim" for r in records])
 
 
 def _seconds(wall_s: float) -> str:
@@ -270,7 +262,7 @@ def print_start(
     file, corpus = session.file, session.corpus
     kept = "kept" if corpus.keep_duplicates else "dropped"
     sizes = ", ".join(f"{count:,} {part}" for part, count in file.n_words.items())
-    n_finished = sum(record.state in {"COMPLETE", "PRUNED"} for record in earlier)
+    n_earlier = n_finished(earlier)
     out.print(f"study {session.journal.name!r} in {_near(session.workspace.root)}")
     out.print(f"  {corpus.name}: {sizes} words; {corpus.n_repeats:,} repeats {kept}")
     if session.split.n_dev_in_train:
@@ -281,8 +273,8 @@ def print_start(
     for name, dimension in file.settings.space.dimensions.items():
         if not dimension.is_fixed or str(dimension) != "0":
             out.print(f"  {name:<14} {dimension}")
-    if 0 < n_finished < n_trials:
-        out.print(f"  {n_finished} of {n_trials} trials are there already")
+    if 0 < n_earlier < n_trials:
+        out.print(f"  {n_earlier} of {n_trials} trials are there already")
 
 
 def print_end(  # noqa: PLR0913 (what a search came to)
@@ -296,15 +288,18 @@ def print_end(  # noqa: PLR0913 (what a search came to)
 ) -> None:
     """Say what came of a search and, if it may be said, what to type next."""
     records = result.records
-    states = Counter(record.state for record in records)
-    counts = f"{states['COMPLETE']} complete, {states['PRUNED']} pruned, {states['FAIL']} failed"
+    counts = counts_by_state(records)
+    ended = (
+        f"{counts[TrialState.COMPLETE]} complete, {counts[TrialState.PRUNED]} pruned, "
+        f"{counts[TrialState.FAIL]} failed"
+    )
     if result.n_begun == 0 and result.n_finished >= n_trials:
         out.print(
-            f"study {session.journal.name!r} has its {n_trials} trials already ({counts}); "
+            f"study {session.journal.name!r} has its {n_trials} trials already ({ended}); "
             f"--trials {result.n_finished + 10} adds ten"
         )
     else:
-        out.print(f"{result.n_finished} of {n_trials} trials ({counts}) in {duration(wall_s)}")
+        out.print(f"{result.n_finished} of {n_trials} trials ({ended}) in {duration(wall_s)}")
     best = best_trial(records)
     if best is None:
         out.print("no trial is complete yet")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
 
-    from mmsearch.tracking.journal.journal import TrialRecord
+    from mmsearch.tracking.journal.records import TrialRecord
 
 _LOG = 4
 """Lines left to what scrolls by above the display."""

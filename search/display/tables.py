@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
+    from mmsearch.model.spec import TrialSpec
     from mmsearch.tracking.hyperparameters import Column
 
 WIDTH = 80
@@ -35,9 +36,7 @@ class TableColumn:
         return max(map(len, (self.heading, *self.cells)))
 
 
-def spec_columns(
-    columns: Iterable[Column], specs: Sequence[Mapping[str, Any]]
-) -> list[TableColumn]:
+def spec_columns(columns: Iterable[Column], specs: Sequence[TrialSpec]) -> list[TableColumn]:
     """Return the columns of some trials' hyperparameters."""
     return [
         TableColumn(

@@ -19,13 +19,15 @@ from mmsearch.search.execution.interrupts import leave_terminal, stopping_signal
 from mmsearch.search.study.study_file import StudyFile
 from mmsearch.search.study.workspace import is_owned, options_of
 from mmsearch.tracking.journal.follow import Follower
+from mmsearch.tracking.journal.records import TrialState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rich.console import Console, RenderableType
 
-    from mmsearch.tracking.journal.journal import Journal, TrialRecord
+    from mmsearch.tracking.journal.journal import Journal
+    from mmsearch.tracking.journal.records import TrialRecord
 
 POLL_S = 1.0
 """Seconds between two looks at the journal."""
@@ -89,9 +91,9 @@ class Watch:
                 self._board.note(record)
                 if record.outcome is not None:
                     show(record)
-                    bisect.insort(self._ended, record, key=printing.rank)
+                    bisect.insort(self._ended, record, key=lambda trial: trial.rank)
                     is_before = record.outcome.ended_ms < self._began_s * 1000
-                    self._board.n_before += is_before and record.state != "FAIL"
+                    self._board.n_before += is_before and record.state != TrialState.FAIL
             show(None)
             if not is_running:
                 return

@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmsearch.errors import RefusedError
-from mmsearch.model.spec import TrialSpec
 from mmsearch.search.execution.coordinator import Proposal
 from mmsearch.search.results.selection import Plan, confirmations, leading, repeats
-from mmsearch.tracking.journal.journal import Outcome
+from mmsearch.tracking.journal.records import Outcome, TrialState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
+    from mmsearch.model.spec import TrialSpec
     from mmsearch.search.study.session import Session
     from mmsearch.search.study.settings import Settings
-    from mmsearch.tracking.journal.journal import Journal, TrialRecord
+    from mmsearch.tracking.journal.journal import Journal
+    from mmsearch.tracking.journal.records import TrialRecord
 
 
 def make_plan(journal: Journal, top: int, n_seeds: int, steps: int) -> Plan:
@@ -153,7 +154,7 @@ class Repeats:
         for number in numbers:
             if number not in wanted and not trainings.has_ended(number):
                 given_up = Outcome(
-                    state="PRUNED",
+                    state=TrialState.PRUNED,
                     reason="given up: no longer asked for",
                     ended_ms=time.time_ns() // 1_000_000,
                 )
@@ -166,8 +167,7 @@ class Repeats:
             if (trial, nth) not in begun
         ]
         specs = {
-            number: TrialSpec.from_json(journal.read(number).spec)
-            for number in sorted({trial for trial, _ in left})
+            number: journal.read(number).spec for number in sorted({trial for trial, _ in left})
         }
         return cls(settings, specs, left, first=max(numbers, default=-1) + 1)
 

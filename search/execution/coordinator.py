@@ -15,13 +15,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mmsearch.errors import MMSearchError
-from mmsearch.model.spec import TrialSpec
 from mmsearch.search.study import provenance
-from mmsearch.tracking.journal.journal import (
+from mmsearch.tracking.journal.records import (
     Outcome,
     SegmentRecord,
     TrialRecord,
+    TrialState,
     latest_ms,
+    n_finished,
     undecided,
 )
 
@@ -29,9 +30,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from concurrent.futures import Executor, Future
 
+    from mmsearch.model.spec import TrialSpec
     from mmsearch.search.execution.worker import SegmentResult
     from mmsearch.search.study.settings import Settings
     from mmsearch.tracking.journal.journal import Journal
+    from mmsearch.tracking.journal.records import Failure
 
 MAX_FAILURES_IN_A_ROW = 10
 """Failed trials after which the search stops: one setting is wrong for all of them."""
@@ -106,7 +109,6 @@ class _Running:
     """A trial that has a segment with a worker."""
 
     record: TrialRecord
-    spec: TrialSpec
     weights: bytes | None
     n_deaths: int = 0
 
@@ -165,8 +167,7 @@ class Coordinator:
         left_over = [record for record in self.earlier if record.outcome is None]
         last = undecided(self.earlier)
         self._undecided = last.number if last else None
-        states = [record.state for record in self.earlier]
-        self._n_finished = states.count("COMPLETE") + states.count("PRUNED")
+        self._n_finished = n_finished(self.earlier)
         while not self._is_stopping:
             while len(self._running) < self.n_workers and left_over:
                 self._carry_on(left_over.pop(0))
@@ -204,9 +205,9 @@ class Coordinator:
             "versions": self._versions,
             **proposal.facts,
         }
-        self.journal.start(number, spec.to_json(), facts)
-        record = TrialRecord(number=number, spec=spec.to_json(), facts=facts)
-        self._running[number] = _Running(record, spec, None)
+        self.journal.start(number, spec, facts)
+        record = TrialRecord(number=number, spec=spec, facts=facts)
+        self._running[number] = _Running(record, None)
         self._show(record)
         self._submit(number)
         return True
@@ -216,12 +217,10 @@ class Coordinator:
         self._n_begun += 1
         curve, weights = self.journal.resume(record.number)
         record = replace(record, curve=tuple(curve))
-        spec = TrialSpec.from_json(record.spec)
-        self._running[record.number] = _Running(record, spec, weights)
+        self._running[record.number] = _Running(record, weights)
         self._show(record)
-        if record.number == self._undecided or spec.has_ended(
-            [segment.dev_loss for segment in curve]
-        ):
+        has_ended = record.spec.has_ended([segment.dev_loss for segment in curve])
+        if record.number == self._undecided or has_ended:
             self._go_on(record.number)
         else:
             self._submit(record.number)
@@ -229,7 +228,7 @@ class Coordinator:
     def _submit(self, number: int) -> None:
         trial = self._running[number]
         losses = trial.dev_losses
-        future = self.executor.submit(self.run_segment, trial.spec, losses, trial.weights)
+        future = self.executor.submit(self.run_segment, trial.record.spec, losses, trial.weights)
         future.add_done_callback(lambda done: self._done.put((number, done)))
 
     def _handle_next(self) -> None:
@@ -250,11 +249,12 @@ class Coordinator:
                     self._submit(number)
                 return
             times = f"{trial.n_deaths} times in one segment"
-            self._fail(number, f"its worker process died {times}; is there enough memory?", "")
+            reason = f"its worker process died {times}; is there enough memory?"
+            self._fail(number, "worker_died", reason)
         except MMSearchError as error:
-            self._fail(number, str(error), "")
+            self._fail(number, "diverged" if _is_divergence(error) else "error", str(error))
         except Exception as error:  # noqa: BLE001 (recorded with its traceback; the search goes on)
-            self._fail(number, _reason(error), _traceback(error))
+            self._fail(number, "error", _reason(error), _traceback(error))
         else:
             self._take(number, result)
 
@@ -264,7 +264,7 @@ class Coordinator:
         segment = len(trial.record.curve) + 1
         line = SegmentRecord(
             segment=segment,
-            step=trial.spec.segment_end(segment),
+            step=trial.record.spec.segment_end(segment),
             train=result.train,
             dev_loss=result.dev_loss,
             dev_parts=result.dev_parts,
@@ -283,12 +283,14 @@ class Coordinator:
     def _go_on(self, number: int) -> None:
         """Complete a trial, prune it, or send its next segment."""
         trial = self._running[number]
-        if trial.spec.has_ended(trial.dev_losses):
-            self._finish(number, Outcome(state="COMPLETE", ended_ms=self._now_ms()))
+        if trial.record.spec.has_ended(trial.dev_losses):
+            self._finish(number, Outcome(state=TrialState.COMPLETE, ended_ms=self._now_ms()))
         elif trial.record.curve and self.proposer.should_prune(number):
-            step, planned = trial.record.curve[-1].step, trial.spec.n_steps
+            step, planned = trial.record.curve[-1].step, trial.record.spec.n_steps
             reason = f"pruned at step {step} of {max(step, planned)}"
-            self._finish(number, Outcome(state="PRUNED", reason=reason, ended_ms=self._now_ms()))
+            self._finish(
+                number, Outcome(state=TrialState.PRUNED, reason=reason, ended_ms=self._now_ms())
+            )
         else:
             self._show(trial.record)
             if self._is_stopping:
@@ -301,15 +303,18 @@ class Coordinator:
         del self._running[number]
         self._n_left += 1
 
-    def _fail(self, number: int, reason: str, error: str) -> None:
-        self._finish(number, Outcome(state="FAIL", reason=reason, ended_ms=self._now_ms()), error)
+    def _fail(self, number: int, failure: Failure, reason: str, error: str = "") -> None:
+        outcome = Outcome(
+            state=TrialState.FAIL, failure=failure, reason=reason, ended_ms=self._now_ms()
+        )
+        self._finish(number, outcome, error)
 
     def _finish(self, number: int, outcome: Outcome, error: str = "") -> None:
         record = replace(self._running.pop(number).record, outcome=outcome)
         self.journal.finish(number, outcome, error=error)
         self.proposer.tell(record)
         self._show(record)
-        if outcome.state != "FAIL":
+        if outcome.state != TrialState.FAIL:
             self._n_finished += 1
             self._n_failures = 0
             return
@@ -329,6 +334,12 @@ class Coordinator:
         self._records[record.number] = record
         for observer in self.observers:
             observer.show(record)
+
+
+def _is_divergence(error: MMSearchError) -> bool:
+    from mmsearch.model.training import DivergedError  # noqa: PLC0415 (imports torch, as the error has)
+
+    return isinstance(error, DivergedError)
 
 
 def _reason(error: BaseException) -> str:

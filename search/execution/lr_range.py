@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.console import Console
 
+    from mmsearch.model.spec import TrialSpec
     from mmsearch.search.study.session import Session
 
 MAX_RATE = 1e6
@@ -47,6 +48,8 @@ class RangeTest:
 
     point: Mapping[str, float]
     """The hyperparameters besides the rate."""
+    spec: TrialSpec
+    """Spec of the first training, at the lowest rate."""
     learning_rates: NDArray[np.float64]
     """Of the steps, shape (S,)."""
     losses: NDArray[np.float64]
@@ -127,6 +130,7 @@ def range_test(  # noqa: PLR0913 (each is one flag)
     )
     return RangeTest(
         point=point,
+        spec=settings.trial_spec({**point, "learning_rate": low}, seeds[0]),
         learning_rates=learning_rates,
         losses=losses,
         seeds=seeds,
@@ -142,9 +146,9 @@ def print_range_test(out: Console, test: RangeTest, applied: Path | None) -> Non
         test: what was found.
         applied: the config file that the range was written into, if any.
     """
-    first, last = test.learning_rates[0], test.learning_rates[-1]
+    last = test.learning_rates[-1]
     out.print(
-        f"{spec_words({**test.point, 'learning_rate': first})} to {last:.3g}, "
+        f"{spec_words(test.spec)} to {last:.3g}, "
         f"{len(test.learning_rates):,} steps, {len(test.seeds)} seeds"
     )
     typical = np.median(test.means, axis=0)

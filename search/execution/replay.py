@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mmsearch.errors import InputError, MMSearchError
-from mmsearch.model.spec import TrialSpec
 from mmsearch.model.training import DivergedError
 from mmsearch.search.execution import worker
 from mmsearch.search.execution.worker_pool import WorkerPool
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
     from mmsearch.search.execution.worker import SegmentResult
     from mmsearch.search.study.session import Session
-    from mmsearch.tracking.journal.journal import TrialRecord
+    from mmsearch.tracking.journal.records import TrialRecord
 
 TOLERANCE_NATS = 1e-4
 """How far any dev loss may be off where other versions or another processor round otherwise.
@@ -117,12 +116,11 @@ def replay(session: Session, number: int | None) -> Replay:
         record = find_trial(journal, number)
     if not record.curve and not record.divergence:
         raise InputError(f"{record.name} has nothing to compare with yet; see: mmsearch trials")
-    spec = TrialSpec.from_json(record.spec)
     if record.curve:
         journal.read_weights(record)  # raises where the file is not what the record says
     then = record.facts.get("versions") or session.file.versions
     now = provenance.versions()
-    results, end = _train(session, spec, record)
+    results, end = _train(session, record)
     return Replay(
         record=record,
         changed={
@@ -132,10 +130,10 @@ def replay(session: Session, number: int | None) -> Replay:
         },
         segments=tuple(
             Segment(
-                step=spec.segment_end(place),
+                step=record.spec.segment_end(place),
                 then=line.dev_loss,
                 now=result.dev_loss,
-                is_equal=(line.segment, line.step) == (place, spec.segment_end(place))
+                is_equal=(line.segment, line.step) == (place, record.spec.segment_end(place))
                 and tuple(line.train) == result.train
                 and line.dev_loss == result.dev_loss
                 and (line.train_loss in {None, result.train_loss})
@@ -147,9 +145,7 @@ def replay(session: Session, number: int | None) -> Replay:
     )
 
 
-def _train(
-    session: Session, spec: TrialSpec, record: TrialRecord
-) -> tuple[list[SegmentResult], str]:
+def _train(session: Session, record: TrialRecord) -> tuple[list[SegmentResult], str]:
     """Train the segments of a record, and the one it diverged in; the reason if it diverges."""
     n_segments = len(record.curve) + bool(record.divergence)
     results: list[SegmentResult] = []
@@ -158,7 +154,7 @@ def _train(
         for segment in range(1, n_segments + 1):
             losses = tuple(result.dev_loss for result in results)
             try:
-                result = pool.submit(worker.run_segment, spec, losses, weights).result()
+                result = pool.submit(worker.run_segment, record.spec, losses, weights).result()
             except DivergedError as error:
                 return results, str(error)
             except BrokenExecutor as error:

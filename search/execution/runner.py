@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from mmsearch.search.study.session import Session
     from mmsearch.search.study.settings import Settings
     from mmsearch.search.study.space import Space
-    from mmsearch.tracking.journal.journal import Journal, TrialRecord
+    from mmsearch.tracking.journal.journal import Journal
+    from mmsearch.tracking.journal.records import TrialRecord
     from mmsearch.tracking.uploader import Uploader
 
 logger = logging.getLogger(__name__)

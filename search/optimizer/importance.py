@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
     from mmsearch.search.study.space import Dimension, Space
-    from mmsearch.tracking.journal.journal import TrialRecord
+    from mmsearch.tracking.journal.records import TrialRecord
 
 _SEED = 0
 """Seed for the random forest: the same trials have the same importances."""
@@ -37,8 +37,10 @@ def importances(trials: Iterable[TrialRecord], space: Space) -> Mapping[str, flo
     study = optuna.create_study()
     try:
         for trial in trials:
-            if trial.state == "COMPLETE":
-                params = {name: _value(d, trial.spec[name]) for name, d in searched.items()}
+            if trial.is_complete:
+                params = {
+                    name: _value(d, getattr(trial.spec, name)) for name, d in searched.items()
+                }
                 study.add_trial(
                     optuna.trial.create_trial(
                         value=trial.dev_loss, params=params, distributions=distributions

@@ -18,10 +18,9 @@ from optuna.distributions import (
 )
 from optuna.trial import TrialState
 
-from mmsearch.model.spec import TrialSpec
 from mmsearch.search.execution.coordinator import Proposal
 from mmsearch.search.study.space import Choices
-from mmsearch.tracking.journal.journal import undecided
+from mmsearch.tracking.journal.records import undecided
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
     from mmsearch.search.study.settings import Settings
     from mmsearch.search.study.space import Dimension, Space
-    from mmsearch.tracking.journal.journal import TrialRecord
+    from mmsearch.tracking.journal.records import TrialRecord
 
 BLOCK, N_BEST = 256, 50
 """Which trials of a large study the sampler learns from: see `OptunaProposer`."""
@@ -130,7 +129,7 @@ class OptunaProposer:
 
     def tell(self, record: TrialRecord) -> None:
         """Close a trial that has ended."""
-        score = record.dev_loss if record.state == "COMPLETE" else None
+        score = record.dev_loss if record.is_complete else None
         self.study.tell(record.number, score, state=TrialState[record.state])
         if record.number in self._places:
             place = self._places[record.number]
@@ -185,7 +184,7 @@ class OptunaProposer:
             return {}
         alone, storage, study_id = _new_study(self.study.study_name, None)
         trial_id = storage.create_new_trial(study_id)
-        is_last_asked = is_decided and record.state != "COMPLETE"
+        is_last_asked = is_decided and not record.is_complete
         for segment in record.curve if is_last_asked else record.curve[:-1]:
             storage.set_trial_intermediate_value(trial_id, segment.step, segment.dev_loss)
             trial = copy.copy(storage.get_trial(trial_id))
@@ -213,22 +212,21 @@ def frozen_trial(
         searched: the distributions of the hyperparameters, by name.
     """
     spec, outcome = record.spec, record.outcome
-    if not searched.keys() <= spec.keys():  # a spec of an earlier version
-        spec = TrialSpec.from_json(spec).to_json()
+    state = TrialState[record.state]
     value = None
-    if record.curve and record.state in {"COMPLETE", "PRUNED"}:
+    if record.curve and state in {TrialState.COMPLETE, TrialState.PRUNED}:
         # As Optuna itself sets it, a pruned trial's value is its latest intermediate value.
-        value = record.dev_loss if record.state == "COMPLETE" else record.curve[-1].dev_loss
+        value = record.dev_loss if record.is_complete else record.curve[-1].dev_loss
     return optuna.trial.FrozenTrial(
         number=record.number,
         trial_id=-1,  # set by the storage that it is added to
-        state=TrialState[record.state],
+        state=state,
         value=value,
         datetime_start=datetime.fromtimestamp(record.facts["started_ms"] / 1000),  # noqa: DTZ006 (Optuna's are local)
         datetime_complete=(
             datetime.fromtimestamp(outcome.ended_ms / 1000) if outcome else None  # noqa: DTZ006 (likewise)
         ),
-        params={name: spec[name] for name in searched},
+        params={name: getattr(spec, name) for name in searched},
         distributions=_Shared(searched),
         user_attrs={REASON: outcome.reason} if outcome and outcome.reason else {},
         system_attrs={},
@@ -247,7 +245,7 @@ def not_begun(
     silent: list[Mapping[str, Any]] = []
     for record in records:
         if ENQUEUED not in record.facts:
-            silent.append(record.spec)
+            silent.append(record.spec.to_json())
         elif record.facts[ENQUEUED] is not None:
             told.append(record.facts[ENQUEUED])
     fresh: list[Mapping[str, Any]] = []

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from mmsearch.search.study.space import Space
-    from mmsearch.tracking.journal.journal import Journal, TrialRecord
+    from mmsearch.tracking.journal.journal import Journal
+    from mmsearch.tracking.journal.records import TrialRecord
     from mmsearch.tracking.mlflow.notes import StudySummary
 
 STUDY_ID = "mmsearch.id"

@@ -10,15 +10,16 @@ from mmsearch.errors import MMSearchError
 from mmsearch.model.spec import MAX_SIZE
 from mmsearch.search.study.space import Range
 from mmsearch.search.study.workspace import options_of
-from mmsearch.tracking.journal.journal import ranked
+from mmsearch.tracking.journal.records import n_finished, ranked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from mmsearch.search.results.selection import Confirmation
     from mmsearch.search.study.space import Dimension, Space
     from mmsearch.tracking.journal.baselines import Baselines
-    from mmsearch.tracking.journal.journal import Journal, TrialRecord
+    from mmsearch.tracking.journal.journal import Journal
+    from mmsearch.tracking.journal.records import TrialRecord
 
 EDGE = 0.01
 """Share of a range, on its scale, within which a value counts as being at the edge."""
@@ -105,7 +106,7 @@ def search_warnings(
     if best.dev_loss is not None:
         warnings += _against(best.name, best.dev_loss, best, baselines)
     if len(complete) == 1:
-        n_more = sum(record.state in {"COMPLETE", "PRUNED"} for record in records) + 10
+        n_more = n_finished(records) + 10
         warnings.append(
             f"only {best.name} is complete, so there is nothing to compare it with; go on with: "
             f"mmsearch run --trials {n_more}{where}"
@@ -152,19 +153,20 @@ def _remedy(trial: TrialRecord) -> str:
 def _edges(trial: TrialRecord, space: Space) -> Iterable[str]:
     """Yield a warning for each hyperparameter of a trial at an edge of what was searched."""
     for name, dimension in space.dimensions.items():
-        edge = _edge(trial.spec, name, dimension)
+        value = getattr(trial.spec, name)
+        edge = _edge(value, dimension)
         if edge:
             yield (
-                f"{name} of {trial.name}, {trial.spec[name]:.4g}, lies at the {edge} edge of its "
+                f"{name} of {trial.name}, {value:.4g}, lies at the {edge} edge of its "
                 f"range ({dimension}); widen [space] {name} in a new --study"
             )
 
 
-def _edge(spec: Mapping[str, Any], name: str, dimension: Dimension) -> str:
+def _edge(value: Any, dimension: Dimension) -> str:
     """Return `lower` or `upper` where a value lies at that edge of a range that can be widened."""
     if not isinstance(dimension, Range):
         return ""
-    low, high, value = dimension.low, dimension.high, spec.get(name)
+    low, high = dimension.low, dimension.high
     is_small = dimension.is_int and high - low + 1 < _MIN_VALUES
     if dimension.is_fixed or is_small or not isinstance(value, int | float):
         return ""

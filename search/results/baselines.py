@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from mmsearch.data.corpus import Vocabulary
     from mmsearch.search.study.session import Session
-    from mmsearch.tracking.journal.journal import TrialRecord
+    from mmsearch.tracking.journal.records import TrialRecord
 
 
 def count_baselines(train: Sequence[str], dev: Sequence[str], vocabulary: Vocabulary) -> Baselines:

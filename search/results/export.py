@@ -30,7 +30,10 @@ def write_model(folder: Path, choice: Choice, weights: bytes, file: StudyFile) -
         if any(folder.iterdir()):
             raise InputError(f"{str(folder)!r} is not empty; name a new folder")
         (folder / "weights.safetensors").write_bytes(weights)
-        for name, value in (("spec", choice.record.spec), ("vocabulary", list(file.vocabulary))):
+        for name, value in (
+            ("spec", choice.record.spec.to_json()),
+            ("vocabulary", list(file.vocabulary)),
+        ):
             text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
             (folder / f"{name}.json").write_text(text, encoding="utf-8")
     except (FileExistsError, NotADirectoryError):

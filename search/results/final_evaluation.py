@@ -95,7 +95,7 @@ def final_test(
         choice = choose(session.journal, number)
         if choice.unsettled and number is None:
             raise RefusedError(f"the model is not chosen yet: {choice.unsettled}")
-        if choice.record.state != "COMPLETE":
+        if not choice.record.is_complete:
             raise RefusedError(
                 f"{choice.record.name} is {choice.record.state}, and no look is spent on what was "
                 "not trained to its end; name a complete trial, see: mmsearch trials"
@@ -299,7 +299,7 @@ class _Examination:
             "n_test_characters": int(losses.n_targets.sum()),
             "n_test_words_in_train": session.split.n_test_in_train,
             "why": self.choice.why,
-            "spec": dict(record.spec),
+            "spec": record.spec.to_json(),
             "tested_ms": _now_ms(),
         }
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mmsearch.tracking.journal.journal import best_trial
+from mmsearch.tracking.journal.records import best_trial
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mmsearch.tracking.journal.journal import SegmentRecord, TrialRecord
+    from mmsearch.tracking.journal.records import SegmentRecord, TrialRecord
 
 _HALVES = ("half_1", "half_2")
 
@@ -55,7 +55,7 @@ class Optimism:
 def _is_able(trial: TrialRecord) -> bool:
     """Whether a trial was scored by its best evaluation, and each of them on halves of dev."""
     has_halves = all(half in line.dev_parts for line in trial.curve for half in _HALVES)
-    return trial.state == "COMPLETE" and bool(trial.spec.get("patience")) and has_halves
+    return trial.is_complete and bool(trial.spec.patience) and has_halves
 
 
 def _measured(evaluations: Sequence[SegmentRecord]) -> float | None:

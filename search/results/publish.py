@@ -25,6 +25,7 @@ from mmsearch.search.study.workspace import own
 from mmsearch.secrets import without_password
 from mmsearch.tracking.journal.files import JournalError
 from mmsearch.tracking.journal.logs import logging_to
+from mmsearch.tracking.journal.records import TrialState, counts_by_state, n_finished
 from mmsearch.tracking.ledger.mlflow_runs import FinalRuns
 from mmsearch.tracking.ledger.record import LocalLooks, Look
 from mmsearch.tracking.mlflow.client import first_line
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 
     from mmsearch.search.study.settings import Settings
     from mmsearch.search.study.workspace import Workspace
-    from mmsearch.tracking.journal.journal import Journal, TrialRecord
+    from mmsearch.tracking.journal.journal import Journal
+    from mmsearch.tracking.journal.records import TrialRecord
     from mmsearch.tracking.uploader import View
 
 logger = logging.getLogger(__name__)
@@ -80,10 +82,9 @@ def summarise(
     """
     dimensions = file.settings.space.dimensions
     trials = journal.records() if trials is None else trials
-    states = [trial.state for trial in trials]
-    n_finished = states.count("COMPLETE") + states.count("PRUNED")
+    counts = counts_by_state(trials)
     shares: Mapping[str, float] = {}
-    if has_importances and states.count("COMPLETE") >= MIN_TRIALS_FOR_IMPORTANCE:
+    if has_importances and counts[TrialState.COMPLETE] >= MIN_TRIALS_FOR_IMPORTANCE:
         from mmsearch.search.optimizer.importance import importances  # noqa: PLC0415 (Optuna is slow)
 
         shares = importances(trials, file.settings.space)
@@ -110,7 +111,7 @@ def summarise(
         trials=trials,
         importances=shares,
         log_axes=frozenset(name for name, dimension in dimensions.items() if dimension.log),
-        is_done=n_finished >= file.n_trials and "RUNNING" not in states,
+        is_done=n_finished(trials) >= file.n_trials and not counts[TrialState.RUNNING],
         candidates=candidates,
         remarks=_remarks(trials),
         sections=sections,
@@ -200,7 +201,7 @@ def show_looks(
             model_sha256=look.model_sha256,
             study_id=file.id,
             is_fresh=is_fresh,
-            params=choice.record.spec,
+            params=choice.record.spec.to_json(),
             description=final_note(look),
         )
 

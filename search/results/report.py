@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmsearch.search.display.format import duration
-from mmsearch.search.display.printing import rank
 from mmsearch.search.results.publish import describe, summarise
 from mmsearch.search.study.study_file import StudyFile
 from mmsearch.secrets import without_password
 from mmsearch.tracking import html_report
 from mmsearch.tracking.hyperparameters import shown_columns
-from mmsearch.tracking.journal.journal import best_trial, ranked
+from mmsearch.tracking.journal.records import TrialState, best_trial, counts_by_state, ranked
 from mmsearch.tracking.mlflow import notes
 
 if TYPE_CHECKING:
-    from mmsearch.tracking.journal.journal import Journal, TrialRecord
+    from mmsearch.tracking.journal.journal import Journal
+    from mmsearch.tracking.journal.records import TrialRecord
     from mmsearch.tracking.mlflow.notes import StudySummary
 
 _FIGURES = {
@@ -46,10 +46,7 @@ def write_report(journal: Journal, path: Path, top: int) -> None:
     """
     file = StudyFile.require(journal)
     summary = summarise(journal, file, has_importances=True)
-    counts = {
-        f"n_{state.lower()}": sum(trial.state == state for trial in summary.trials)
-        for state in ("COMPLETE", "PRUNED", "FAIL")
-    }
+    counts = counts_by_state(summary.trials)
     best = best_trial(summary.trials)
     parts = [f"# {html_report.escaped(journal.name)}", describe(journal.name, file)]
     parts.append(
@@ -66,7 +63,7 @@ def write_report(journal: Journal, path: Path, top: int) -> None:
 
 def _study_parts(summary: StudySummary, name: str, scratch: Path) -> list[str]:
     drawn = {path.stem: path for path in notes.study_figures(summary, name, scratch)}
-    n_complete = sum(trial.state == "COMPLETE" for trial in summary.trials)
+    n_complete = counts_by_state(summary.trials)[TrialState.COMPLETE]
     parts = ["## The search"] if drawn else []
     for stem, template in _FIGURES.items():
         if stem in drawn:
@@ -106,7 +103,7 @@ def _trials_table(summary: StudySummary) -> str:
             duration(record.wall_s),
             record.outcome.reason if record.outcome else "",
         )
-        for record in sorted(summary.trials, key=rank)
+        for record in sorted(summary.trials, key=lambda trial: trial.rank)
     ]
     words = (column.name.replace("_", " ") for column in columns)
     headings = ("trial", "state", "dev loss", "train loss", *words, "parameters", "time", "reason")

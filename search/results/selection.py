@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mmsearch.errors import InputError, RefusedError
-from mmsearch.model.spec import TrialSpec
 from mmsearch.search.study.workspace import options_of
 from mmsearch.tracking.journal.files import damaged
-from mmsearch.tracking.journal.journal import CONFIRM_AGAIN, Journal, TrialRecord, ranked
+from mmsearch.tracking.journal.journal import CONFIRM_AGAIN, Journal
+from mmsearch.tracking.journal.records import TrialRecord, TrialState, ranked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from mmsearch.model.spec import TrialSpec
 
 # fmt: off
 _T_95 = (
@@ -147,7 +149,7 @@ class Confirmation:
                 (record for record in ended if record.facts["trial"] == number),
                 key=lambda record: record.facts["nth_seed"],
             )
-            complete = tuple(record for record in own if record.state == "COMPLETE")
+            complete = tuple(record for record in own if record.is_complete)
             candidates.append(
                 Candidate(
                     trial=journal.read(number),
@@ -200,7 +202,7 @@ class Confirmation:
         None where that cannot be told: it is not trained yet, failed, or trained for longer.
         """
         found = next(c for c in self.candidates if c.trial.number == self.plan.trials[0])
-        is_alike = found.trial.spec["n_steps"] == self.plan.steps
+        is_alike = found.trial.spec.n_steps == self.plan.steps
         if found.trial.dev_loss is None or len(found.repeats) < self.plan.n_seeds or not is_alike:
             return None
         return found.mean - found.trial.dev_loss
@@ -222,7 +224,7 @@ class Choice:
 
 def confirmations(journal: Journal) -> Journal:
     """Give the journal of a study's trainings from fresh seeds."""
-    return Journal(journal.folder, "confirm", journal.check)
+    return Journal(journal.folder, "confirm")
 
 
 def repeats(journal: Journal, plan: Plan) -> Mapping[tuple[int, int], TrialRecord]:
@@ -240,8 +242,9 @@ def repeats(journal: Journal, plan: Plan) -> Mapping[tuple[int, int], TrialRecor
         is_asked = trial in plan.trials and nth <= plan.n_seeds
         # PRUNED is one that was given up, when no plan asked for it any more; and what its machine
         # failed is made up for.
-        is_void = record.state == "PRUNED" or (record.state == "FAIL" and not record.divergence)
-        if is_asked and record.spec["n_steps"] == plan.steps and not is_void:
+        is_failed = record.state == TrialState.FAIL and not record.divergence
+        is_void = record.state == TrialState.PRUNED or is_failed
+        if is_asked and record.spec.n_steps == plan.steps and not is_void:
             found[trial, nth] = record
     return found
 
@@ -250,8 +253,7 @@ def leading(records: Sequence[TrialRecord], top: int) -> list[TrialRecord]:
     """Give the best complete trials, best first; of equal hyperparameters the best alone."""
     distinct: dict[TrialSpec, TrialRecord] = {}
     for record in ranked(records):
-        spec = TrialSpec.from_json(record.spec)
-        distinct.setdefault(dataclasses.replace(spec, seed=0), record)
+        distinct.setdefault(dataclasses.replace(record.spec, seed=0), record)
     return list(distinct.values())[:top]
 
 

@@ -26,6 +26,7 @@ from mmsearch.search.study.study_file import StudyFile
 from mmsearch.search.study.urls import absolute, storage_url, tracking_uri
 from mmsearch.search.study.workspace import Workspace, name_from
 from mmsearch.secrets import without_password
+from mmsearch.tracking.journal.records import TrialState, counts_by_state, n_finished
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from mmsearch.data.split import Split
     from mmsearch.search.optimizer.optuna_study import OptunaProposer
     from mmsearch.search.optimizer.optuna_view import OptunaView
-    from mmsearch.tracking.journal.journal import Journal, TrialRecord
+    from mmsearch.tracking.journal.journal import Journal
+    from mmsearch.tracking.journal.records import TrialRecord
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -208,9 +210,8 @@ class Search:
 
     def n_left(self, records: Sequence[TrialRecord]) -> int:
         """Count the trials that are left."""
-        states = [record.state for record in records]
-        n_finished = states.count("COMPLETE") + states.count("PRUNED")
-        return max(self.session.file.n_trials - n_finished, states.count("RUNNING"))
+        n_running = counts_by_state(records)[TrialState.RUNNING]
+        return max(self.session.file.n_trials - n_finished(records), n_running)
 
     def view(self) -> OptunaView:
         """Make what fills the Optuna storage; connects to nothing yet."""

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from mmsearch.errors import InputError, MMSearchError, RefusedError
-from mmsearch.search.study.records import check_record
 from mmsearch.tracking.journal import files
 from mmsearch.tracking.journal.journal import Journal
 
@@ -83,7 +82,7 @@ class Workspace:
             InputError: the name cannot be a folder's.
         """
         check_name(study)
-        return Journal(self.root / study, check=check_record)
+        return Journal(self.root / study)
 
     def studies(self) -> list[str]:
         """Names of the studies that have begun.

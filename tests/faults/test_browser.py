@@ -16,7 +16,8 @@ from mmsearch.search.results.publish import make_tracker, summarise
 from mmsearch.search.results.selection import Confirmation
 from mmsearch.search.study.study_file import StudyFile
 from mmsearch.search.study.workspace import Workspace
-from mmsearch.tracking.journal.journal import Journal, ranked
+from mmsearch.tracking.journal.journal import Journal
+from mmsearch.tracking.journal.records import ranked
 from mmsearch.tracking.mlflow.client import connect, search_runs
 from mmsearch.tracking.mlflow.server import charts_url, compare_url, leaderboard_url, run_url
 from tests.support.commands import COMMAND, environment

@@ -76,7 +76,7 @@ def test_dashboard_shows_the_study_unchanged(copied: Path) -> None:
         assert STATES[trial["state"]] == record.state
         assert trial["values"] == [record.dev_loss]
         assert {each["name"]: float(each["param_external_value"]) for each in trial["params"]} == {
-            name: record.spec[name] for name in DEFAULTS
+            name: getattr(record.spec, name) for name in DEFAULTS
         }
         assert [(each["step"], each["value"]) for each in trial["intermediate_values"]] == [
             (segment.step, segment.dev_loss) for segment in record.curve

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mmsearch.tracking.journal.journal import Journal, TrialRecord
+from mmsearch.tracking.journal.journal import Journal
+from mmsearch.tracking.journal.records import TrialRecord, TrialState, counts_by_state
 
 if TYPE_CHECKING:
     from tests.support.forked_cli import Warm
@@ -63,7 +64,7 @@ def gone_on(tmp_path_factory: pytest.TempPathFactory, warm_command: Warm) -> Pat
 def test_search_goes_on_where_0_1_was_killed(old: Path, gone_on: Path) -> None:
     """The trial that was in training is finished, and no more is added than was asked for."""
     before, after = records(old), records(gone_on)
-    assert [record.state for record in before].count("RUNNING") == 1
+    assert counts_by_state(before)[TrialState.RUNNING] == 1
     assert before[UNFINISHED].state == "RUNNING"
     assert [record.number for record in after] == list(range(N_OLD + 2))
     assert {record.state for record in after} <= {"COMPLETE", "PRUNED"}

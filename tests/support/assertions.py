@@ -99,7 +99,7 @@ def assert_same_everywhere(
             assert sorted((m.step, m.value) for m in history) == expected
         assert trial.params
         for name, value in trial.params.items():
-            assert value == record.spec[name]
+            assert value == getattr(record.spec, name)
             assert run.data.params[name] == str(value)
         if record.state == "COMPLETE":
             assert trial.value == record.dev_loss == run.data.metrics["dev_loss"]

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors.numpy import save
 
-from mmsearch.tracking.journal.journal import Journal, Outcome, SegmentRecord, TrialRecord
+from mmsearch.tracking.journal.records import Outcome, SegmentRecord, TrialRecord, TrialState
 from mmsearch.tracking.mlflow.notes import StudySummary
 from mmsearch.tracking.mlflow.tracker import StudyFacts, StudyTracker
+from tests.support.specs import make_spec
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from mmsearch.tracking.journal.journal import Journal
 
 CHARACTERS = ".abcdefghijklmnopqrstuvwxyz"
 T0_MS = 1_700_000_000_000
@@ -48,18 +51,20 @@ class Study:
         """Make what shows it, as a process of its own would."""
         return StudyTracker(uri=uri, facts=self.facts, artifacts=artifacts)
 
-    def begin(self, number: int, patience: int = 0, **facts: Any) -> TrialRecord:
-        """Start a trial."""
-        spec = {
-            "embedding_dim": 2 + number % 3,
-            "hidden_width": 100 + number,
-            "block_size": 3,
-            "learning_rate": 0.1 / (number + 1),
-            "weight_decay": 0.0001,
-            "seed": 1000 + number,
-            "n_steps": 2000,
-            "patience": patience,
-        }
+    def begin(
+        self, number: int, patience: int = 0, n_segments: int = 2, **facts: Any
+    ) -> TrialRecord:
+        """Start a trial of so many planned segments."""
+        spec = make_spec(
+            embedding_dim=2 + number % 3,
+            hidden_width=100 + number,
+            learning_rate=0.1 / (number + 1),
+            weight_decay=0.0001,
+            seed=1000 + number,
+            n_steps=STEPS_A_SEGMENT * n_segments,
+            n_segments=n_segments,
+            patience=patience,
+        )
         facts = {"started_ms": T0_MS + number * 1_000_000, "n_parameters": 11_897} | facts
         self.journal.start(number, spec, facts)
         return self._keep(TrialRecord(number=number, spec=spec, facts=facts))
@@ -67,7 +72,7 @@ class Study:
     def weights(self, number: int, segment: int) -> bytes:
         """Give a trial's weights after a segment."""
         rng = np.random.default_rng([number, segment])
-        embedding_dim = self.live[number].spec["embedding_dim"]
+        embedding_dim = self.live[number].spec.embedding_dim
         return save({"C": rng.normal(size=(len(CHARACTERS), embedding_dim)).astype(np.float32)})
 
     def train(
@@ -100,7 +105,7 @@ class Study:
         """End a trial."""
         before = self.live[number]
         ended_ms = before.facts["started_ms"] + 100_000
-        outcome = Outcome(state=state, reason=reason, ended_ms=ended_ms)
+        outcome = Outcome(state=TrialState(state), reason=reason, ended_ms=ended_ms)
         self.journal.finish(number, outcome, error=error)
         return self._keep(
             TrialRecord(
@@ -114,7 +119,7 @@ class Study:
 
     def complete(self, number: int, n_segments: int = 2) -> TrialRecord:
         """Write a whole trial."""
-        self.begin(number)
+        self.begin(number, n_segments=n_segments)
         for segment in range(1, n_segments + 1):
             self.train(number, samples=("emma", "zoë") if segment == n_segments else ())
         return self.end(number, "COMPLETE")

@@ -6,7 +6,8 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from mmsearch.search.optimizer.optuna_study import OptunaProposer, not_begun
-from mmsearch.tracking.journal.journal import Journal, Outcome, SegmentRecord, TrialRecord
+from mmsearch.tracking.journal.journal import Journal
+from mmsearch.tracking.journal.records import Outcome, SegmentRecord, TrialRecord, TrialState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -54,7 +55,7 @@ class Search:
     def begin(self) -> int:
         """Begin a trial; its number."""
         proposal = self.proposer.ask()
-        spec = self._settings.trial_spec(proposal.point, proposal.seed).to_json()
+        spec = self._settings.trial_spec(proposal.point, proposal.seed)
         facts = {"started_ms": self._next_ms(), "n_parameters": 1, **proposal.facts}
         if self.journal is not None:
             self.journal.start(proposal.number, spec, facts)
@@ -65,7 +66,7 @@ class Search:
     def point(self, number: int) -> dict[str, Any]:
         """Return a trial's hyperparameters."""
         spec = self.records[number].spec
-        return {name: spec[name] for name in self._settings.space.dimensions}
+        return {name: getattr(spec, name) for name in self._settings.space.dimensions}
 
     def report(self, number: int, step: int, loss: float, *, is_last: bool = False) -> bool:
         """Report a dev loss; returns whether the trial is to be pruned.
@@ -90,7 +91,7 @@ class Search:
 
     def end(self, number: int, state: str, reason: str = "") -> None:
         """End a trial."""
-        outcome = Outcome(state=state, reason=reason, ended_ms=self._next_ms())
+        outcome = Outcome(state=TrialState(state), reason=reason, ended_ms=self._next_ms())
         if self.journal is not None:
             self.journal.finish(number, outcome)
         self.records[number] = dataclasses.replace(self.records[number], outcome=outcome)

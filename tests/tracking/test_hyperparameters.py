@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmsearch.search.study.recipes import start_point
 from mmsearch.search.study.settings import Settings
@@ -10,16 +10,16 @@ from mmsearch.search.study.space import HYPERPARAMETERS, TRAINING
 from mmsearch.tracking.hyperparameters import COLUMNS, shown_columns
 from mmsearch.tracking.hyperparameters import HYPERPARAMETERS as NAMES
 
-OLD = {"embedding_dim": 4, "hidden_width": 32, "block_size": 3, "learning_rate": 0.1}
-"""What every trial has, those of version 0.1 as well."""
+if TYPE_CHECKING:
+    from mmsearch.model.spec import TrialSpec
 
 
-def spec(**point: Any) -> dict[str, Any]:
+def spec(**point: Any) -> TrialSpec:
     """Give a trial's spec."""
-    return Settings().trial_spec({**start_point(1_000), **point}, seed=0).to_json()
+    return Settings().trial_spec({**start_point(1_000), **point}, seed=0)
 
 
-def shown(*specs: dict[str, Any]) -> list[str]:
+def shown(*specs: TrialSpec) -> list[str]:
     """Give the names of the columns beside the first four."""
     return [column.name for column in shown_columns(specs)][4:]
 
@@ -44,12 +44,3 @@ def test_one_trial_shows_what_it_has() -> None:
     assert shown(spec(weight_decay=0.0, context_noise=0.0)) == []
     [lr] = [column for column in COLUMNS if column.name == "learning_rate"]
     assert lr.text(spec(learning_rate=0.00123456)) == "0.00123"
-
-
-def test_trial_of_version_0_1_has_what_came_later_at_its_default() -> None:
-    """Beside a trial of today its noise is 0, not missing."""
-    old = {**OLD, "weight_decay": 0.0}
-    [noise] = [column for column in COLUMNS if column.name == "context_noise"]
-    assert shown(old) == []
-    assert noise.text(old) == "0"
-    assert "context_noise" in shown(old, spec())

@@ -113,7 +113,7 @@ def check_whole(study: Study, uri: str, status: str = "FINISHED") -> None:
             "INTERRUPTED" if record.state == "RUNNING" else record.state
         )
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
-        assert run.data.params["learning_rate"] == str(record.spec["learning_rate"])
+        assert run.data.params["learning_rate"] == str(record.spec.learning_rate)
         expected = {
             "loss/train": [(s, loss) for line in record.curve for s, loss, _ in line.train],
             "loss/dev": [(line.step, line.dev_loss) for line in record.curve],

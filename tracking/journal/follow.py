@@ -10,7 +10,8 @@ from mmsearch.tracking.journal import files
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mmsearch.tracking.journal.journal import Journal, TrialRecord
+    from mmsearch.tracking.journal.journal import Journal
+    from mmsearch.tracking.journal.records import TrialRecord
 
 _FILES = ("curve.jsonl", "outcome.json")
 

@@ -19,165 +19,29 @@ counts as not written.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from mmsearch.errors import InputError
+from mmsearch.model.spec import TrialSpec
 from mmsearch.tracking.journal import files
 from mmsearch.tracking.journal.baselines import Baselines
+from mmsearch.tracking.journal.records import (
+    Failure,
+    Outcome,
+    SegmentRecord,
+    TrialRecord,
+    TrialState,
+    check_record,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SegmentRecord:
-    """One line of a trial's curve."""
-
-    segment: int
-    """Counted from 1."""
-    step: int
-    """Steps done when it ended."""
-    train: Sequence[tuple[int, float, float]]
-    """(step, mean minibatch loss in nats, learning rate)."""
-    dev_loss: float
-    """Loss on dev of the scored weights after it, in nats a character."""
-    wall_s: float
-    """Seconds of training and scoring."""
-    ended_ms: int
-    """Unix time of its end."""
-    weights_sha256: str
-    """SHA-256 of the weights file after it."""
-    train_loss: float | None = None
-    """Loss of the same weights on a fixed part of train, as many words as dev has, in nats a
-    character; None in records of version 0.1."""
-    dev_parts: Mapping[str, float] = field(default_factory=dict)
-    """Loss of the same weights on parts of dev: `half_1` and `half_2`; and, where repeated words
-    were kept, `in_train` for words that also stand in train and `not_in_train` for the others."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
-    """How a trial ended."""
-
-    state: str
-    """Optuna's word: COMPLETE, PRUNED or FAIL."""
-    reason: str = ""
-    """Why it was pruned or failed; empty for COMPLETE."""
-    ended_ms: int
-    """Unix time."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrialRecord:
-    """All that the journal knows of one trial."""
-
-    number: int
-    """Optuna's trial number."""
-    spec: Mapping[str, Any]
-    """Hyperparameters, seed and budget."""
-    facts: Mapping[str, Any]
-    """What else is known at its start: `started_ms`, `n_parameters`, `versions`; of a
-    confirmation also `trial`, the one it repeats, and `nth_seed`, counted from 1."""
-    curve: Sequence[SegmentRecord] = field(default=())
-    outcome: Outcome | None = None
-    """None while it runs."""
-
-    @property
-    def name(self) -> str:
-        """What a person knows it by."""
-        if self.is_repeat:
-            return f"trial {self.facts['trial']}, seed {self.facts['nth_seed']}"
-        return f"trial {self.number}"
-
-    @property
-    def is_repeat(self) -> bool:
-        """Whether it repeats a trial from a fresh seed."""
-        return "nth_seed" in self.facts
-
-    @property
-    def state(self) -> str:
-        """COMPLETE, PRUNED, FAIL or RUNNING."""
-        return self.outcome.state if self.outcome else "RUNNING"
-
-    @property
-    def divergence(self) -> str:
-        """The reason where it ended as diverged, not by a fault of its machine; else empty."""
-        if self.outcome is None or self.outcome.state != "FAIL":
-            return ""
-        return (
-            self.outcome.reason if re.search(r" at step \d+ of \d+$", self.outcome.reason) else ""
-        )
-
-    @property
-    def scored(self) -> SegmentRecord | None:
-        """The segment whose weights are the model: the best one so far, or the last one.
-
-        A trial with `patience` keeps its best weights; one without keeps the last.
-        """
-        return self.best if self.spec.get("patience") else next(reversed(self.curve), None)
-
-    @property
-    def dev_loss(self) -> float | None:
-        """Dev loss of the model, in nats a character; the score, where the trial is complete."""
-        return self.scored.dev_loss if self.scored else None
-
-    @property
-    def best(self) -> SegmentRecord | None:
-        """The segment with the lowest dev loss, the first of equals."""
-        return min(self.curve, key=lambda record: record.dev_loss, default=None)
-
-    @property
-    def wall_s(self) -> float:
-        """Seconds of training and scoring."""
-        return sum(record.wall_s for record in self.curve)
-
-    @property
-    def steps_per_s(self) -> float | None:
-        """SGD steps a second, scoring on dev included; None before the first segment."""
-        return self.curve[-1].step / self.wall_s if self.wall_s > 0 else None
-
-
-def ranked(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """Give the complete trials, the lowest score first; of equals the earlier one."""
-    return sorted((trial for trial in trials if trial.state == "COMPLETE"), key=_score)
-
-
-def best_trial(trials: Iterable[TrialRecord]) -> TrialRecord | None:
-    """Give the complete trial with the lowest score; the earlier one of equals."""
-    return next(iter(ranked(trials)), None)
-
-
-def latest_ms(trial: TrialRecord) -> int:
-    """Return the Unix time of the last thing that was written of a trial, in milliseconds."""
-    if trial.outcome is not None:
-        return trial.outcome.ended_ms
-    return trial.curve[-1].ended_ms if trial.curve else int(trial.facts["started_ms"])
-
-
-def undecided(trials: Iterable[TrialRecord]) -> TrialRecord | None:
-    """Return the running trial whose latest segment is the last thing that was written.
-
-    A killed search may or may not have decided yet whether to prune it; it had sent all other
-    running trials on.
-    """
-    last_ms, found = -1, None
-    for trial in trials:
-        for segment in trial.curve[-1:]:
-            if segment.ended_ms > last_ms:
-                last_ms, found = segment.ended_ms, trial
-        if trial.outcome and trial.outcome.ended_ms >= last_ms:
-            last_ms, found = trial.outcome.ended_ms, None
-    return found
-
-
-def _score(trial: TrialRecord) -> tuple[float, int]:
-    return (math.inf if trial.dev_loss is None else trial.dev_loss, trial.number)
 
 
 _FOLDERS = {"trial": "trials", "confirm": "confirm"}
@@ -193,22 +57,15 @@ class Journal:
     A study's trials and their confirmations are two journals over one folder.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        kind: str = "trial",
-        check: Callable[[TrialRecord], None] = lambda _: None,
-    ) -> None:
-        """Name it.
+    def __init__(self, folder: Path, kind: str = "trial") -> None:
+        """Open the journal; touches no file.
 
         Args:
-            folder: the study's.
-            kind: of its trials: `trial` or `confirm`.
-            check: raises an `InputError` for a record that holds together as JSON alone.
+            folder: the study's folder.
+            kind: `trial` for the study's trials, `confirm` for their confirmations.
         """
         self.folder = folder
         self.kind = kind
-        self.check = check
         self._trials = folder / _FOLDERS[kind]
 
     @property
@@ -298,12 +155,12 @@ class Journal:
         """Whether a trial has an outcome."""
         return files.exists(self.trial_folder(number) / "outcome.json")
 
-    def start(self, number: int, spec: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    def start(self, number: int, spec: TrialSpec, facts: Mapping[str, Any]) -> None:
         """Note that a trial begins."""
         # Each by itself: `parents` would make the one between as the umask says.
         files.make_folder(self._trials)
         files.make_folder(self.trial_folder(number))
-        content = files.json_bytes({"spec": spec, "facts": facts})
+        content = files.json_bytes({"spec": spec.to_json(), "facts": facts})
         files.replace(self.trial_folder(number) / "spec.json", content)
 
     def append(
@@ -327,7 +184,9 @@ class Journal:
             files.flush(self.weights_path(number))
         if error:
             files.replace(folder / "error.txt", error.encode("utf-8", "backslashreplace"))
-        values = {name: getattr(outcome, name) for name in Outcome.__slots__}
+        values = dataclasses.asdict(outcome)
+        if outcome.failure is None:
+            del values["failure"]
         # An error's text may hold what no database and no terminal takes.
         values["reason"] = outcome.reason.encode("utf-8", "backslashreplace").decode()
         files.replace(folder / "outcome.json", files.json_bytes(values))
@@ -347,9 +206,13 @@ class Journal:
         # Before the curve: what has an outcome when we look has its whole curve.
         outcome = _read_outcome(folder / "outcome.json")
         curve = _read_curve(folder / "curve.jsonl")
+        try:
+            spec = TrialSpec.from_json(spec)
+        except InputError as error:
+            raise files.damaged(path, error) from error
         record = TrialRecord(number=number, spec=spec, facts=facts, curve=curve, outcome=outcome)
         try:
-            self.check(record)
+            check_record(record)
         except InputError as error:
             raise files.damaged(folder, error) from error
         return record
@@ -463,12 +326,23 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse)
 def _read_outcome(path: Path) -> Outcome | None:
     if not files.exists(path):
         return None
+    values = files.read_json(path)
     try:
-        outcome = Outcome(**files.read_json(path))
-    except TypeError as error:
+        values["state"] = TrialState(values["state"])
+        outcome = Outcome(**values)
+    except (KeyError, TypeError, ValueError) as error:
         raise files.damaged(path, error) from error
-    if outcome.state not in ("COMPLETE", "PRUNED", "FAIL"):
-        raise files.damaged(path, f"no trial ends as {outcome.state!r}")
+    if outcome.state == TrialState.RUNNING:
+        raise files.damaged(path, "a trial that has ended cannot be RUNNING")
     if not isinstance(outcome.reason, str) or type(outcome.ended_ms) is not int:
-        raise files.damaged(path, "its reason is no text, or its time no whole number")
+        raise files.damaged(path, "reason must be a string, and ended_ms an integer")
+    if outcome.failure not in (None, *get_args(Failure)):
+        raise files.damaged(path, f"failure must be one of {get_args(Failure)}")
+    if outcome.state == TrialState.FAIL and outcome.failure is None:
+        outcome = dataclasses.replace(outcome, failure=_failure_of(outcome.reason))
     return outcome
+
+
+def _failure_of(reason: str) -> Failure:
+    """Return the kind of a failure recorded by version 0.1 or 0.2, which wrote the reason alone."""
+    return "diverged" if re.search(r" at step \d+ of \d+$", reason) else "error"

@@ -6,10 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mmsearch.tracking.journal.records import TrialState
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mmsearch.tracking.journal.journal import SegmentRecord, TrialRecord
+    from mmsearch.tracking.journal.records import SegmentRecord, TrialRecord
 
 _STEP = 0.05
 """Nats that the ends of a scale are rounded to, so that few trials change it."""
@@ -42,7 +44,7 @@ class CurveScale:
         limit = _MARGIN * math.log(n_characters)
         curve = record.curve
         dev = [line.dev_loss for line in curve]
-        if record.state == "FAIL" or not dev or min(dev) > limit:
+        if record.state == TrialState.FAIL or not dev or min(dev) > limit:
             return None
         high = min(limit, max(record.dev_loss or 0.0, dev[-1], dev[len(dev) // 4]))
         return cls(
@@ -58,7 +60,7 @@ def _multiple(n: int) -> float:
 
 def has_growing_steps(record: TrialRecord) -> bool:
     """Whether a trial is evaluated at steps that grow, so that curves read best on a log axis."""
-    return record.spec.get("evaluations") == "growing"
+    return record.spec.evaluations == "growing"
 
 
 def train_loss(line: SegmentRecord) -> float:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mmsearch.tracking.hyperparameters import COLUMNS, shown_columns
+from mmsearch.tracking.journal.records import TrialState
 from mmsearch.tracking.mlflow.curve_axes import has_growing_steps, train_loss
 from mmsearch.tracking.mlflow.saved_view import SCORE
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from mmsearch.tracking.hyperparameters import Column
     from mmsearch.tracking.journal.baselines import Baselines
-    from mmsearch.tracking.journal.journal import SegmentRecord, TrialRecord
+    from mmsearch.tracking.journal.records import SegmentRecord, TrialRecord
 
 DEV_PARTS = ("in_train", "not_in_train")
 """Parts of dev that are shown: words that also stand in train, and the others."""
@@ -105,7 +106,7 @@ def final_metrics(record: TrialRecord, n_characters: int) -> list[Metric]:
             "bits_per_char": scored.dev_loss / math.log(2),
             "perplexity": math.exp(min(scored.dev_loss, 700)),
         }
-        if record.state == "COMPLETE" and scored.dev_loss <= math.log(n_characters):
+        if record.is_complete and scored.dev_loss <= math.log(n_characters):
             values[SCORE] = scored.dev_loss
     if record.steps_per_s is not None:
         values["steps_per_s"] = record.steps_per_s
@@ -132,7 +133,7 @@ def trial_figures(
         train=[(s.step, s.train_loss) for s in record.curve if s.train_loss is not None],
         scored_step=record.scored.step if record.scored else None,
         title=f"{title}: dev loss {record.dev_loss:.4f}",
-        is_averaged=record.spec.get("averaging", "none") != "none",
+        is_averaged=record.spec.averaging != "none",
         has_log_steps=has_growing_steps(record),
     )
     embedding = load(weights)["C"]
@@ -163,7 +164,7 @@ def study_figures(summary: StudySummary, study: str, folder: Path) -> list[Path]
                 for name, loss in baseline_metrics(summary.baselines).items()
             },
         )
-    complete = [trial for trial in scored if trial.state == "COMPLETE"]
+    complete = [trial for trial in scored if trial.is_complete]
     if len(complete) > 1:
         columns = _numbers_that_differ(complete)
         drawn["parallel_coordinates"] = figures.parallel_coordinates(
@@ -207,13 +208,13 @@ def baseline_metrics(baselines: Baselines | None) -> dict[str, float]:
 
 
 def best_note(
-    best: TrialRecord, counts: Mapping[str, int], baselines: Baselines | None = None
+    best: TrialRecord, counts: Mapping[TrialState, int], baselines: Baselines | None = None
 ) -> str:
     """Say the result in Markdown, with what it is held against."""
     note = (
         f"**Best: trial {best.number}, dev loss {best.dev_loss:.4f} nats per character**, of "
-        f"{counts['n_complete']} complete, {counts['n_pruned']} pruned and "
-        f"{counts['n_fail']} failed trials.\n\n{_point(best)}"
+        f"{counts[TrialState.COMPLETE]} complete, {counts[TrialState.PRUNED]} pruned and "
+        f"{counts[TrialState.FAIL]} failed trials.\n\n{_point(best)}"
     )
     if baselines is None:
         return note
@@ -263,7 +264,7 @@ def trial_note(record: TrialRecord, study: str, words: str, run_id: str) -> str:
     name = shlex.quote(study)
     if record.is_repeat:
         parts += ["Trained from a fresh seed, by:", block(f"mmsearch confirm --study {name}")]
-    elif record.state == "COMPLETE":
+    elif record.is_complete:
         commands = (
             f"mmsearch replay {record.number} --study {name}\n"
             f"mmsearch sample --trial {record.number} --study {name}\n"
@@ -271,7 +272,7 @@ def trial_note(record: TrialRecord, study: str, words: str, run_id: str) -> str:
         )
         parts += ["Train it again and compare, draw words from it, take its weights:"]
         parts.append(block(commands))
-    if record.state == "COMPLETE":
+    if record.is_complete:
         parts += [inline(figure, run_id) for figure in ("loss", "embedding")]
     return "\n\n".join(parts)
 

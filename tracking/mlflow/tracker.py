@@ -16,7 +16,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmsearch.tracking.journal.journal import best_trial
+from mmsearch.tracking.journal.records import TrialState, best_trial, counts_by_state
 from mmsearch.tracking.mlflow import notes
 from mmsearch.tracking.mlflow.client import (
     PREFIX,
@@ -36,12 +36,18 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-    from mmsearch.tracking.journal.journal import Journal, TrialRecord
+    from mmsearch.tracking.journal.journal import Journal
+    from mmsearch.tracking.journal.records import TrialRecord
     from mmsearch.tracking.mlflow.notes import StudySummary
 
 _logger = logging.getLogger(__name__)
 
-STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED", "RUNNING": "RUNNING"}
+STATUS = {
+    TrialState.COMPLETE: "FINISHED",
+    TrialState.PRUNED: "KILLED",
+    TrialState.FAIL: "FAILED",
+    TrialState.RUNNING: "RUNNING",
+}
 """MLflow's word for a trial's state."""
 _OPEN = ("RUNNING", "SCHEDULED")
 """MLflow's words for a trial that has not ended; the second one's waits for the next command."""
@@ -169,8 +175,10 @@ class StudyTracker:
             return
         if not shown.has_params:
             # The UI's parallel coordinates have no log axis.
-            log10_rate = math.log10(record.spec["learning_rate"])
-            self._log_params(shown.run_id, {**record.spec, "log10_learning_rate": log10_rate})
+            log10_rate = math.log10(record.spec.learning_rate)
+            self._log_params(
+                shown.run_id, {**record.spec.to_json(), "log10_learning_rate": log10_rate}
+            )
             shown.has_params = True
         if shown.steps is None:
             shown.steps = self._find_segments(shown.run_id)
@@ -186,9 +194,9 @@ class StudyTracker:
             return
         metrics = notes.final_metrics(record, len(self.facts.characters))
         log_metrics(self.client, shown.run_id, metrics)
-        if record.state == "COMPLETE":
+        if record.is_complete:
             self._log_artifacts(shown.run_id, record, journal)
-        elif record.state == "FAIL":
+        elif record.state == TrialState.FAIL:
             error = journal.trial_folder(record.number) / "error.txt"
             if error.exists():
                 self.client.log_artifact(shown.run_id, str(error))
@@ -216,12 +224,13 @@ class StudyTracker:
         self.delete_doubles()
         if self.kind == "trial":
             self._fit_view(summary.trials)
-        counts = {
-            f"n_{state.lower()}": sum(trial.state == state for trial in summary.trials)
-            for state in ("COMPLETE", "PRUNED", "FAIL")
-        }
+        counts = counts_by_state(summary.trials)
         best = best_trial(summary.trials)
-        metrics: dict[str, float] = dict(counts)
+        metrics: dict[str, float] = {
+            f"n_{state.lower()}": counts[state]
+            for state in TrialState
+            if state != TrialState.RUNNING
+        }
         tags = {"mmsearch.state": "COMPLETE" if summary.is_done else "INTERRUPTED"}
         metrics |= summary.metrics
         losses = notes.baseline_metrics(summary.baselines)
@@ -343,7 +352,7 @@ class StudyTracker:
             "mmsearch.trial": str(record.facts.get("trial", record.number)),
             self._number_tag: str(record.number),
             "mmsearch.state": "RUNNING",
-            "mmsearch.seed": str(record.spec["seed"]),
+            "mmsearch.seed": str(record.spec.seed),
             "mlflow.parentRunId": self.parent_id,
         }
         run = self.client.create_run(

@@ -64,7 +64,7 @@ def assert_whole(folder: Path, n_repeats: int) -> None:
         assert run.info.status == "FINISHED"
         assert run.data.tags["mlflow.parentRunId"] == parents[0].info.run_id
         assert run.data.tags["mmsearch.trial"] == str(record.facts["trial"])
-        assert run.data.tags["mmsearch.seed"] == str(record.spec["seed"])
+        assert run.data.tags["mmsearch.seed"] == str(record.spec.seed)
         assert run.data.metrics["dev_loss"] == record.dev_loss
 
 
@@ -106,7 +106,7 @@ def test_more_seeds_and_other_steps_add_to_what_is_there(copied: Path, warm_comm
     longer = json.loads(warm_command(*words, folder=copied).stdout)
     assert longer["flattery"] is None
     records = confirmations(journal(copied)).records()
-    assert [record.spec["n_steps"] for record in records] == [400] * 4 + [600] * 2
+    assert [record.spec.n_steps for record in records] == [400] * 4 + [600] * 2
 
 
 def test_candidates_see_the_same_minibatches(copied: Path, warm_command: Warm) -> None:
@@ -115,9 +115,9 @@ def test_candidates_see_the_same_minibatches(copied: Path, warm_command: Warm) -
     records = confirmations(journal(copied)).records()
     seeds: dict[int, set[int]] = {record.facts["nth_seed"]: set() for record in records}
     for record in records:
-        seeds[record.facts["nth_seed"]].add(record.spec["seed"])
+        seeds[record.facts["nth_seed"]].add(record.spec.seed)
     assert [len(each) for each in seeds.values()] == [1, 1]
-    searched = {record.spec["seed"] for record in journal(copied).records()}
+    searched = {record.spec.seed for record in journal(copied).records()}
     assert not searched & {seed for each in seeds.values() for seed in each}
 
 

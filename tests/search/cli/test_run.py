@@ -403,10 +403,10 @@ def test_trials_that_a_person_enqueues_are_tried_or_named(
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("cannot be trained") == 3
     specs = [record.spec for record in Journal(tmp_path / "runs/few").records()]
-    assert [spec["hidden_width"] == 77 for spec in specs].count(True) == 1
+    assert [spec.hidden_width == 77 for spec in specs].count(True) == 1
     trials = {trial.number: trial.params for trial in study.get_trials(deepcopy=False)}
     for number, spec in enumerate(specs):
-        assert trials[number] == {name: spec[name] for name in trials[number]}
+        assert trials[number] == {name: getattr(spec, name) for name in trials[number]}
 
 
 def test_clock_that_was_ahead_damages_nothing(

@@ -11,16 +11,12 @@ from rich.console import Console
 
 from mmsearch.search.display.board import Board, Sized
 from mmsearch.search.display.chart import Curve, Frame, draw_chart
-from mmsearch.tracking.journal.journal import Outcome, SegmentRecord, TrialRecord
+from mmsearch.tracking.journal.records import Outcome, SegmentRecord, TrialRecord, TrialState
+from tests.support.specs import make_spec
 
-SPEC = {
-    "embedding_dim": 48,
-    "hidden_width": 512,
-    "block_size": 10,
-    "learning_rate": 0.123,
-    "weight_decay": 0.0,
-    "n_steps": 6000,
-}
+SPEC = make_spec(
+    embedding_dim=48, hidden_width=512, block_size=10, learning_rate=0.123, n_steps=6000
+)
 
 
 def trial(number: int, n_segments: int, above: float = 0.0) -> TrialRecord:
@@ -43,7 +39,7 @@ def trial(number: int, n_segments: int, above: float = 0.0) -> TrialRecord:
 def board(n_running: int) -> Board:
     """Make one with a best trial, and running ones further and further above it."""
     made = Board(50)
-    made.note(replace(trial(0, 20), outcome=Outcome(state="COMPLETE", ended_ms=9)))
+    made.note(replace(trial(0, 20), outcome=Outcome(state=TrialState.COMPLETE, ended_ms=9)))
     for number in range(1, n_running + 1):
         made.note(trial(number, 1 + number % 19, above=0.01 * number))
     return made
@@ -94,7 +90,7 @@ def test_mark_stays_with_its_trial() -> None:
     """Another trial's end renames nobody."""
     made = board(2)
     drawn(made, 80, 20)
-    made.note(replace(trial(1, 2), outcome=Outcome(state="PRUNED", ended_ms=9)))
+    made.note(replace(trial(1, 2), outcome=Outcome(state=TrialState.PRUNED, ended_ms=9)))
     made.note(trial(7, 1))
     lines = drawn(made, 80, 20)
 

@@ -12,20 +12,20 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from mmsearch.search.display.progress import Progress
-from mmsearch.tracking.journal.journal import Outcome, SegmentRecord, TrialRecord, best_trial
+from mmsearch.tracking.journal.records import (
+    Outcome,
+    SegmentRecord,
+    TrialRecord,
+    TrialState,
+    best_trial,
+)
+from tests.support.specs import make_spec
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Iterable
 
-SPEC = {
-    "embedding_dim": 2,
-    "hidden_width": 10,
-    "block_size": 3,
-    "learning_rate": 0.1,
-    "weight_decay": 0.0,
-    "n_steps": 300,
-}
+SPEC = make_spec(embedding_dim=2, hidden_width=10, n_steps=300)
 
 
 def news_of(
@@ -50,7 +50,7 @@ def news_of(
         for n in range(len(lines) + 1)
     ]
     if state != "RUNNING":
-        told.append(replace(told[-1], outcome=Outcome(state=state, ended_ms=9)))
+        told.append(replace(told[-1], outcome=Outcome(state=TrialState(state), ended_ms=9)))
     return told
 
 
@@ -60,7 +60,7 @@ def said_by_a_scan(
     """Say, from all trials, what the head of the display must."""
     trials = list(trials)
     states = [trial.state for trial in trials]
-    order = ("COMPLETE", "PRUNED", "FAIL", "RUNNING")
+    order = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING)
     complete, pruned, failed, running = map(states.count, order)
     best = best_trial(trials)
     lines = [

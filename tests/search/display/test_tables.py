@@ -13,7 +13,7 @@ from mmsearch.search.display.format import trial_line
 from mmsearch.search.display.printing import trials_table
 from mmsearch.search.display.tables import WIDTH, TableColumn, fitted_table
 from mmsearch.search.study.settings import Settings
-from mmsearch.tracking.journal.journal import Outcome, SegmentRecord, TrialRecord
+from mmsearch.tracking.journal.records import Outcome, SegmentRecord, TrialRecord, TrialState
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,10 +40,10 @@ def record(number: int, point: dict[str, Any]) -> TrialRecord:
     )
     return TrialRecord(
         number=number,
-        spec=Settings().trial_spec(point, seed=number).to_json(),
+        spec=Settings().trial_spec(point, seed=number),
         facts={"n_parameters": 345_678},
         curve=(line,),
-        outcome=Outcome(state="COMPLETE", ended_ms=0),
+        outcome=Outcome(state=TrialState.COMPLETE, ended_ms=0),
     )
 
 

@@ -343,7 +343,7 @@ def test_other_arithmetic_is_told(copy: Path, warm_command: Warm, small_corpus: 
     """Bits that differ are not called equal; within the tolerance they are, if torch is another."""
     record = Journal(copy / "runs/few").read(COMPLETE)
     first = subprocess.run(
-        [sys.executable, "-c", FIRST_WEIGHTS, small_corpus, json.dumps(record.spec)],
+        [sys.executable, "-c", FIRST_WEIGHTS, small_corpus, json.dumps(record.spec.to_json())],
         env=environment(copy, OTHER_ARITHMETIC),
         capture_output=True,
         text=True,

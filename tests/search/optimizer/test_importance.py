@@ -12,8 +12,10 @@ import pytest
 from mmsearch.search.optimizer.importance import importances
 from mmsearch.search.results.publish import MIN_TRIALS_FOR_IMPORTANCE
 from mmsearch.search.results.report import write_report
-from mmsearch.tracking.journal.journal import Journal, Outcome, SegmentRecord
+from mmsearch.tracking.journal.journal import Journal
+from mmsearch.tracking.journal.records import Outcome, SegmentRecord, TrialState
 from tests.search.results.test_publish import FILE
+from tests.support.specs import make_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -41,7 +43,8 @@ def search(
             "weight_decay": 0.0,
             "context_noise": 0.0,
         }
-        journal.start(number, point | {"seed": number}, {"started_ms": 0, "n_parameters": 9})
+        spec = make_spec(**point, seed=number, n_steps=1, n_segments=1)
+        journal.start(number, spec, {"started_ms": 0, "n_parameters": 9})
         line = SegmentRecord(
             segment=1,
             step=1,
@@ -52,7 +55,7 @@ def search(
             weights_sha256="",
         )
         journal.append(number, line, b"")
-        journal.finish(number, Outcome(state="COMPLETE", ended_ms=0))
+        journal.finish(number, Outcome(state=TrialState.COMPLETE, ended_ms=0))
     return importances(journal.records(), SPACE)
 
 

@@ -21,7 +21,7 @@ from mmsearch.search.optimizer.storage import open_storage
 from mmsearch.search.study.recipes import start_point
 from mmsearch.search.study.settings import Pruner, Sampler, Settings
 from mmsearch.search.study.space import Range, Space
-from mmsearch.tracking.journal.journal import undecided
+from mmsearch.tracking.journal.records import undecided
 from tests.support.written_journals import Search
 
 if TYPE_CHECKING:
@@ -175,9 +175,9 @@ def test_enqueueing_again_adds_nothing(tmp_path: Path) -> None:
     trained(again, 3)
 
     specs = [record.spec for record in again.records.values()]
-    assert [spec["hidden_width"] for spec in specs[:2]] == [100, 200]
-    assert specs[0]["learning_rate"] == 0.005
-    assert specs[3]["hidden_width"] == 300
+    assert [spec.hidden_width for spec in specs[:2]] == [100, 200]
+    assert specs[0].learning_rate == 0.005
+    assert specs[3].hidden_width == 300
     assert len(specs) == 5
 
 
@@ -187,7 +187,7 @@ def test_trials_of_version_0_1_count_by_their_values() -> None:
     trained(search, 1)
     [record] = search.records.values()
     old = dataclasses.replace(record, facts={"started_ms": 0, "n_parameters": 1})
-    width = old.spec["hidden_width"]
+    width = old.spec.hidden_width
 
     assert not_begun([{"hidden_width": width}, {"hidden_width": 77}], [old]) == [
         {"hidden_width": 77}
@@ -267,7 +267,7 @@ def test_every_pruner_runs(pruner: Pruner) -> None:
                 break
         search.end(number, "PRUNED" if is_pruned else "COMPLETE")
 
-    states = [record.state for record in search.records.values()]
+    states = [str(record.state) for record in search.records.values()]
 
     assert states.count("COMPLETE") >= 1
     assert ("PRUNED" in states) == (pruner != "none")

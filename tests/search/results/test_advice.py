@@ -10,7 +10,9 @@ from mmsearch.search.results.advice import confirmation_advice, known_baselines,
 from mmsearch.search.results.selection import Candidate, Confirmation, Plan
 from mmsearch.search.study.space import Space
 from mmsearch.tracking.journal.baselines import Baselines
-from mmsearch.tracking.journal.journal import Journal, Outcome, SegmentRecord, TrialRecord
+from mmsearch.tracking.journal.journal import Journal
+from mmsearch.tracking.journal.records import Outcome, SegmentRecord, TrialRecord, TrialState
+from tests.support.specs import make_spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,10 +59,10 @@ def trial(
     )
     return TrialRecord(
         number=number,
-        spec={**MIDDLE, **(spec or {})},
+        spec=make_spec(**{**MIDDLE, **(spec or {})}),
         facts={},
         curve=curve,
-        outcome=Outcome(state=state, ended_ms=0),
+        outcome=Outcome(state=TrialState(state), ended_ms=0),
     )
 
 

@@ -16,7 +16,8 @@ from mmsearch.data.split import split_corpus
 from mmsearch.model.sampling import ARTICLE_SEED
 from mmsearch.model.spec import TrialSpec
 from mmsearch.search.results.selection import confirmations
-from mmsearch.tracking.journal.journal import Journal, ranked
+from mmsearch.tracking.journal.journal import Journal
+from mmsearch.tracking.journal.records import ranked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,7 +94,7 @@ def test_export_is_the_chosen_model(copied: Path, warm_command: Warm, best: int)
     weights = journal.weights_path(best).read_bytes()
     assert (model / "weights.safetensors").read_bytes() == weights
     spec = json.loads((model / "spec.json").read_text())
-    assert TrialSpec.from_json(spec) == TrialSpec.from_json(journal.read(best).spec)
+    assert TrialSpec.from_json(spec) == journal.read(best).spec
 
 
 def test_vocabulary_lists_characters_by_id(
@@ -144,7 +145,7 @@ def test_confirmed_model_is_exported(copied: Path, warm_command: Warm) -> None:
     exported = (copied / "model/weights.safetensors").read_bytes()
     assert exported == repeats.weights_path(number).read_bytes()
     seed = json.loads((copied / "model/spec.json").read_text())["seed"]
-    assert seed == repeats.read(number).spec["seed"]
+    assert seed == repeats.read(number).spec.seed
 
 
 def test_export_overwrites_nothing(copied: Path, warm_command: Warm) -> None:

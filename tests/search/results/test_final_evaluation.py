@@ -25,7 +25,8 @@ from mmsearch.search.cli.json_text import SHAPES
 from mmsearch.search.display.verdicts import final_note, final_test_json, print_final_test
 from mmsearch.search.optimizer.storage import open_storage
 from mmsearch.search.results.final_evaluation import FinalTest
-from mmsearch.tracking.journal.journal import Journal, ranked
+from mmsearch.tracking.journal.journal import Journal
+from mmsearch.tracking.journal.records import ranked
 from mmsearch.tracking.ledger.record import Look
 from tests.search.cli.test_json import check
 from tests.support.commands import COMMAND, environment
@@ -174,7 +175,7 @@ def test_final_test_says_what_it_should(
     record = Journal(copied / "runs/few").read(best)
     parameters = checkpoint.from_bytes(Journal(copied / "runs/few").read_weights(record))
     words = split.test.open(Claim(model_sha256="", split_fingerprint=split.fingerprint))
-    contexts = build_contexts(words, corpus.vocabulary, record.spec["block_size"])
+    contexts = build_contexts(words, corpus.vocabulary, record.spec.block_size)
     said = json.loads(warm_command("final-test", "--json", folder=copied).stdout)
     assert said["is_recorded"]
     assert said["test_loss"] == pytest.approx(mean_loss(parameters, distinct(contexts)), abs=1e-6)
@@ -201,7 +202,7 @@ def test_look_is_a_run_of_its_own_in_mlflow(copied: Path, warm_command: Warm, be
     (run,) = mlflow_looks(places(copied)[1])
     assert run.data.tags["mmsearch.model"] == f"trial {best}"
     spec = Journal(copied / "runs/few").read(best).spec
-    assert run.data.params == {name: str(value) for name, value in spec.items()}
+    assert run.data.params == {name: str(value) for name, value in spec.to_json().items()}
     assert {"test_loss", "test_loss_low", "test_loss_high", "dev_loss", "bigram_loss"} <= set(
         run.data.metrics
     )

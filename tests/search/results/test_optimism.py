@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from mmsearch.search.results.optimism import Optimism
-from mmsearch.tracking.journal.journal import Outcome, SegmentRecord, TrialRecord
+from mmsearch.tracking.journal.records import Outcome, SegmentRecord, TrialRecord, TrialState
+from tests.support.specs import make_spec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,9 +34,9 @@ def trial(
         )
         for n, (first, second) in enumerate(halves, start=1)
     ]
-    outcome = Outcome(state=state, reason="", ended_ms=9)
+    outcome = Outcome(state=TrialState(state), reason="", ended_ms=9)
     return TrialRecord(
-        number=number, spec={"patience": patience}, facts={}, curve=curve, outcome=outcome
+        number=number, spec=make_spec(patience=patience), facts={}, curve=curve, outcome=outcome
     )
 
 

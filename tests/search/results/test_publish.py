@@ -11,7 +11,9 @@ import pytest
 from mmsearch.search.results.publish import MIN_TRIALS_FOR_IMPORTANCE, summarise
 from mmsearch.search.study.settings import settle
 from mmsearch.search.study.study_file import StudyFile
-from mmsearch.tracking.journal.journal import Journal, Outcome, SegmentRecord
+from mmsearch.tracking.journal.journal import Journal
+from mmsearch.tracking.journal.records import Outcome, SegmentRecord, TrialState
+from tests.support.specs import make_spec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +43,8 @@ def write_trial(journal: Journal, number: int, rng: random.Random) -> None:
         "weight_decay": 0.0,
         "context_noise": 0.0,
     }
-    journal.start(number, point | {"seed": number}, {"started_ms": 0})
+    spec = make_spec(**point, seed=number, n_steps=1, n_segments=1)
+    journal.start(number, spec, {"started_ms": 0, "n_parameters": 9})
     line = SegmentRecord(
         segment=1,
         step=1,
@@ -62,7 +65,7 @@ def test_importances_are_told_once_trials_can_tell(tmp_path: Path, n_lacking: in
     for number in range(MIN_TRIALS_FOR_IMPORTANCE + 3):
         write_trial(journal, number, rng)
         is_complete = number < MIN_TRIALS_FOR_IMPORTANCE - n_lacking
-        state = "COMPLETE" if is_complete else "PRUNED"
+        state = TrialState.COMPLETE if is_complete else TrialState.PRUNED
         journal.finish(number, Outcome(state=state, ended_ms=0))
 
     found = summarise(journal, FILE, (), has_importances=True).importances

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from mmsearch.tracking.journal.journal import Journal, ranked
+from mmsearch.tracking.journal.journal import Journal
+from mmsearch.tracking.journal.records import ranked
 
 if TYPE_CHECKING:
     from pathlib import Path

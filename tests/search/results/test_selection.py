@@ -26,7 +26,9 @@ from mmsearch.search.results.selection import (
 )
 from mmsearch.search.study.settings import Settings
 from mmsearch.tracking.journal.files import JournalError
-from mmsearch.tracking.journal.journal import Journal, Outcome, SegmentRecord
+from mmsearch.tracking.journal.journal import Journal
+from mmsearch.tracking.journal.records import Outcome, SegmentRecord, TrialState
+from tests.support.specs import make_spec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,9 +59,8 @@ def add(  # noqa: PLR0913 (what a trial is)
     facts: dict[str, Any] | None = None,
 ) -> None:
     """Write a trial of one segment."""
-    settings = Settings(steps=steps, segments=1)
-    spec = settings.trial_spec(point(width or 10 + number), seed=number)
-    journal.start(number, spec.to_json(), {"started_ms": 0, "n_parameters": 1, **(facts or {})})
+    spec = make_spec(**point(width or 10 + number), seed=number, n_steps=steps, n_segments=1)
+    journal.start(number, spec, {"started_ms": 0, "n_parameters": 1, **(facts or {})})
     line = SegmentRecord(
         segment=1,
         step=steps,
@@ -72,7 +73,7 @@ def add(  # noqa: PLR0913 (what a trial is)
     journal.append(number, line, b"")
     if state != "RUNNING":
         reason = "the train loss is not finite at step 3 of 100" if state == "FAIL" else ""
-        journal.finish(number, Outcome(state=state, reason=reason, ended_ms=0))
+        journal.finish(number, Outcome(state=TrialState(state), reason=reason, ended_ms=0))
 
 
 @pytest.fixture
@@ -251,7 +252,7 @@ def test_training_that_its_machine_failed_is_made_up_for(journal: Journal) -> No
     """A worker that was killed says nothing of a candidate: its seed is trained anew."""
     plan = make_plan(journal, 1, 1, STEPS)
     train(journal, plan, {(1, 1): 2.0})
-    outcome = Outcome(state="FAIL", reason="its worker process died 4 times", ended_ms=0)
+    outcome = Outcome(state=TrialState.FAIL, reason="its worker process died 4 times", ended_ms=0)
     confirmations(journal).finish(0, outcome)
     found = Confirmation.read(journal)
     assert found is not None

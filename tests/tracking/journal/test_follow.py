@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mmsearch.tracking.journal.follow import Follower
-from mmsearch.tracking.journal.journal import Journal, Outcome, SegmentRecord
+from mmsearch.tracking.journal.journal import Journal
+from mmsearch.tracking.journal.records import Outcome, SegmentRecord, TrialState
+from tests.support.specs import make_spec
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,14 +29,14 @@ def test_each_change_is_told_once(tmp_path: Path) -> None:
     follower = Follower(journal)
 
     assert follower.news() == []
-    journal.start(3, {}, {})
+    journal.start(3, make_spec(), {"started_ms": 0, "n_parameters": 1})
     assert [(r.number, len(r.curve)) for r in follower.news()] == [(3, 0)]
     assert follower.news() == []
     journal.append(3, LINE, b"")
-    journal.start(4, {}, {})
+    journal.start(4, make_spec(), {"started_ms": 0, "n_parameters": 1})
     assert [(r.number, len(r.curve)) for r in follower.news()] == [(3, 1), (4, 0)]
-    journal.finish(3, Outcome(state="COMPLETE", ended_ms=2))
-    assert [(r.number, r.state) for r in follower.news()] == [(3, "COMPLETE")]
+    journal.finish(3, Outcome(state=TrialState.PRUNED, ended_ms=2))
+    assert [(r.number, r.state) for r in follower.news()] == [(3, "PRUNED")]
     journal.trial_folder(3).joinpath("curve.jsonl").write_text("damaged later\n")
     assert follower.news() == []
 
@@ -47,7 +49,7 @@ def test_torn_line_and_folder_without_a_spec_are_waited_for(tmp_path: Path) -> N
     folder.mkdir(parents=True)
 
     assert follower.news() == []
-    journal.start(0, {}, {})
+    journal.start(0, make_spec(), {"started_ms": 0, "n_parameters": 1})
     assert [r.number for r in follower.news()] == [0]
     (folder / "curve.jsonl").write_text('{"segment": 1, "st')
     assert [len(r.curve) for r in follower.news()] == [0]

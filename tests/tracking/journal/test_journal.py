@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -20,22 +21,25 @@ from hypothesis import strategies as st
 
 from mmsearch.errors import MMSearchError
 from mmsearch.tracking.journal.files import JournalError
-from mmsearch.tracking.journal.journal import (
-    Journal,
+from mmsearch.tracking.journal.journal import Journal
+from mmsearch.tracking.journal.records import (
     Outcome,
     SegmentRecord,
     TrialRecord,
+    TrialState,
     best_trial,
 )
+from tests.support.specs import make_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from mmsearch.model.spec import TrialSpec
     from tests.support.tracked_study import Study
 
-SPEC = {"embedding_dim": 10, "hidden_width": 200, "learning_rate": 0.2, "seed": 7}
+SPEC = make_spec(n_steps=12_000_000_000, n_segments=1_000_000)
 FACTS = {"started_ms": 1_700_000_000_000, "n_parameters": 11_897}
-ENDED = Outcome(state="COMPLETE", ended_ms=1_700_000_009_000)
+ENDED = Outcome(state=TrialState.PRUNED, ended_ms=1_700_000_009_000)
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 counts = st.integers(0, 2**53)
@@ -138,7 +142,9 @@ def test_study_that_has_not_begun_is_nothing_and_no_error(tmp_path: Path) -> Non
 
 @settings(max_examples=30, deadline=None)
 @given(
-    spec=json_objects,
+    spec=st.builds(make_spec, seed=st.integers(0, 2**63), learning_rate=st.floats(1e-9, 1e9)).map(
+        lambda spec: dataclasses.replace(spec, n_steps=10**6, n_segments=10)
+    ),
     facts=json_objects,
     lines=st.lists(
         st.tuples(
@@ -146,20 +152,20 @@ def test_study_that_has_not_begun_is_nothing_and_no_error(tmp_path: Path) -> Non
         ),
         max_size=4,
     ),
-    state=st.sampled_from(["COMPLETE", "PRUNED", "FAIL"]),
+    state=st.sampled_from([TrialState.PRUNED, TrialState.FAIL]),
     reason=st.text(),
 )
 def test_trial_reads_back_as_written(  # noqa: PLR0913, PLR0917 (what the property ranges over)
     scratch: Path,
-    spec: dict[str, Any],
+    spec: TrialSpec,
     facts: dict[str, Any],
     lines: list[tuple[int, list[tuple[int, float, float]], float, float, int]],
-    state: str,
+    state: TrialState,
     reason: str,
 ) -> None:
     """Resume, replay and MLflow all start from these records: no value may change a bit."""
     journal = Journal(scratch / "whole")
-    number = len(journal.numbers())
+    number, facts = len(journal.numbers()), facts | FACTS
     journal.start(number, spec, facts)
     curve = []
     for segment, (step, train, dev_loss, wall_s, ended_ms) in enumerate(lines, start=1):
@@ -181,7 +187,12 @@ def test_trial_reads_back_as_written(  # noqa: PLR0913, PLR0917 (what the proper
     assert journal.read(number) == running
     assert not journal.has_ended(number)
 
-    outcome = Outcome(state=state, reason=reason, ended_ms=5)
+    outcome = Outcome(
+        state=state,
+        reason=reason,
+        failure="error" if state == TrialState.FAIL else None,
+        ended_ms=5,
+    )
     journal.finish(number, outcome)
 
     assert journal.read(number) == TrialRecord(
@@ -199,7 +210,7 @@ def test_trial_may_fail_with_any_message(scratch: Path, reason: str, error: str)
     """An error's text can hold what is not UTF-8; recording it must not end the search."""
     journal = begin(scratch / "any")
 
-    journal.finish(0, Outcome(state="FAIL", reason=reason, ended_ms=5), error=error)
+    journal.finish(0, Outcome(state=TrialState.FAIL, reason=reason, ended_ms=5), error=error)
 
     outcome = journal.read(0).outcome
     assert outcome is not None
@@ -223,13 +234,18 @@ def test_samples_and_traceback_lie_beside_the_trial(tmp_path: Path) -> None:
     """A person reads them without us, in the encoding of the day."""
     journal = begin(tmp_path)
     append(journal, 1, samples=["zoë", "emma"])
-    journal.finish(0, Outcome(state="FAIL", reason="x", ended_ms=1), error="Traceback: é\n")
+    journal.finish(
+        0, Outcome(state=TrialState.FAIL, reason="x", ended_ms=1), error="Traceback: é\n"
+    )
 
     folder = journal.trial_folder(0)
 
     assert (folder / "samples.txt").read_text(encoding="utf-8") == "zoë\nemma\n"
     assert (folder / "error.txt").read_text(encoding="utf-8") == "Traceback: é\n"
-    assert json.loads((folder / "spec.json").read_bytes()) == {"spec": SPEC, "facts": FACTS}
+    assert json.loads((folder / "spec.json").read_bytes()) == {
+        "spec": SPEC.to_json(),
+        "facts": FACTS,
+    }
 
 
 def test_trials_are_listed_in_the_order_of_their_numbers(tmp_path: Path) -> None:
@@ -263,7 +279,7 @@ def test_record_counts_its_curve(study: Study) -> None:
     curve = [line_of(i, weights, loss) for i, loss in enumerate((2.5, 2.25, 2.25, 2.75), start=1)]
     record = TrialRecord(number=0, spec=SPEC, facts=FACTS, curve=curve, outcome=ENDED)
 
-    assert (record.state, record.dev_loss, record.wall_s) == ("COMPLETE", 2.75, 2.0)
+    assert (record.state, record.dev_loss, record.wall_s) == ("PRUNED", 2.75, 2.0)
     assert record.best is not None
     assert record.best.segment == 2
     assert record.steps_per_s == 4 * 12_000 / 2.0
@@ -273,14 +289,14 @@ def test_record_counts_its_curve(study: Study) -> None:
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["COMPLETE", "PRUNED", "FAIL", "RUNNING"]),
+            st.sampled_from(list(TrialState)),
             st.lists(st.sampled_from([0.0, 0.5, 2.0, 2.5]), max_size=2),
         ).filter(lambda pair: pair[0] != "COMPLETE" or pair[1])
     ),
     st.randoms(use_true_random=False),
 )
 def test_best_trial_is_the_lowest_complete_one(
-    rows: list[tuple[str, list[float]]], shuffler: random.Random
+    rows: list[tuple[TrialState, list[float]]], shuffler: random.Random
 ) -> None:
     """What is chosen must not hang on the order of the list, nor on a trial cut short."""
     trials = [
@@ -304,13 +320,15 @@ def test_best_trial_is_the_lowest_complete_one(
 # Killed at any moment.
 
 WRITER = """
-import hashlib, os, signal, sys
+import hashlib, json, os, signal, sys
 from pathlib import Path
-from mmsearch.tracking.journal.journal import Journal, Outcome, SegmentRecord
+from mmsearch.model.spec import TrialSpec
+from mmsearch.tracking.journal.journal import Journal
+from mmsearch.tracking.journal.records import Outcome, SegmentRecord, TrialState
 
-SPEC = {"embedding_dim": 10, "hidden_width": 200, "learning_rate": 0.2, "seed": 7}
+SPEC = TrialSpec.from_json(json.loads(sys.argv[5]))
 FACTS = {"started_ms": 1_700_000_000_000, "n_parameters": 11_897}
-folder, n_segments, n_bytes, n_events = Path(sys.argv[1]), *map(int, sys.argv[2:])
+folder, n_segments, n_bytes, n_events = Path(sys.argv[1]), *map(int, sys.argv[2:5])
 
 def die_at_event(name, _arguments):
     # Python announces each open, mkdir and rename before it is done.
@@ -340,14 +358,14 @@ for segment in range(begun + 1, n_segments + 1):
     journal.append(0, record, weights, ["emma"] if segment == n_segments else ())
     os.write(1, f"{segment}\\n".encode())
 if not journal.has_ended(0):
-    journal.finish(0, Outcome(state="COMPLETE", ended_ms=1_700_000_009_000))
+    journal.finish(0, Outcome(state=TrialState.PRUNED, ended_ms=1_700_000_009_000))
 """
 
 
 def writer(folder: Path, n_segments: int, n_bytes: int, n_events: int = 0) -> list[str]:
     """Say the command that writes trial 0 or goes on with it, and dies at an event if any."""
     numbers = map(str, (n_segments, n_bytes, n_events))
-    return [sys.executable, "-c", WRITER, str(folder), *numbers]
+    return [sys.executable, "-c", WRITER, str(folder), *numbers, json.dumps(SPEC.to_json())]
 
 
 def check_prefix(folder: Path, n_bytes: int) -> int:
@@ -492,7 +510,7 @@ FILES = ("spec.json", "curve.jsonl", "outcome.json")
 def damaged(tmp_path_factory: pytest.TempPathFactory) -> Journal:
     """Give a journal whose trial 0 the tests below damage, each after `restore`."""
     journal = begin(tmp_path_factory.mktemp("damaged") / "names", n_segments=3)
-    journal.finish(0, Outcome(state="PRUNED", reason="pruned at step 500", ended_ms=5))
+    journal.finish(0, Outcome(state=TrialState.PRUNED, reason="pruned at step 500", ended_ms=5))
     return journal
 
 
@@ -517,7 +535,7 @@ def check_reads_or_names(journal: Journal, name: str) -> None:
         try:
             call(0)
         except JournalError as error:
-            assert repr(str(journal.trial_folder(0) / name)) in str(error)  # noqa: PT017 (may pass)
+            assert str(journal.trial_folder(0)) in str(error)  # noqa: PT017 (may pass)
 
 
 @settings(max_examples=200, deadline=None)
@@ -756,7 +774,7 @@ def test_write_that_fails_names_the_file(tmp_path: Path, name: str, stands_in: s
         journal.write_study({"seed": 1})
         journal.start(0, SPEC, FACTS)
         append(journal, 1, samples=["emma"])
-        journal.finish(0, Outcome(state="FAIL", reason="x", ended_ms=1), error="Traceback")
+        journal.finish(0, Outcome(state=TrialState.FAIL, reason="x", ended_ms=1), error="Traceback")
 
     assert "No space left" in refusal(write_all, tmp_path / name)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mmsearch.tracking.journal.journal import Outcome, SegmentRecord, TrialRecord
+from mmsearch.tracking.journal.records import Outcome, SegmentRecord, TrialRecord, TrialState
 from mmsearch.tracking.mlflow.curve_axes import CurveScale, widened
+from tests.support.specs import make_spec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +21,7 @@ def trial(
     dev: Sequence[float],
     state: str = "COMPLETE",
     train: Sequence[float] | None = None,
-    **spec: object,
+    **spec: Any,
 ) -> TrialRecord:
     """Make a trial with these losses, one an evaluation."""
     curve = [
@@ -36,8 +37,10 @@ def trial(
         )
         for n, loss in enumerate(dev, start=1)
     ]
-    outcome = None if state == "RUNNING" else Outcome(state=state, reason="", ended_ms=9)
-    return TrialRecord(number=0, spec=spec, facts={}, curve=curve, outcome=outcome)
+    outcome = (
+        None if state == "RUNNING" else Outcome(state=TrialState(state), reason="", ended_ms=9)
+    )
+    return TrialRecord(number=0, spec=make_spec(**spec), facts={}, curve=curve, outcome=outcome)
 
 
 def scale_of(*trials: TrialRecord) -> CurveScale:

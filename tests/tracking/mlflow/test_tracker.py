@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-    from mmsearch.tracking.journal.journal import TrialRecord
+    from mmsearch.tracking.journal.records import TrialRecord
     from mmsearch.tracking.mlflow.curve_axes import CurveScale
     from mmsearch.tracking.mlflow.tracker import StudyTracker
     from tests.support.tracked_study import NewStore, Study
@@ -167,8 +167,8 @@ def test_client_finds_every_trial_by_the_promised_names(
         assert tags["mmsearch.seed"] == str(1000 + record.number)
         assert tags["mmsearch.study"] == study.journal.name
         assert (tags["mmsearch.corpus"], tags["mmsearch.split"]) == ("c" * 64, "d" * 64)
-        rate = record.spec["learning_rate"]
-        expected = {**record.spec, "log10_learning_rate": math.log10(rate)}
+        rate = record.spec.learning_rate
+        expected = {**record.spec.to_json(), "log10_learning_rate": math.log10(rate)}
         assert run.data.params == {key: str(value) for key, value in expected.items()}
         held = curves(client, run)
         assert {key: held[key] for key in expected_curves(record)} == expected_curves(record)
@@ -524,7 +524,7 @@ def test_run_that_a_crash_left_without_params_gets_them(
     tracker.show_trial(record, study.journal)
 
     (child,), (parent,) = runs(client, study, "trial"), runs(client, study, "study")
-    assert set(child.data.params) == {*record.spec, "log10_learning_rate"}
+    assert set(child.data.params) == {*record.spec.to_json(), "log10_learning_rate"}
     assert set(parent.data.params) == set(study.facts.params)
 
 

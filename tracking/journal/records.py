@@ -1,0 +1,209 @@
+"""The record of a trial: its spec, its curve and its outcome; and statistics over many trials."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Literal
+
+from mmsearch.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from mmsearch.model.spec import TrialSpec
+
+
+class TrialState(StrEnum):
+    """The state of a trial, by Optuna's names, best first."""
+
+    COMPLETE = "COMPLETE"
+    PRUNED = "PRUNED"
+    RUNNING = "RUNNING"
+    FAIL = "FAIL"
+
+
+Failure = Literal["diverged", "worker_died", "error"]
+"""Why a trial failed: its loss diverged, its worker process died, or it raised an error."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SegmentRecord:
+    """One line of a trial's curve: a dev evaluation and the training before it."""
+
+    segment: int
+    """Number of the segment, counted from 1."""
+    step: int
+    """Optimizer steps done when the segment ended."""
+    train: Sequence[tuple[int, float, float]]
+    """(step, mean minibatch loss in nats, learning rate)."""
+    dev_loss: float
+    """Loss on dev of the scored weights at the end of the segment, in nats per character."""
+    wall_s: float
+    """Seconds of training and scoring."""
+    ended_ms: int
+    """Unix time of the end, in milliseconds."""
+    weights_sha256: str
+    """SHA-256 of the weights file at the end."""
+    train_loss: float | None = None
+    """Loss of the same weights on a fixed part of train, as many words as dev has, in nats per
+    character; None in records of version 0.1."""
+    dev_parts: Mapping[str, float] = field(default_factory=dict)
+    """Loss of the same weights on parts of dev: `half_1` and `half_2`; and, where repeated words
+    were kept, `in_train` for words that also stand in train and `not_in_train` for the others."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """How a trial ended."""
+
+    state: TrialState
+    """COMPLETE, PRUNED or FAIL."""
+    reason: str = ""
+    """Why the trial was pruned or failed; empty for COMPLETE."""
+    failure: Failure | None = None
+    """Kind of the failure; None unless the state is FAIL."""
+    ended_ms: int
+    """Unix time of the end, in milliseconds."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialRecord:
+    """Everything that the journal knows about one trial."""
+
+    number: int
+    """Optuna's trial number."""
+    spec: TrialSpec
+    """Hyperparameters, seed, recipe and budget."""
+    facts: Mapping[str, Any]
+    """What else is known at the start: `started_ms`, `n_parameters`, `versions`; for a
+    confirmation also `trial`, the trial that it repeats, and `nth_seed`, counted from 1."""
+    curve: Sequence[SegmentRecord] = field(default=())
+    """The segments that have ended, in order."""
+    outcome: Outcome | None = None
+    """None while the trial runs."""
+
+    @property
+    def name(self) -> str:
+        """Name of the trial in messages."""
+        if self.is_repeat:
+            return f"trial {self.facts['trial']}, seed {self.facts['nth_seed']}"
+        return f"trial {self.number}"
+
+    @property
+    def is_repeat(self) -> bool:
+        """Whether the trial confirms another one from a fresh seed."""
+        return "nth_seed" in self.facts
+
+    @property
+    def state(self) -> TrialState:
+        """The state; RUNNING for a trial without an outcome, whether or not a process trains it."""
+        return self.outcome.state if self.outcome else TrialState.RUNNING
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the trial trained to its end and has a score."""
+        return self.state == TrialState.COMPLETE
+
+    @property
+    def divergence(self) -> str:
+        """The reason of a failure by divergence; empty for any other trial."""
+        is_diverged = self.outcome is not None and self.outcome.failure == "diverged"
+        return self.outcome.reason if self.outcome is not None and is_diverged else ""
+
+    @property
+    def scored(self) -> SegmentRecord | None:
+        """The segment whose weights are the model; None before the first one.
+
+        A trial with `patience` keeps its best weights; one without keeps the last.
+        """
+        return self.best if self.spec.patience else next(reversed(self.curve), None)
+
+    @property
+    def dev_loss(self) -> float | None:
+        """Dev loss of the model in nats per character: the score of a complete trial."""
+        return self.scored.dev_loss if self.scored else None
+
+    @property
+    def best(self) -> SegmentRecord | None:
+        """The segment with the lowest dev loss, the first of equals."""
+        return min(self.curve, key=lambda record: record.dev_loss, default=None)
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds of training and scoring."""
+        return sum(record.wall_s for record in self.curve)
+
+    @property
+    def steps_per_s(self) -> float | None:
+        """Optimizer steps per second, scoring on dev included; None before the first segment."""
+        return self.curve[-1].step / self.wall_s if self.wall_s > 0 else None
+
+    @property
+    def rank(self) -> tuple[int, float, int]:
+        """Sort key that puts the best first: by state, then by dev loss, then by number."""
+        loss = math.inf if self.dev_loss is None else self.dev_loss
+        return list(TrialState).index(self.state), loss, self.number
+
+
+def check_record(record: TrialRecord) -> None:
+    """Check that a trial began, trained and ended by the rules of its spec.
+
+    Raises:
+        InputError: a fact has the wrong type, or the curve does not fit the spec and the state.
+    """
+    counts = [record.facts.get(name) for name in ("started_ms", "n_parameters")]
+    if not all(type(count) is int and count >= 0 for count in counts):
+        raise InputError("started_ms and n_parameters must be non-negative integers")
+    if not isinstance(record.facts.get("versions", {}), dict):
+        raise InputError("versions must be a JSON object")
+    losses = [segment.dev_loss for segment in record.curve]
+    has_ended = record.spec.has_ended
+    if has_ended(losses[:-1]) or (record.is_complete and not has_ended(losses)):
+        raise InputError(f"a {record.state} trial of this spec cannot have {len(losses)} segments")
+
+
+def counts_by_state(trials: Iterable[TrialRecord]) -> Counter[TrialState]:
+    """Count the trials in each state."""
+    return Counter(trial.state for trial in trials)
+
+
+def n_finished(trials: Iterable[TrialRecord]) -> int:
+    """Count the trials that count towards `--trials`: those that are COMPLETE or PRUNED."""
+    counts = counts_by_state(trials)
+    return counts[TrialState.COMPLETE] + counts[TrialState.PRUNED]
+
+
+def ranked(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """Return the complete trials, best first; of equals the earlier one comes first."""
+    return sorted((trial for trial in trials if trial.is_complete), key=lambda trial: trial.rank)
+
+
+def best_trial(trials: Iterable[TrialRecord]) -> TrialRecord | None:
+    """Return the first of `ranked`; None where no trial is complete."""
+    return next(iter(ranked(trials)), None)
+
+
+def latest_ms(trial: TrialRecord) -> int:
+    """Return the Unix time of a trial's latest event, in milliseconds."""
+    if trial.outcome is not None:
+        return trial.outcome.ended_ms
+    return trial.curve[-1].ended_ms if trial.curve else int(trial.facts["started_ms"])
+
+
+def undecided(trials: Iterable[TrialRecord]) -> TrialRecord | None:
+    """Return the running trial whose latest segment is the latest event of all trials, if any.
+
+    A killed search may or may not have decided yet whether to prune it; it had submitted the next
+    segment of every other running trial.
+    """
+    last_ms, last = -1, None
+    for trial in trials:
+        for segment in trial.curve[-1:]:
+            if segment.ended_ms > last_ms:
+                last_ms, last = segment.ended_ms, trial
+        if trial.outcome and trial.outcome.ended_ms >= last_ms:
+            last_ms, last = trial.outcome.ended_ms, None
+    return last
