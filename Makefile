@@ -1,6 +1,7 @@
 # On a fresh machine with Python (3.11 or later) and git:
 #   make run    sets up .venv and searches 50 trials on the built-in names
-#   make test   sets up the same .venv with the dev extra and runs the tests
+#   make test   sets up the same .venv with the dev extra and runs the tests, but for the faults
+#   make faults runs the tests that kill processes, start servers and fill disks
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,17 +12,23 @@ TRIALS ?= 50
 PIP_INSTALL := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 	$(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: run test check lint types layers security versions wheel audit bench clean
+.PHONY: run test faults check lint types layers security versions wheel audit bench clean
 
 run: $(VENV)/.installed
 	$(BIN)/mmsearch run --trials $(TRIALS)
 
-# A file's tests stay together: they share what is dear to make.
+# Tests in one file stay on one worker, because they share fixtures that are expensive to build.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(PYTEST) -m "not fault and not long"
+
+# Kills, outages, damage, full disks, servers, browsers, and strangers' workspaces: tests/faults.
+faults: $(VENV)/.installed-dev
+	$(PYTEST) -m "fault and not long"
 
 # What CI runs.
-check: versions lint types layers security wheel test
+check: versions lint types layers security wheel test faults
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import subprocess
@@ -24,7 +25,16 @@ from tests.support.tracked_study import NewStore, Study
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+_POSTGRESQL = re.compile(r"[_[]postgresql[]_]")
+_HERE = Path(__file__).resolve().parent
 _SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that `make faults` runs: those in tests/faults, or named for PostgreSQL."""
+    for item in items:
+        if item.path.is_relative_to(_HERE / "faults") or _POSTGRESQL.search(item.name):
+            item.add_marker(pytest.mark.fault)
 
 
 def _shared(name: str) -> Path:
