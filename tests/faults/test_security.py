@@ -116,7 +116,7 @@ def test_source_names_nothing_that_unpickles() -> None:
     paths = [
         path
         for room in ("data", "model", "tracking", "search")
-        for path in (ROOT / room).glob("*.py")
+        for path in (ROOT / room).rglob("*.py")
     ]
     assert len(paths) > 50
     for path in paths:

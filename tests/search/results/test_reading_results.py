@@ -296,13 +296,6 @@ def test_page_has_every_name_and_no_other(told: Path) -> None:
         assert found[key] <= names, f"{key}: not in the page"
 
 
-def test_page_names_what_is_seldom_there_as_the_code_does() -> None:
-    """What no test's workspace has is written by the code under the page's name."""
-    source = "".join(path.read_text() for path in (ROOT / "tracking").glob("*.py"))
-    assert '"error.txt"' in source
-    assert 'drawn["importance"]' in source
-
-
 def test_snippets_of_the_page_run(told: Path) -> None:
     """Each of the page's Python blocks works on a workspace, in a folder that holds `runs`."""
     blocks = [t.content for t in MarkdownIt().parse(PAGE) if t.type == "fence"]
