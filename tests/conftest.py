@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
+import os
 import re
 import shutil
 import signal
@@ -17,6 +20,7 @@ from mmsearch.data.split import Split, split_corpus
 from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.mlflow.tracker import StudyTracker
 from tests.support import plain_settings
+from tests.support.assertions import curves
 from tests.support.commands import COMMAND, Mmsearch, environment
 from tests.support.forked_cli import Warm, warm
 from tests.support.reference_studies import SHORT, undisturbed
@@ -46,31 +50,31 @@ def _shared(name: str) -> Path:
 
 @pytest.fixture(scope="session")
 def ssa_source() -> Path:
-    """Find the rows that names.txt is made from."""
+    """Return the file that names.txt is made from."""
     return _shared("ssa_yob2018.txt")
 
 
 @pytest.fixture(scope="session")
 def reference_path() -> Path:
-    """Find the article's names."""
+    """Return the file of the lecture's names (makemore, part 4)."""
     return _shared("makemore_names.txt")
 
 
 @pytest.fixture(scope="session")
 def reference(reference_path: Path) -> Corpus:
-    """Read the article's names under its own protocol: repeated lines kept."""
+    """Read the lecture's names under its own protocol, with repeated lines kept."""
     return read_corpus(reference_path, keep_duplicates=True)
 
 
 @pytest.fixture(scope="session")
 def reference_split(reference: Corpus) -> Split:
-    """Split them as the article does."""
+    """Split them as the lecture does."""
     return split_corpus(reference, seed=42)
 
 
 @pytest.fixture
 def hangups() -> Iterator[None]:
-    """Let SIGHUP be heard by what a test starts; under nohup the tests themselves ignore it."""
+    """Restore the default of SIGHUP, which processes ignore that are started under nohup."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
@@ -96,12 +100,32 @@ def mmsearch(tmp_path: Path) -> Mmsearch:
     return call
 
 
+def _build_once(
+    factory: pytest.TempPathFactory, name: str, build: Callable[[Path], object]
+) -> Path:
+    """Return a folder that the first worker of pytest-xdist to ask for it builds for all."""
+    root = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    folder, done = root / name, root / f"{name}.done"
+    with (root / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            folder.mkdir()
+            build(folder)
+            done.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four hundred of the built-in names: enough to train on, quick to read."""
-    path = tmp_path_factory.mktemp("corpus") / "few.txt"
-    path.write_text("\n".join(BUILTIN_CORPUS.read_text().split()[:400]) + "\n")
-    return path
+
+    def build(folder: Path) -> None:
+        words = BUILTIN_CORPUS.read_text().split()[:400]
+        (folder / "few.txt").write_text("\n".join(words) + "\n")
+
+    return _build_once(tmp_path_factory, "corpus", build) / "few.txt"
 
 
 @pytest.fixture(scope="session")
@@ -115,53 +139,61 @@ def warm_command() -> Iterator[Warm]:
 def searched(
     tmp_path_factory: pytest.TempPathFactory, small_corpus: Path, warm_command: Warm
 ) -> Path:
-    """Search four trials; the folder that holds `runs`, to be copied by who changes it."""
-    folder = tmp_path_factory.mktemp("searched")
-    config = folder / "config.toml"
-    config.write_text(
-        f"[training]\nsegments = 4\n{plain_settings.TRAINING}"
-        "[space]\nhidden_width = 32\nembedding_dim = { low = 2, high = 48, log = true }\n"
-        "block_size = { low = 2, high = 10 }\n"
-        f"learning_rate = {{ low = 0.01, high = 1, log = true }}\n{plain_settings.SPACE}"
-        f'[search]\npruner = "none"\n{plain_settings.SEARCH}'
-    )
-    words = ("run", "--corpus", small_corpus, "--config", config, "-n", 4, "--steps", 400)
-    done = warm_command(*words, "--workers", 2, folder=folder)
-    assert done.returncode == 0, done.stderr
-    return folder
+    """Search four trials; returns the folder that holds `runs`, to be copied before a change."""
+
+    def build(folder: Path) -> None:
+        config = folder / "config.toml"
+        config.write_text(
+            f"[training]\nsegments = 4\n{plain_settings.TRAINING}"
+            "[space]\nhidden_width = 32\nembedding_dim = { low = 2, high = 48, log = true }\n"
+            "block_size = { low = 2, high = 10 }\n"
+            f"learning_rate = {{ low = 0.01, high = 1, log = true }}\n{plain_settings.SPACE}"
+            f'[search]\npruner = "none"\n{plain_settings.SEARCH}'
+        )
+        words = ("run", "--corpus", small_corpus, "--config", config, "-n", 4, "--steps", 400)
+        done = warm_command(*words, "--workers", 2, folder=folder)
+        assert done.returncode == 0, done.stderr
+
+    return _build_once(tmp_path_factory, "searched", build)
 
 
 @pytest.fixture
 def copied(searched: Path, tmp_path: Path) -> Path:
-    """Give a test a searched workspace of its own."""
+    """Copy a searched workspace into the test's own folder."""
     shutil.copytree(searched / "runs", tmp_path / "runs")
     return tmp_path
 
 
 @pytest.fixture(scope="session")
 def short(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> dict[int, Any]:
-    """Give what the short study of `studies.py` comes to when nobody disturbs it."""
-    return undisturbed(SHORT, tmp_path_factory.mktemp("short"), small_corpus)
+    """Return the trials of `SHORT`, searched without a fault."""
+    folder = _build_once(
+        tmp_path_factory, "short", lambda folder: undisturbed(SHORT, folder, small_corpus)
+    )
+    return curves(folder / "runs", "few")
 
 
 @pytest.fixture(scope="session")
 def new_store(tmp_path_factory: pytest.TempPathFactory) -> NewStore:
     """Create a store as the first search of a workspace does."""
-    folder = tmp_path_factory.mktemp("new")
-    path = folder / "mlflow.db"
-    existed = []
 
-    @contextmanager
-    def creating() -> Iterator[None]:
-        existed.append(path.exists())
-        yield
-        existed.append(path.exists())
+    def build(folder: Path) -> None:
+        path = folder / "mlflow.db"
+        existed: list[bool] = []
 
-    facts = Study(Journal(folder / "first")).facts
-    StudyTracker(
-        uri=f"sqlite:///{path}", facts=facts, artifacts=folder / "artifacts", creating=creating
-    ).open()
-    return NewStore(path, *existed)
+        @contextmanager
+        def creating() -> Iterator[None]:
+            existed.append(path.exists())
+            yield
+            existed.append(path.exists())
+
+        facts, artifacts = Study(Journal(folder / "first")).facts, folder / "artifacts"
+        uri = f"sqlite:///{path}"
+        StudyTracker(uri=uri, facts=facts, artifacts=artifacts, creating=creating).open()
+        (folder / "existed.json").write_text(json.dumps(existed))
+
+    folder = _build_once(tmp_path_factory, "new-store", build)
+    return NewStore(folder / "mlflow.db", *json.loads((folder / "existed.json").read_text()))
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ RUN = ("run", "--study", "few", "--workers", 2)
 
 
 def execute(folder: Path, *statements: str) -> None:
-    """Change a workspace's MLflow database, as its maker could."""
+    """Change a workspace's MLflow database directly."""
     with closing(sqlite3.connect(folder / "runs/mlflow.db")) as connection, connection:
         for statement in statements:
             connection.execute(statement)
@@ -36,17 +36,17 @@ def runs_of(folder: Path) -> tuple[MlflowClient, list[Run]]:
 
 
 def state(folder: Path) -> dict[Path, int]:
-    """Say what stands in a folder, and when each was changed."""
+    """Return when each file of a folder was changed."""
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
 def path_of(uri: str) -> Path:
-    """Give the folder that a URI names, without `..`."""
+    """Return the folder that a URI names, without `..`."""
     return Path(os.path.normpath(unquote(urlsplit(uri).path)))
 
 
-def assert_at_home(folder: Path) -> None:
-    """Hold that a plain client finds every artifact of a study inside its workspace."""
+def assert_inside(folder: Path) -> None:
+    """Check that a plain client finds every artifact of the study inside its workspace."""
     home = folder / "runs/artifacts"
     client, runs = runs_of(folder)
     for run in runs:
@@ -64,26 +64,29 @@ def assert_at_home(folder: Path) -> None:
 
 
 def test_moved_workspace_takes_its_artifacts_along(copied: Path, warm_command: Warm) -> None:
-    """MLflow knows them by absolute paths: all of them follow, and nothing goes where they were."""
-    for words in ((*RUN, "-n", 5), ("final-test", "--trial", 0)):
+    """MLflow stores absolute paths: all are rewritten, and nothing appears in the old place."""
+    stories: list[tuple[object, ...]] = [(*RUN, "-n", 5), ("final-test", "--trial", 0)]
+    for words in stories:
         assert warm_command(*words, folder=copied).returncode == 0, words
-    assert_at_home(copied)
+    assert_inside(copied)
     (copied / "runs").rename(copied / "moved")
     (copied / "a place").mkdir()
     (copied / "moved").rename(copied / "a place/runs")
 
-    done = warm_command(*RUN, "-n", 6, folder=copied / "a place")
-    assert done.returncode == 0, done.stderr
+    stories = [(*RUN, "-n", 6), ("trials",), ("sample",), ("replay", 5), ("export", "taken")]
+    for words in stories:
+        done = warm_command(*words, folder=copied / "a place")
+        assert done.returncode == 0, (words, done.stderr)
 
-    assert_at_home(copied / "a place")
+    assert_inside(copied / "a place")
     assert not (copied / "runs").exists()
 
 
 @pytest.mark.parametrize("place", ["{}", "file://{}/../mine"])
-def test_forged_place_of_artifacts_leads_nowhere(
+def test_forged_artifact_location_is_not_written_to(
     copied: Path, warm_command: Warm, place: str
 ) -> None:
-    """Whoever made the database does not choose where our figures are written."""
+    """A forged database does not choose where our figures are written."""
     mine = copied / "mine"
     (mine / "figures").mkdir(parents=True)
     (mine / "figures/loss.png").write_text("mine\n")
@@ -99,13 +102,13 @@ def test_forged_place_of_artifacts_leads_nowhere(
     done = warm_command(*RUN, "-n", 5, folder=copied)
 
     assert done.returncode == 0
-    assert "behind" not in done.stdout + done.stderr
+    assert "MLflow is" not in done.stdout + done.stderr
     assert state(mine) == before
-    assert_at_home(copied)
+    assert_inside(copied)
 
 
 def test_run_whose_name_is_a_path_is_refused(copied: Path, warm_command: Warm) -> None:
-    """A run's id is a folder's name, and nothing that MLflow has not made."""
+    """A run's id names a folder, so only an id as MLflow creates them is accepted."""
     mine = copied / "mine"
     mine.mkdir()
     execute(
@@ -121,12 +124,12 @@ def test_run_whose_name_is_a_path_is_refused(copied: Path, warm_command: Warm) -
     for words in (("sync",), ("ui", "--no-browser")):
         done = warm_command(*words, folder=copied)
         assert done.returncode == 1
-        assert "damaged or forged" in done.stderr.replace("\n", " ")
+        assert "mlflow.db" in done.stderr.replace("\n", "")
     assert list(mine.iterdir()) == []
 
 
 def test_other_experiments_of_the_database_are_left_alone(copied: Path, warm_command: Warm) -> None:
-    """A person's own runs in it, and where they keep their artifacts, are none of our business."""
+    """The user's own runs, and where their artifacts lie, are not ours to change."""
     client, _ = runs_of(copied)
     theirs = client.create_experiment("theirs", artifact_location=f"file://{copied}/theirs")
     run = client.create_run(theirs)

@@ -28,7 +28,6 @@ PASSWORD = "hunter2@vault/9"  # noqa: S105 (of servers that this test starts)
 WRONG = "letmein7@gate"
 TOKEN = base64.b64encode(f"me:{PASSWORD}".encode()).decode()
 PIECES = ("hunter2", "vault", TOKEN, "letmein7", "gate/")
-UI = "import subprocess\nsubprocess.Popen.wait = lambda self, timeout=None: self.kill() or 0\n"
 
 
 class Doorkeeper(http.server.BaseHTTPRequestHandler):

@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from tests.support import plain_settings
+from tests.support.fault_injection import STOP_SERVER
 from tests.support.pickles import find_pickles, is_pickle
 
 if TYPE_CHECKING:
@@ -25,14 +26,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 OPEN = "import os\nos.umask(0)\n"
-# `ui` would serve for ever: its server is stopped as soon as it has answered.
-UI = (
-    OPEN
-    + """
-import subprocess
-subprocess.Popen.wait = lambda self, timeout=None: self.kill() or 0
-"""
-)
 CONFIG = f"""
 [training]
 {plain_settings.TRAINING}
@@ -76,7 +69,9 @@ def story(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path, warm_com
     shutil.copy(small_corpus, folder / "few.txt")
     (folder / "config.toml").write_text(CONFIG)
     for name, words in STORY.items():
-        done = warm_command(*words, folder=folder, patch=UI if name == "ui" else OPEN)
+        done = warm_command(
+            *words, folder=folder, patch=OPEN + (STOP_SERVER if name == "ui" else "")
+        )
         assert name == "ui" or done.returncode == 0, (name, done.stderr)
     return folder
 

@@ -1,4 +1,4 @@
-"""Optuna's storage restarts, stays away or is locked: a search goes on, and fills it in later."""
+"""With Optuna's storage restarting, away or locked, a search goes on and uploads later."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.assertions import assert_same_everywhere
 from tests.support.background_search import Search
+from tests.support.fault_injection import hurried
 from tests.support.postgres import Postgres, postgres_server
 
 if TYPE_CHECKING:
@@ -20,23 +21,20 @@ if TYPE_CHECKING:
 
     from tests.support.forked_cli import Done, Warm
 
-AWAY = "Optuna's storage is unreachable; the search continues and results are kept locally"
-LACKS = "Some results are not in Optuna's storage yet; upload them with: mmsearch sync"
-HURRIED = "from mmsearch.tracking import uploader as u; u.FLUSH_S = 0.1; u.RETRY_S = (0.2,)"
-"""So that a search of seconds holds as many calls as one of minutes."""
+HURRIED = hurried(0.1, 0.2)
 N_TRIALS = 2
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Postgres]:
-    """Start the one server of this module."""
+    """Start the server of this module."""
     with postgres_server() as server:
         yield server
 
 
 @pytest.fixture
 def local(small_corpus: Path, tmp_path: Path, request: pytest.FixtureRequest) -> tuple[object, ...]:
-    """Give the words of a search of the test's own name, with trials of 20 short segments."""
+    """Return the arguments of a search named after the test, with trials of 20 segments."""
     config = tmp_path / "config.toml"
     config.write_text("[space]\nhidden_width = 32\n[search]\npruner = 'none'\n")
     name = re.sub(r"\W+", "-", request.node.name[len("test_") :]).strip("-")
@@ -46,17 +44,19 @@ def local(small_corpus: Path, tmp_path: Path, request: pytest.FixtureRequest) ->
 
 @pytest.fixture
 def words(local: tuple[object, ...], server: Postgres) -> tuple[object, ...]:
-    """Give those of one on the server."""
+    """Return those of a search on the server."""
     return (*local, "--storage", server.url)
 
 
-def said_by(done: Done) -> str:
-    """Check that a command succeeded; return what it printed, as one line."""
+def assert_done(done: Done, *, is_behind: bool) -> None:
+    """Check that a search succeeded, and said once if Optuna's storage lacks something."""
     assert (done.returncode, done.stderr) == (0, "")
-    assert "Traceback" not in done.stdout
-    said = re.sub(r"\s+", " ", done.stdout)
+    said = " ".join(done.stdout.split())
+    assert "Traceback" not in said
     assert f"{N_TRIALS} of {N_TRIALS} trials" in said
-    return said
+    n_away = said.count("Optuna's storage is unreachable")
+    n_lacks = said.count("mmsearch sync")
+    assert (n_away == n_lacks == 1) if is_behind else (n_away <= 1 and n_lacks == 0)
 
 
 def test_server_that_restarts_costs_nothing(
@@ -68,32 +68,23 @@ def test_server_that_restarts_costs_nothing(
     server.stop()
     server.start()
 
-    said = said_by(search.end())
-
-    assert said.count(AWAY) <= 1
-    assert LACKS not in said
+    assert_done(search.end(), is_behind=False)
     assert_same_everywhere(tmp_path / "runs", search.journal.name, N_TRIALS, storage=server.url)
 
 
-@pytest.mark.parametrize("fills", [("sync",), ("run",)], ids=["sync", "run"])
 def test_server_that_is_stopped_for_a_whole_search_costs_it_nothing(
-    server: Postgres,
-    words: tuple[object, ...],
-    warm_command: Warm,
-    tmp_path: Path,
-    fills: tuple[str, ...],
+    server: Postgres, words: tuple[object, ...], warm_command: Warm, tmp_path: Path
 ) -> None:
-    """It was there for no trial, and holds each of them once it is filled in."""
+    """`mmsearch sync` uploads each trial later; below, the next run does."""
     server.stop()
     try:
         search = Search(warm_command, tmp_path, *words, patch=HURRIED)
-        said = said_by(search.end())
+        done = search.end()
     finally:
         server.start()
-    assert (said.count(AWAY), said.count(LACKS)) == (1, 1)
+    assert_done(done, is_behind=True)
 
-    storage = () if fills == ("sync",) else words
-    done = warm_command(*fills, *storage, "--storage", server.url, folder=tmp_path)
+    done = warm_command("sync", "--storage", server.url, folder=tmp_path)
 
     assert done.returncode == 0, done.stderr
     assert_same_everywhere(tmp_path / "runs", search.journal.name, N_TRIALS, storage=server.url)
@@ -102,15 +93,15 @@ def test_server_that_is_stopped_for_a_whole_search_costs_it_nothing(
 def test_server_that_goes_away_and_stays_away_is_filled_in_later(
     server: Postgres, words: tuple[object, ...], warm_command: Warm, tmp_path: Path
 ) -> None:
-    """Half a trial in the storage becomes a whole one; it is told once what is behind."""
+    """Half a trial in the storage becomes a whole one with the next run."""
     search = Search(warm_command, tmp_path, *words, patch=HURRIED)
     search.wait(4)
     server.stop()
     try:
-        said = said_by(search.end())
+        done = search.end()
     finally:
         server.start()
-    assert (said.count(AWAY), said.count(LACKS)) == (1, 1)
+    assert_done(done, is_behind=True)
 
     done = warm_command("run", *words, folder=tmp_path)
 
@@ -121,7 +112,7 @@ def test_server_that_goes_away_and_stays_away_is_filled_in_later(
 def test_ctrl_c_while_the_server_is_away_ends_the_search_in_order(
     server: Postgres, words: tuple[object, ...], warm_command: Warm, tmp_path: Path
 ) -> None:
-    """A person need not wait for a server that will not come back."""
+    """The user need not wait for a server that does not come back."""
     search = Search(warm_command, tmp_path, *words, patch=HURRIED)
     search.wait(4)
     server.stop()
@@ -132,7 +123,7 @@ def test_ctrl_c_while_the_server_is_away_ends_the_search_in_order(
         server.start()
 
     assert done.returncode == 130, done.stderr
-    assert f"go on:    mmsearch run --trials {N_TRIALS}" in done.stdout
+    assert f"mmsearch run --trials {N_TRIALS}" in done.stdout
     done = warm_command("run", *words, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert_same_everywhere(tmp_path / "runs", search.journal.name, N_TRIALS, storage=server.url)
@@ -141,7 +132,7 @@ def test_ctrl_c_while_the_server_is_away_ends_the_search_in_order(
 def test_locked_file_holds_nobody_up(
     local: tuple[object, ...], warm_command: Warm, tmp_path: Path
 ) -> None:
-    """A person's open transaction in the workspace's own database does not stop a search."""
+    """An open transaction of another process does not stop a search."""
     search = Search(warm_command, tmp_path, *local, patch=HURRIED)
     search.wait(4)
     with closing(sqlite3.connect(tmp_path / "runs/optuna.db", isolation_level=None)) as other:
@@ -149,7 +140,5 @@ def test_locked_file_holds_nobody_up(
         search.wait(10)
         other.execute("ROLLBACK")
 
-    said = said_by(search.end())
-
-    assert said.count(AWAY) <= 1
+    assert_done(search.end(), is_behind=False)
     assert_same_everywhere(tmp_path / "runs", search.journal.name, N_TRIALS)

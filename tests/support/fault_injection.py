@@ -1,18 +1,51 @@
-"""`kill -9` at one place: code that a command of `tests/support/forked_cli.py` runs first."""
+"""Faults for the commands of `forked_cli`: Python that a command runs before it starts.
+
+Every dotted name of the product that a test patches in a command stands in this file, so that
+moving a module changes nothing else in the tests.
+"""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-_CODE = """
+APPEND_LINE = "mmsearch.tracking.journal.files:append"
+WRITE_FILE = "mmsearch.tracking.journal.files:replace"
+APPEND_SEGMENT = "mmsearch.tracking.journal.journal:Journal.append"
+CREATE_MLFLOW_TABLES = "mmsearch.tracking.mlflow.client:_make_tables"
+START_WORKER = "mmsearch.search.execution.worker:start"
+COUNT_BASELINES = "mmsearch.search.results.baselines:count_baselines"
+OPEN_TEST_WORDS = "mmsearch.data.split:SealedTest.open"
+CLAIM_IN_OPTUNA = "mmsearch.search.results.claims:OptunaLooks.claim"
+WRITE_IN_OPTUNA = "mmsearch.search.results.claims:OptunaLooks.write"
+WRITE_IN_USER_LEDGER = "mmsearch.tracking.ledger.record:LocalLooks.write"
+CREATE_IN_MLFLOW = "mmsearch.tracking.ledger.mlflow_runs:FinalRuns._create"
+READ_IN_MLFLOW = "mmsearch.tracking.ledger.mlflow_runs:FinalRuns.read"
+WRITE_IN_MLFLOW = "mmsearch.tracking.ledger.mlflow_runs:FinalRuns.write"
+PUBLISH_MODEL = "mmsearch.tracking.mlflow.registry:publish"
+OPTUNA = "optuna.storages:RDBStorage."
+OPTUNA_TELL = "optuna:Study.tell"
+MLFLOW = "mlflow:MlflowClient."
+COPY_FILE = "shutil:copyfileobj"
+WAIT_FOR_CHILD = "subprocess:Popen.wait"
+
+CLAIMED, EVALUATED = "result=None", "result={"
+"""What the arguments of a ledger's write hold at a claim, and at its result."""
+
+_OWNER = """
 import importlib, os, signal, threading
 
-PLACE = {place!r}
-module, _, path = PLACE["call"].partition(":")
-*owners, name = path.split(".")
-owner = importlib.import_module(module)
-for part in owners:
-    owner = getattr(owner, part)
+def owner_of(target):
+    module, _, path = target.partition(":")
+    *owners, name = path.split(".")
+    owner = importlib.import_module(module)
+    for part in owners:
+        owner = getattr(owner, part)
+    return owner, name
+"""
+
+_KILL = """
+KILL = {kill!r}
+owner, name = owner_of(KILL["call"])
 real = getattr(owner, name)
 n_calls = 0
 
@@ -21,11 +54,11 @@ def die(*_arguments, **_more):
 
 def die_at(event, n_left):
     import sqlalchemy
-    here = threading.get_ident()
+    thread = threading.get_ident()
 
     def count(*_arguments):
         nonlocal n_left
-        if threading.get_ident() == here:
+        if threading.get_ident() == thread:
             n_left -= 1
             if not n_left:
                 die()
@@ -33,7 +66,7 @@ def die_at(event, n_left):
     sqlalchemy.event.listen(sqlalchemy.Engine, event, count)
 
 def write_half(first, second, *_more):
-    if isinstance(second, bytes):  # a file's path and content: no further than to the disk
+    if isinstance(second, bytes):  # a path and the content of a file
         sync = os.fsync
         os.fsync = lambda number: (sync(number), die())
         real(first, second[: len(second) // 2])
@@ -45,16 +78,18 @@ def write_half(first, second, *_more):
 
 def call(*args, **kwargs):
     global n_calls
-    is_meant = PLACE["named"] in repr((args, kwargs))
+    is_meant = KILL["named"] in repr((args, kwargs))
     n_calls += is_meant
-    if not is_meant or n_calls != PLACE["nth"]:
+    if not is_meant or n_calls != KILL["nth"]:
         return real(*args, **kwargs)
-    if PLACE["at"] == "half":
+    if KILL["at"] == "before":
+        die()
+    elif KILL["at"] == "half":
         write_half(*args)
-    elif PLACE["at"] != "after":
-        die_at(PLACE["at"], PLACE["nth_event"])
+    elif KILL["at"] != "after":
+        die_at(KILL["at"], KILL["nth_event"])
     result = real(*args, **kwargs)
-    assert PLACE["at"] == "after", "it has no " + PLACE["at"]
+    assert KILL["at"] == "after", "it has no " + KILL["at"]
     die()
 
 setattr(owner, name, call)
@@ -63,25 +98,64 @@ setattr(owner, name, call)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Kill:
-    """Where a process dies."""
+    """A place where a process is killed with SIGKILL."""
 
     call: str
-    """`module:function`, or `module:Class.method`."""
+    """The function to die in, as `module:function` or `module:Class.method`."""
     at: str
-    """`half` of what it writes, `after` it has been done, or, of a database, at a `commit` that
-    has not been done or a statement (`before_cursor_execute`)."""
+    """`before` or `after` the call, at `half` of what it writes, or, in a call that uses a
+    database, at a `commit` or a statement (`before_cursor_execute`) that is then not done."""
     named: str = ""
-    """What its arguments must hold to count: a file's name, say."""
+    """What the call's arguments must contain to count, such as a file's name."""
     nth: int = 1
-    """Of those calls."""
+    """Which of the calls that count."""
     nth_event: int = 1
-    """Of the commits or statements within it."""
+    """Which of the commits or statements in the call."""
 
     @property
     def patch(self) -> str:
-        """Python that makes it so."""
-        return _CODE.replace("{place!r}", repr(asdict(self)))
+        """The Python that kills."""
+        return _OWNER + _KILL.replace("{kill!r}", repr(asdict(self)))
 
     def __str__(self) -> str:
         name = self.call.rpartition(":")[2].rpartition(".")[2]
         return "-".join(filter(None, (name, self.named.strip("/'"), self.at)))
+
+
+def replaced(target: str, function: str) -> str:
+    """Return Python that puts a function, an expression that may call `real`, in a place."""
+    return f"""{_OWNER}
+def replace(target):
+    owner, name = owner_of(target)
+    real = getattr(owner, name)
+    setattr(owner, name, {function})
+
+replace({target!r})
+"""
+
+
+def raising(target: str, error: str) -> str:
+    """Return Python that makes a function raise an error, an expression."""
+    return replaced(target, f"lambda *_, **__: (_ for _ in ()).throw({error})")
+
+
+def hurried(flush_s: float, *retry_s: float) -> str:
+    """Return Python that uploads every `flush_s` seconds and tries again after `retry_s`.
+
+    A search of seconds then makes as many calls, and failures in a row, as one of minutes.
+    """
+    code = f"from mmsearch.tracking import uploader\nuploader.FLUSH_S = {flush_s}\n"
+    return code + (f"uploader.RETRY_S = {retry_s!r}\n" if retry_s else "")
+
+
+STOP_SERVER = replaced(WAIT_FOR_CHILD, "lambda self, timeout=None: self.kill() or 0")
+"""Ends `mmsearch ui` once its server has answered; otherwise it would serve for ever."""
+SEAL_BROKEN = 77
+EXIT_AT_TEST_WORDS = replaced(OPEN_TEST_WORDS, f"lambda self, claim: os._exit({SEAL_BROKEN})")
+"""Ends a command with `SEAL_BROKEN` where it would read the test words."""
+REFUSE_TEST_WORDS = raising(OPEN_TEST_WORDS, "AssertionError('the test split was opened')")
+COUNT_LOOKS = replaced(
+    OPEN_TEST_WORDS,
+    "lambda self, claim: (print(claim.look, file=open('looks', 'a')), real(self, claim))[1]",
+)
+"""Notes in the file `looks` that the test words were read."""

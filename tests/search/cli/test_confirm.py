@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from mmsearch.search.results.selection import confirmations
 from mmsearch.tracking.journal.journal import Journal
 from tests.support.commands import COMMAND, environment
+from tests.support.fault_injection import APPEND_SEGMENT, Kill
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -174,17 +175,8 @@ def test_stopped_confirmation_goes_on_as_if_undisturbed(
 def test_trainings_that_no_plan_wants_are_given_up(copied: Path, warm_command: Warm) -> None:
     """A smaller plan after a killed one leaves nothing RUNNING, and a larger one trains it anew."""
     words = (*WORDS, "--steps", 8000, "--workers", 2)
-    patch = """
-import os, signal
-from mmsearch.search.execution.coordinator import Coordinator
-take = Coordinator._take
-def die(self, number, result):
-    take(self, number, result)
-    if number == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-Coordinator._take = die
-"""
-    assert warm_command(*words, folder=copied, patch=patch).returncode == -signal.SIGKILL
+    kill = Kill(call=APPEND_SEGMENT, at="after", named=", 1, SegmentRecord(")
+    assert warm_command(*words, folder=copied, patch=kill.patch).returncode == -signal.SIGKILL
     assert warm_command("confirm", "--top", 1, "--seeds", 1, folder=copied).returncode == 0
     records = confirmations(journal(copied)).records()
     assert {record.state for record in records} == {"PRUNED", "COMPLETE"}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 
 from mmsearch.search.cli.json_text import SHAPES, TRIAL, Key, reference
-from tests.faults.test_strangers import UI
+from tests.support.fault_injection import STOP_SERVER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +59,7 @@ def test_commands_print_what_the_docs_say(
     assert set(WORDS) == set(SHAPES)
     for name, words in WORDS.items():
         asked = (*words, "--json", *(("--corpus", small_corpus) if name == "run" else ()))
-        done = warm_command(*asked, folder=copied, patch=UI if name == "ui" else "")
+        done = warm_command(*asked, folder=copied, patch=STOP_SERVER if name == "ui" else "")
         assert name == "ui" or done.returncode == 0, (name, done.stderr)
         value = strict(done.stdout)
         if name == "trials":

@@ -16,6 +16,7 @@ from mmsearch.search.study import provenance
 from mmsearch.tracking.journal.journal import Journal
 from tests.support import plain_settings
 from tests.support.commands import environment
+from tests.support.fault_injection import START_WORKER, replaced
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -253,11 +254,7 @@ def test_confirmed_model_comes_out_bit_for_bit(copied: Path, warm_command: Warm)
 
 def test_dead_worker_is_one_clear_line(trained: Path, warm_command: Warm) -> None:
     """A worker that the kernel kills is no traceback."""
-    patch = """
-from mmsearch.search import worker
-import os
-worker.start = os.abort
-"""
+    patch = replaced(START_WORKER, "os.abort")
     done = warm_command("replay", COMPLETE, folder=trained, patch=patch)
     assert done.returncode == 1
     assert "error: the worker process died in segment 1" in done.stderr

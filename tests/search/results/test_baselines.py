@@ -16,7 +16,7 @@ from mmsearch.model.baselines import bigram_losses
 from mmsearch.model.ngram import choose_ngram
 from mmsearch.tracking.journal.journal import Journal
 from tests.support.cli_contract import assert_told
-from tests.support.fault_injection import Kill
+from tests.support.fault_injection import COUNT_BASELINES, WRITE_FILE, Kill, raising
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,14 +24,7 @@ if TYPE_CHECKING:
     from tests.support.forked_cli import Warm
 
 AGAIN = ("run", "--study", "few", "-n", 4)
-FAIL = """
-from mmsearch.search import baselines
-
-def count(*_):
-    raise MemoryError("no room")
-
-baselines.count_baselines = count
-"""
+FAIL = raising(COUNT_BASELINES, "MemoryError('no room')")
 
 
 def expected(corpus: Path) -> dict[str, Any]:
@@ -103,7 +96,7 @@ def test_killed_in_their_writing_they_are_counted_again(copied: Path, warm_comma
     path = copied / "runs/few/baselines.json"
     before = path.read_bytes()
     path.unlink()
-    kill = Kill(call="mmsearch.tracking.journal.files:replace", at="half", named="baselines.json")
+    kill = Kill(call=WRITE_FILE, at="half", named="baselines.json")
     done = warm_command("run", "--study", "few", "-n", 5, folder=copied, patch=kill.patch)
     assert done.returncode == -signal.SIGKILL, done
     assert not path.exists()

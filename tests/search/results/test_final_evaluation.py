@@ -29,7 +29,10 @@ from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.journal.records import ranked
 from mmsearch.tracking.ledger.record import Look
 from tests.search.cli.test_json import check
+from tests.support import fault_injection as faults
 from tests.support.commands import COMMAND, environment
+from tests.support.fault_injection import COUNT_LOOKS as COUNT
+from tests.support.fault_injection import Kill
 from tests.support.forked_cli import Command
 from tests.support.postgres import postgres
 
@@ -40,55 +43,24 @@ if TYPE_CHECKING:
 
     from tests.support.forked_cli import Warm
 
-DIE = """
-import os, signal
-from mmsearch.data.split import SealedTest
-from mmsearch.search import final_test
-from mmsearch.search.results.claims import OptunaLooks
-from mmsearch.tracking import champion
-from mmsearch.tracking.ledger.mlflow_runs import FinalRuns
-from mmsearch.tracking.ledger.record import LocalLooks, Look
-import optuna
-
-def die(owner, name, when, stage):
-    real = getattr(owner, name)
-
-    def call(*given, **named):
-        look = next((each for each in given if isinstance(each, Look)), None)
-        is_seen = look is not None and look.result is not None
-        is_now = stage is None or is_seen == (stage == "result")
-        if is_now and when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        value = real(*given, **named)
-        if is_now:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return value
-
-    setattr(owner, name, call)
-"""
 POINTS = {
-    "before the claim": "die(OptunaLooks, 'claim', 'before', None)",
-    "after the claim": "die(OptunaLooks, 'claim', 'after', None)",
-    "after the user's ledger": "die(LocalLooks, 'write', 'after', 'claim')",
-    "after MLflow's run": "die(FinalRuns, '_create', 'after', 'claim')",
-    "before a word is read": "die(SealedTest, 'open', 'before', None)",
-    "after the words are read": "die(SealedTest, 'open', 'after', None)",
-    "before the result": "die(OptunaLooks, 'write', 'before', 'result')",
-    "within Optuna's result": "die(optuna.Study, 'tell', 'before', None)",
-    "after Optuna's result": "die(OptunaLooks, 'write', 'after', 'result')",
-    "after the user's result": "die(LocalLooks, 'write', 'after', 'result')",
-    "after MLflow's result": "die(FinalRuns, 'write', 'after', 'result')",
-    "after the model": "die(champion, 'publish', 'after', None)",
+    "before the claim": Kill(call=faults.CLAIM_IN_OPTUNA, at="before"),
+    "after the claim": Kill(call=faults.CLAIM_IN_OPTUNA, at="after"),
+    "after the user's ledger": Kill(
+        call=faults.WRITE_IN_USER_LEDGER, at="after", named=faults.CLAIMED
+    ),
+    "after MLflow's run": Kill(call=faults.CREATE_IN_MLFLOW, at="after", named=faults.CLAIMED),
+    "before a word is read": Kill(call=faults.OPEN_TEST_WORDS, at="before"),
+    "after the words are read": Kill(call=faults.OPEN_TEST_WORDS, at="after"),
+    "before the result": Kill(call=faults.WRITE_IN_OPTUNA, at="before", named=faults.EVALUATED),
+    "within Optuna's result": Kill(call=faults.OPTUNA_TELL, at="before"),
+    "after Optuna's result": Kill(call=faults.WRITE_IN_OPTUNA, at="after", named=faults.EVALUATED),
+    "after the user's result": Kill(
+        call=faults.WRITE_IN_USER_LEDGER, at="after", named=faults.EVALUATED
+    ),
+    "after MLflow's result": Kill(call=faults.WRITE_IN_MLFLOW, at="after", named=faults.EVALUATED),
+    "after the model": Kill(call=faults.PUBLISH_MODEL, at="after"),
 }
-COUNT = """
-from mmsearch.data.split import SealedTest
-real = SealedTest.open
-def counted(self, claim):
-    with open("looks", "a") as file:
-        file.write(f"{claim.look}\\n")
-    return real(self, claim)
-SealedTest.open = counted
-"""
 
 
 def n_looks(folder: Path) -> int:
@@ -343,7 +315,7 @@ def test_killed_at_any_point_the_same_model_finishes(
     copied: Path, warm_command: Warm, other: int, point: str
 ) -> None:
     """Kill -9 between claim and result: no other model may start, and one look comes of it."""
-    killed = warm_command("final-test", folder=copied, patch=DIE + POINTS[point])
+    killed = warm_command("final-test", folder=copied, patch=POINTS[point].patch)
     assert killed.returncode == -signal.SIGKILL
     if point != "before the claim":
         refused = warm_command("final-test", "--trial", other, folder=copied, patch=COUNT)
@@ -422,7 +394,7 @@ def test_postgresql_holds_study_and_ledger(
         words = ("run", "--corpus", small_corpus, "-n", 2, "--steps", 100, "--storage", url)
         assert warm_command(*words, "--pruner", "none", folder=tmp_path).returncode == 0
         numbers = [r.number for r in ranked(Journal(tmp_path / "runs/few").records())]
-        killed = warm_command("final-test", folder=tmp_path, patch=DIE + POINTS["after the claim"])
+        killed = warm_command("final-test", folder=tmp_path, patch=POINTS["after the claim"].patch)
         assert killed.returncode == -signal.SIGKILL
         refused = warm_command("final-test", "--trial", numbers[1], folder=tmp_path, patch=COUNT)
         assert refused.returncode == 3, refused.stderr
@@ -549,7 +521,7 @@ def test_machines_that_share_mlflow_alone_do_not_both_look(
     words = ("final-test", "--tracking-uri", uri, "--trial")
     # Both have claimed, each in its own Optuna, before either has written to MLflow.
     for folder, number in ((one, numbers[0]), (two, numbers[1])):
-        killed = warm_command(*words, number, folder=folder, patch=DIE + POINTS["after the claim"])
+        killed = warm_command(*words, number, folder=folder, patch=POINTS["after the claim"].patch)
         assert killed.returncode == -signal.SIGKILL
     first = warm_command(*words, numbers[0], folder=one, patch=COUNT)
     assert first.returncode == 0, first.stderr
@@ -565,19 +537,15 @@ def test_machines_that_share_mlflow_alone_do_not_both_look(
 
 def test_rival_that_appears_after_the_claim_is_yielded_to(copied: Path, warm_command: Warm) -> None:
     """MLflow is asked once more between the claim and the words."""
+    rival = "dataclasses.replace(look, id='x', model='theirs', model_sha256='9' * 64)"
+    write = f"lambda self, look, **more: (claims.append({rival}), real(self, look, **more))[1]"
     patch = (
-        COUNT
-        + """
-import dataclasses
-from mmsearch.tracking.ledger.mlflow_runs import FinalRuns
-write, read = FinalRuns.write, FinalRuns.read
-claims = []
-def noted(self, look, **named):
-    claims.append(dataclasses.replace(look, id="x", model="theirs", model_sha256="9" * 64))
-    return write(self, look, **named)
-FinalRuns.write = noted
-FinalRuns.read = lambda self, split: [*read(self, split), *claims]
-"""
+        "import dataclasses\nclaims = []\n"
+        + COUNT
+        + faults.replaced(faults.WRITE_IN_MLFLOW, write)
+        + faults.replaced(
+            faults.READ_IN_MLFLOW, "lambda self, split: [*real(self, split), *claims]"
+        )
     )
     done = warm_command("final-test", folder=copied, patch=patch)
     assert done.returncode == 3
@@ -600,7 +568,7 @@ def test_storage_that_is_not_the_studys_is_refused(
 
 def test_claim_whose_run_was_deleted_can_be_finished(copied: Path, warm_command: Warm) -> None:
     """A tidy hand in MLflow's UI does not take a claim away from its model."""
-    point = DIE + POINTS["before a word is read"]
+    point = POINTS["before a word is read"].patch
     assert warm_command("final-test", folder=copied, patch=point).returncode == -signal.SIGKILL
     uri = places(copied)[1]
     MlflowClient(uri).delete_run(mlflow_looks(uri)[0].info.run_id)

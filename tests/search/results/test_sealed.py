@@ -12,27 +12,13 @@ from typer.main import get_command
 
 from mmsearch.data.corpus import BUILTIN_CORPUS
 from mmsearch.search.cli.app import app
+from tests.support.fault_injection import REFUSE_TEST_WORDS, STOP_SERVER
 
 if TYPE_CHECKING:
     from tests.support.forked_cli import Warm
 
 ROOT = Path(__file__).resolve().parents[3]
-SHUT = """
-from mmsearch.data.split import SealedTest
-
-def refuse(self, claim):
-    raise AssertionError("the test split was opened")
-
-SealedTest.open = refuse
-"""
-# `ui` would serve for ever: its server is stopped as soon as it has answered.
-UI = (
-    SHUT
-    + """
-import subprocess
-subprocess.Popen.wait = lambda self, timeout=None: self.kill() or 0
-"""
-)
+UI = REFUSE_TEST_WORDS + STOP_SERVER
 WALK = {
     "run": ("run", "--study", "few", "--trials", 5),
     "confirm": ("confirm", "--top", 2, "--seeds", 1),
@@ -57,7 +43,7 @@ def test_walk_covers_every_command() -> None:
 def test_no_other_command_opens_the_test_words(copied: Path, warm_command: Warm) -> None:
     """Everything works while the one function that opens them raises."""
     for name, words in WALK.items():
-        done = warm_command(*words, folder=copied, patch=UI if name == "ui" else SHUT)
+        done = warm_command(*words, folder=copied, patch=UI if name == "ui" else REFUSE_TEST_WORDS)
         if name == "ui":
             assert "http://127.0.0.1:" in done.stdout
         else:
@@ -67,7 +53,7 @@ def test_no_other_command_opens_the_test_words(copied: Path, warm_command: Warm)
 
 def test_final_test_does_open_them(copied: Path, warm_command: Warm) -> None:
     """The walk would notice: through the same patch, the one look fails."""
-    done = warm_command("final-test", folder=copied, patch=SHUT)
+    done = warm_command("final-test", folder=copied, patch=REFUSE_TEST_WORDS)
     assert done.returncode == 1
     assert "the test split was opened" in done.stderr
 
@@ -111,7 +97,7 @@ def test_corpus_counts_without_showing(copied: Path, warm_command: Warm, as_json
     path = copied / "words.txt"
     shutil.copy(BUILTIN_CORPUS, path)
     words = ("corpus", path, *(["--json"] if as_json else []))
-    done = warm_command(*words, folder=copied, patch=SHUT)
+    done = warm_command(*words, folder=copied, patch=REFUSE_TEST_WORDS)
     assert done.returncode == 0
     for word in path.read_text().split()[:50]:
         assert word not in done.stdout
