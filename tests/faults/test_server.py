@@ -1,4 +1,6 @@
-"""The MLflow UI over a real store: it starts, answers, is linked into, and goes away."""
+"""The MLflow UI's server shows the store to whom it should, and ends with its command."""
+
+from __future__ import annotations
 
 import http.client
 import json
@@ -8,73 +10,112 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
-from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
+from contextlib import ExitStack, closing, suppress
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
+from mlflow import MlflowClient
 
 from mmsearch.errors import InputError, MMSearchError
-from mmsearch.tracking.mlflow.saved_view import view_key
-from mmsearch.tracking.mlflow.server import (
-    Server,
-    _wait_for_answer,
-    compare_url,
-    leaderboard_url,
-    run_url,
-    serve,
-)
+from mmsearch.tracking.mlflow.server import Server, check_hosts, serve
 
-# MLflow 3.17 uses a loader that SQLAlchemy 2.1 deprecates.
-pytestmark = pytest.mark.filterwarnings("ignore:.*noload:sqlalchemy.exc.SADeprecationWarning")
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
-EXPERIMENT = "mmsearch/names"
-DEV_LOSSES = (2.3, 2.1)
+    from tests.support.tracked_study import NewStore
+
+# In names of hosts PORT stands for the server's port.
+OWN = ["localhost", "localhost:PORT", "127.0.0.1:PORT", "[::1]:PORT", "localhost:8888"]
+FOREIGN = [
+    "evil.example",
+    "evil.example:PORT",
+    "10.evil.example:PORT",
+    "192.168.evil.example",
+    "localhost.evil.example:PORT",
+    "127.0.0.1.evil.example",
+    "10.0.0.5:PORT",
+    "",
+]
 
 
-def make_store(folder: Path) -> tuple[str, str, list[str]]:
-    """Make a store with one experiment of two trials; returns its URI, experiment and runs."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    from mlflow import MlflowClient  # noqa: PLC0415  # telemetry is decided on import
-
-    uri = f"sqlite:///{folder / 'mlflow.db'}"
+@pytest.fixture(scope="module")
+def store(
+    new_store: NewStore, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, str, list[str]]:
+    """Make a store with an experiment of two trials; returns its URI, experiment and runs."""
+    folder = tmp_path_factory.mktemp("store")
+    uri = new_store.copy(folder)
     client = MlflowClient(tracking_uri=uri)
-    artifacts = folder / "artifacts"
-    experiment = client.create_experiment(EXPERIMENT, artifact_location=artifacts.as_uri())
+    experiment = client.create_experiment("theirs", (folder / "artifacts").as_uri())
     runs = []
-    for number, loss in enumerate(DEV_LOSSES):
-        run = client.create_run(experiment, tags={"mmsearch.kind": "trial"}, run_name=str(number))
+    for number, loss in enumerate((2.3, 2.1)):
+        run = client.create_run(experiment, run_name=str(number))
         client.log_metric(run.info.run_id, "dev_loss", loss)
         client.log_text(run.info.run_id, f"trial {number}", "figures/note.txt")
-        client.set_terminated(run.info.run_id)
         runs.append(run.info.run_id)
     return uri, experiment, runs
 
 
-def get(url: str, body: object = None) -> str:
-    """Answer of `url`, asked by POST where there is a body."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(  # noqa: S310  # our own server
-        url, data=data, headers={"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310  # our own server
-        text: str = answer.read().decode()
-    return text
+@pytest.fixture(scope="module")
+def server(
+    store: tuple[str, str, list[str]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """Serve the store as `mmsearch ui` does, with port 5000 taken and variables of another."""
+    with socket.socket() as taken, pytest.MonkeyPatch.context() as variables:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with suppress(OSError):
+            taken.bind(("127.0.0.1", 5000))
+            taken.listen()
+        variables.setenv("MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", "true")
+        variables.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", "*")
+        variables.setenv("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", "*")
+        with serve(store[0], None, log_folder=tmp_path_factory.mktemp("logs")) as server:
+            yield server
 
 
-def is_open(server: Server) -> bool:
-    """Whether anything still listens where `server` did."""
+@pytest.fixture(scope="module")
+def shared(
+    store: tuple[str, str, list[str]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """Serve the store on every address, to browsers that know it by two names."""
+    with serve(
+        store[0],
+        None,
+        log_folder=tmp_path_factory.mktemp("logs"),
+        host="0.0.0.0",  # noqa: S104 (what is tested)
+        allowed_hosts=["box.example", "proxy.example:443"],
+    ) as server:
+        yield server
+
+
+def with_port(name: str, server: Server) -> str:
+    """Put the server's port in."""
+    return name.replace("PORT", str(urlsplit(server.base).port))
+
+
+def ask(
+    server: Server, path: str, body: object = None, *, host: str = "", origin: str = ""
+) -> tuple[int, str]:
+    """Send a request, as a browser that knows the server by `host`; returns status and body."""
     parts = urlsplit(server.base)
-    connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=2)
-    try:
-        connection.connect()
-    except OSError:
-        return False
-    connection.close()
-    return True
+    assert parts.hostname is not None
+    headers = {"Host": with_port(host, server), "Content-Type": "application/json"}
+    if origin:
+        headers["Origin"] = with_port(origin, server)
+    with closing(http.client.HTTPConnection(parts.hostname, parts.port, timeout=60)) as connection:
+        content = None if body is None else json.dumps(body)
+        connection.request("GET" if body is None else "POST", path, content, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
+
+def status(server: Server, host: str, origin: str = "") -> int:
+    """Return the status of a search for experiments."""
+    path = "/ajax-api/2.0/mlflow/experiments/search"
+    return ask(server, path, {"max_results": 1}, host=host, origin=origin)[0]
 
 
 def is_alive(group: int) -> bool:
@@ -86,96 +127,102 @@ def is_alive(group: int) -> bool:
     return True
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, list[str], Path]:
-    """Give the URI, experiment, runs and folder of a store that no test changes."""
-    folder = tmp_path_factory.mktemp("store")
-    return *make_store(folder), folder
-
-
-@pytest.fixture(scope="module")
-def server(store: tuple[str, str, list[str], Path]) -> Iterator[Server]:
-    """Serve the store; at the start port 5000 is taken, by us or by somebody else."""
-    uri, _, _, folder = store
-    with socket.socket() as taken, ExitStack() as stack:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with suppress(OSError):
-            taken.bind(("127.0.0.1", 5000))
-            taken.listen()
-        yield stack.enter_context(serve(uri, folder / "artifacts", log_folder=folder))
-
-
-def test_server_shows_the_page_and_the_runs(
-    server: Server, store: tuple[str, str, list[str], Path]
+def test_server_shows_the_page_the_runs_and_their_artifacts(
+    server: Server, store: tuple[str, str, list[str]]
 ) -> None:
-    """What the links open exists: the UI's page, and the trials in the order of the leaderboard."""
-    assert "<title>MLflow</title>" in get(server.base + "/")
-    body = {
-        "experiment_ids": [store[1]],
-        "filter": "tags.`mmsearch.kind` = 'trial'",
-        "order_by": ["metrics.`dev_loss` ASC"],
-    }
-    answer = json.loads(get(f"{server.base}/api/2.0/mlflow/runs/search", body))
-    assert [run["info"]["run_id"] for run in answer["runs"]] == store[2][::-1]
-
-
-def test_artifacts_in_a_place_of_their_own_show(
-    server: Server, store: tuple[str, str, list[str], Path]
-) -> None:
-    """Figures are shown although the experiment keeps its artifacts outside the server's folder."""
-    url = f"{server.base}/get-artifact?path=figures%2Fnote.txt&run_uuid={store[2][0]}"
-    assert get(url) == "trial 0"
+    """Links find the page, runs in the leaderboard's order, and artifacts outside its folder."""
+    _, experiment, runs = store
+    assert "<title>MLflow</title>" in ask(server, "/", host="localhost")[1]
+    body = {"experiment_ids": [experiment], "order_by": ["metrics.`dev_loss` ASC"]}
+    _, answer = ask(server, "/api/2.0/mlflow/runs/search", body, host="localhost")
+    assert [run["info"]["run_id"] for run in json.loads(answer)["runs"]] == runs[::-1]
+    path = f"/get-artifact?path=figures%2Fnote.txt&run_uuid={runs[0]}"
+    assert ask(server, path, host="localhost") == (200, "trial 0")
+    assert urlsplit(server.base).port != 5000, "the port was taken"
 
 
 def test_command_line_and_log_stay_private(
-    server: Server, store: tuple[str, str, list[str], Path]
+    server: Server, store: tuple[str, str, list[str]]
 ) -> None:
     """Other users of the machine see neither the store's URI nor the log."""
-    shown = subprocess.run(  # a fixed command
-        ["ps", "-ww", "-g", str(server.process.pid), "-o", "args="],  # any ps
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
+    words = ["ps", "-ww", "-g", str(server.process.pid), "-o", "args="]
+    shown = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     assert "server" in shown
     assert store[0] not in shown
     assert server.log.stat().st_mode & 0o077 == 0
     assert "Uvicorn running" in server.log.read_text()
 
 
-def test_taken_port_is_avoided(server: Server) -> None:
-    """Another server on port 5000 does not stop the UI."""
-    assert urlsplit(server.base).port != 5000  # the port that is taken
+def test_own_names_are_answered_and_others_refused(server: Server) -> None:
+    """A page whose name resolves to 127.0.0.1 (DNS rebinding) reads nothing; a tunnel works."""
+    assert {host: status(server, host) for host in OWN} == dict.fromkeys(OWN, 200)
+    assert {host: status(server, host) for host in FOREIGN} == dict.fromkeys(FOREIGN, 403)
 
 
-def test_server_is_gone_after_the_context(
-    store: tuple[str, str, list[str], Path], tmp_path: Path
+def test_page_of_another_origin_changes_nothing(server: Server) -> None:
+    """A browser sends such a request on behalf of any page; the server does not act on it."""
+    assert status(server, "localhost:PORT", origin="https://evil.example") == 403
+    assert status(server, "localhost:PORT", origin="http://localhost:PORT") == 200
+
+
+def test_shared_server_answers_the_allowed_hosts_alone(shared: Server) -> None:
+    """On every address it lets in the hosts that were named, and their pages' own calls."""
+    for host, origin in (
+        ("box.example", "https://box.example"),
+        ("box.example:PORT", "http://box.example:PORT"),
+        ("proxy.example:443", "https://proxy.example:443"),
+        ("localhost:PORT", "http://localhost:PORT"),
+    ):
+        assert status(shared, host, origin=origin) == 200, host
+    for host in ("evil.example", "box.example:1", "10.0.0.5:PORT", "proxy.example"):
+        assert status(shared, host) == 403, host
+        assert status(shared, "box.example", origin=f"http://{host}") == 403, host
+
+
+def test_link_for_other_machines_has_the_allowed_name(shared: Server) -> None:
+    """The printed link opens on the machine that it is for."""
+    box, proxy = shared.elsewhere
+    assert box == with_port("http://box.example:PORT", shared)
+    assert proxy == "http://proxy.example:443"
+
+
+def test_address_open_to_others_needs_allowed_hosts() -> None:
+    """A store without a password is not opened to others by one option alone."""
+    for host in ("0.0.0.0", "::", "10.0.0.7", "box.example", "", "127.0.0.1.evil"):  # noqa: S104 (what is tested)
+        with pytest.raises(InputError, match="--allowed-hosts"):
+            check_hosts(host, [])
+        check_hosts(host, ["box.example"])
+    for host in ("127.0.0.1", "127.0.0.2", "::1", "localhost"):
+        check_hosts(host, [])
+
+
+def test_allowed_host_is_one_name() -> None:
+    """A pattern would let in too much: `10.*` also matches 10.evil.example."""
+    for name in ("*", "10.*", "*.example", "http://box.example", "a b", "box/", "box:x", "\n", ""):
+        with pytest.raises(InputError):
+            check_hosts("127.0.0.1", [name])
+
+
+def test_server_ends_with_its_context_and_with_its_killed_parent(
+    store: tuple[str, str, list[str]], tmp_path: Path
 ) -> None:
-    """The UI does not outlive its command, and Ctrl-C reaches it through its command alone."""
+    """The UI outlives neither its command nor `kill -9`, and is in a session of its own."""
     with serve(store[0], None, log_folder=tmp_path) as running:
         group = running.process.pid
         assert os.getsid(group) == os.getpgid(group) == group
-        assert is_open(running)
-    assert not is_open(running)
-    assert running.process.poll() is not None
     assert not is_alive(group)
 
-
-def test_server_ends_with_its_killed_parent(
-    store: tuple[str, str, list[str], Path], tmp_path: Path
-) -> None:
-    """A closed terminal or kill -9 leaves no server behind on the port."""
     code = (
-        "import sys; from pathlib import Path; from mmsearch.tracking import ui\n"
-        "wait = ui._wait_for_answer\n"
-        "def tell(process, *rest):\n"
-        "    print(process.pid, flush=True)\n"
-        "    return wait(process, *rest)\n"
-        "ui._wait_for_answer = tell\n"
-        "with ui.serve(sys.argv[1], None, log_folder=Path(sys.argv[2])): input()\n"
+        "import sys; from pathlib import Path; from mmsearch.tracking.mlflow.server import serve\n"
+        "with serve(sys.argv[1], None, log_folder=Path(sys.argv[2])) as server:\n"
+        "    print(server.process.pid, flush=True); input()\n"
     )
-    with subprocess.Popen(  # our own code
+    with subprocess.Popen(
         [sys.executable, "-c", code, store[0], str(tmp_path)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    ) as parent:  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as parent:
         assert parent.stdout is not None
         group = int(parent.stdout.readline())
         parent.send_signal(signal.SIGKILL)
@@ -186,9 +233,9 @@ def test_server_ends_with_its_killed_parent(
 
 
 def test_store_that_cannot_be_opened_shows_the_log_without_the_password(tmp_path: Path) -> None:
-    """A wrong URI is explained by the server's own words, and its password is in none of them."""
+    """The server's own words explain a wrong URI, and contain no password."""
     with (
-        pytest.raises(MMSearchError, match="ended with status") as caught,
+        pytest.raises(MMSearchError) as caught,
         serve("nosuch://me:s%40cret@localhost/db", None, log_folder=tmp_path),
     ):
         pass
@@ -199,79 +246,50 @@ def test_store_that_cannot_be_opened_shows_the_log_without_the_password(tmp_path
     assert str(log) in str(caught.value)
 
 
-def test_silent_server_is_given_up(store: tuple[str, str, list[str], Path], tmp_path: Path) -> None:
+def test_silent_server_is_given_up(store: tuple[str, str, list[str]], tmp_path: Path) -> None:
     """Waiting is bounded."""
     with (
-        pytest.raises(MMSearchError, match=r"did not answer within 0\.05 s"),
+        pytest.raises(MMSearchError, match=r"0\.05 s"),
         serve(store[0], None, log_folder=tmp_path, timeout_s=0.05),
     ):
         pass
 
 
-def test_another_server_on_the_port_is_not_taken_for_ours(server: Server) -> None:
-    """Two that start at once find the same port free: a link must not open the other's store."""
-    parts = urlsplit(server.base)
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as ours:
-        problem = _wait_for_answer(ours, str(parts.hostname), int(parts.port or 0), 2, "ours")
-        assert problem == "did not answer within 2 s"
-
-
-def test_two_that_start_at_once_get_a_port_each(
-    store: tuple[str, str, list[str], Path], tmp_path: Path
+def test_two_servers_that_start_at_once_get_a_port_each(
+    store: tuple[str, str, list[str]], tmp_path: Path
 ) -> None:
-    """The one that comes second to its port tries another."""
+    """Both find the same port free; the second to take it tries another."""
 
-    def start(name: str) -> ExitStack:
+    def start(name: str) -> tuple[ExitStack, str]:
         with ExitStack() as stack:
             served = stack.enter_context(serve(store[0], None, log_folder=tmp_path / name))
-            assert "<title>MLflow</title>" in get(served.base + "/")
-            return stack.pop_all()
+            assert "<title>MLflow</title>" in ask(served, "/", host="localhost")[1]
+            return stack.pop_all(), served.base
 
     with ThreadPoolExecutor(2) as pool:
-        for stack in pool.map(start, ("first", "second")):
-            stack.close()
+        (first, one), (second, other) = pool.map(start, ("first", "second"))
+    first.close()
+    second.close()
+    assert one != other
 
 
 def test_taken_port_is_refused_when_asked_for(tmp_path: Path) -> None:
-    """A port that was named is not exchanged for another behind the person's back."""
+    """A port that the user named is not replaced by another."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         with (
-            pytest.raises(InputError, match=f"port {port}"),
+            pytest.raises(InputError, match=str(port)),
             serve("sqlite:////x.db", None, log_folder=tmp_path, port=port),
         ):
             pass
 
 
 def test_tracking_server_is_not_served_again(tmp_path: Path) -> None:
-    """A store that is an MLflow server has its UI already; its password is not repeated."""
+    """An MLflow server has its UI already; its password is not repeated."""
     with (
-        pytest.raises(InputError, match=r"https://me:\*\*\*@mlflow\.example is a server already"),
+        pytest.raises(InputError, match=r"https://me:\*\*\*@mlflow\.example"),
         serve("https://me:secret@mlflow.example", None, log_folder=tmp_path),
     ):
         pass
-
-
-def test_leaderboard_link_opens_the_saved_view() -> None:
-    """The link names the view alone, and does not land on MLflow's empty GenAI page."""
-    url = leaderboard_url("http://127.0.0.1:5000", "7", "1f")
-    path, query = url.split("?")
-    assert path == "http://127.0.0.1:5000/#/experiments/7/runs"
-    assert parse_qs(query) == {
-        "workflowType": ["machine_learning"],
-        "viewStateShareKey": [view_key("1f")],
-    }
-    assert not set(" `'+\"") & set(url)
-
-
-def test_compare_and_run_links() -> None:
-    """The ids reach MLflow in the shapes that its router reads."""
-    url = compare_url("http://h", "7", ["a", "b"])
-    assert unquote(url) == 'http://h/#/compare-runs?runs=["a", "b"]&experiments=["7"]'
-    query = "?workflowType=machine_learning"
-    assert run_url("http://h", "7", "a") == f"http://h/#/experiments/7/runs/a{query}"
-    page = "artifacts/figures/a b.png"
-    expected = f"http://h/#/experiments/7/runs/a/artifacts/figures/a%20b.png{query}"
-    assert run_url("http://h", "7", "a", page) == expected
