@@ -1,4 +1,4 @@
-"""Studies whose processes are killed again and again end as if nobody had touched them."""
+"""Studies whose processes are killed again and again end as if undisturbed."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from tests.support.assertions import (
     assert_same_everywhere,
     children_of,
     curves,
+    n_segments,
     start,
     workers_of,
 )
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Storm:
-    """A search that is killed and started again by a seeded hand, always by the same line."""
+    """A search that is killed and restarted by the same command, at moments from a seed."""
 
     folder: Path
     words: list[object]
@@ -37,27 +38,22 @@ class Storm:
     process: subprocess.Popen[str]
     n_starts: int = 1
 
-    def n_lines(self) -> int:
-        """Count the segments in the journal."""
-        paths = (self.folder / "runs/few/trials").glob("*/curve.jsonl")
-        return sum(path.read_bytes().count(b"\n") for path in paths)
-
-    def wait(self, comes: Callable[[], object]) -> None:
-        """Wait until something comes about while the search runs."""
+    def wait(self, condition: Callable[[], object]) -> None:
+        """Wait until a condition holds while the search runs."""
         deadline = time.monotonic() + PATIENCE_S
-        while not comes():
+        while not condition():
             assert self.process.poll() is None, self.process.communicate()[0]
-            assert time.monotonic() < deadline, "waited in vain"
+            assert time.monotonic() < deadline
             time.sleep(0.005)
 
     def kill_worker(self) -> None:
-        """Kill -9 the oldest worker, wherever it stands: in its start, too."""
+        """Kill the oldest worker, even while it starts."""
         self.wait(lambda: workers_of(self.process.pid))
-        oldest = min(workers_of(self.process.pid), key=_begun)
+        oldest = min(workers_of(self.process.pid), key=_start_time)
         os.kill(oldest, signal.SIGKILL)
 
     def kill_coordinator(self) -> None:
-        """Kill -9 the search, alone; its workers end by themselves, and the same line goes on."""
+        """Kill the search alone, check that its workers end by themselves, and run it again."""
         children = children_of(self.process.pid)
         self.process.kill()
         output, _ = self.process.communicate(timeout=PATIENCE_S)
@@ -70,14 +66,13 @@ class Storm:
         """Kill so often, spread over the `n_lines` segments of the study; then let it end."""
         kills = [self.kill_worker] * n_worker_kills + [self.kill_coordinator] * n_coordinator_kills
         self.moments.shuffle(kills)
-        at_least = 0
-        is_patient = False
+        at_least, is_patient = 0, False
         for nth, kill in enumerate(kills):
             is_patient = not is_patient or self.moments.random() < 1 / 2
             if is_patient:
                 at_least = max(at_least, n_lines * nth // len(kills)) + 1
-                self.wait(lambda: self.n_lines() >= at_least)  # noqa: B023 (called at once)
-            # Else no segment need have ended since: what falls is a start, mostly.
+                self.wait(lambda: n_segments(self.folder / "runs/few") >= at_least)  # noqa: B023 (called at once)
+            # Otherwise no segment need have ended since, and the kill mostly falls into a start.
             time.sleep(self.moments.uniform(0, 0.1 if is_patient else 2))
             assert self.process.poll() is None, "the study was over before it was killed"
             kill()
@@ -86,28 +81,26 @@ class Storm:
         assert self.n_starts == n_coordinator_kills + 1
 
 
-def _begun(pid: int) -> int:
-    """When a process was started, in the kernel's ticks."""
+def _start_time(pid: int) -> int:
+    """Return when a process was started, in the kernel's ticks."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
 
 
-def rage_over(  # noqa: PLR0913 (what, where, and how often)
+def check_storm(  # noqa: PLR0913 (what, where, and how often)
     study: Study,
     folder: Path,
     corpus: Path,
     expected: dict[int, Any],
     *,
     seed: int,
-    n_worker_kills: int,
-    n_coordinator_kills: int,
+    kills: tuple[int, int],
 ) -> None:
-    """Search a study in a storm, and hold it against the undisturbed one."""
+    """Kill workers and coordinators so often, and compare with the undisturbed study."""
     words = study.words(folder, corpus)
-    moments = random.Random(seed)  # noqa: S311 (not a secret)
-    storm = Storm(folder, words, moments, start(folder, *words))
+    storm = Storm(folder, words, random.Random(seed), start(folder, *words))  # noqa: S311 (not a secret)
     n_lines = sum(len(curve) for _, _, curve in expected.values())
     try:
-        storm.rage(n_worker_kills, n_coordinator_kills, n_lines)
+        storm.rage(*kills, n_lines)
     finally:
         storm.process.kill()
     assert_same_everywhere(folder / "runs", "few", study.n_trials)
@@ -117,24 +110,16 @@ def rage_over(  # noqa: PLR0913 (what, where, and how often)
 def test_search_killed_at_random_moments_ends_as_if_undisturbed(
     tmp_path: Path, small_corpus: Path, short: dict[int, Any]
 ) -> None:
-    """Worker and coordinator, killed in turn, cost time and change no trial, state or number."""
+    """Killed workers and coordinators cost time, and change no trial, state or number."""
     assert {state for _, state, _ in short.values()} == {"COMPLETE", "PRUNED", "FAIL"}
-    rage_over(
-        SHORT,
-        tmp_path,
-        small_corpus,
-        short,
-        seed=20_261_125,
-        n_worker_kills=1,
-        n_coordinator_kills=2,
-    )
+    check_storm(SHORT, tmp_path, small_corpus, short, seed=20_261_125, kills=(1, 2))
 
 
 @pytest.fixture(scope="module", params=[FOLLOWING, APART], ids=["following", "apart"])
 def calm(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, small_corpus: Path
 ) -> tuple[Study, dict[int, Any]]:
-    """A whole study, and what it gives when nobody disturbs it."""
+    """Return a study of thirty trials, and its undisturbed result."""
     folder = tmp_path_factory.mktemp("calm")
     return request.param, undisturbed(request.param, folder, small_corpus)
 
@@ -146,12 +131,4 @@ def test_thirty_trials_survive_ten_dead_workers_and_five_dead_searches(
 ) -> None:
     """The same at length: thirty trials, other moments for each seed, one worker and two."""
     study, expected = calm
-    rage_over(
-        study,
-        tmp_path,
-        small_corpus,
-        expected,
-        seed=seed,
-        n_worker_kills=10,
-        n_coordinator_kills=5,
-    )
+    check_storm(study, tmp_path, small_corpus, expected, seed=seed, kills=(10, 5))

@@ -1,12 +1,11 @@
-"""A full disk ends a search with its name, costs nothing written before, and is made room on.
+"""A full disk ends a search with the name of the file, loses nothing, and may get room again.
 
-Two ways to fill one: a small file system, where one can be mounted, and everywhere a limit on the
-size of a file (`ulimit -f`), which the kernel refuses to write beyond as it does beyond a disk.
+A disk is filled in two ways: everywhere by a limit on the size of a file (`ulimit -f`), and in the
+long version by a small file system, where one can be mounted.
 """
 
 from __future__ import annotations
 
-import re
 import resource
 import signal
 import subprocess
@@ -17,78 +16,25 @@ import pytest
 
 from mmsearch.tracking.journal.journal import Journal
 from tests.support import plain_settings
-from tests.support.assertions import (
-    assert_same_everywhere,
-    curves,
-    mlflow_runs,
-    optuna_trials,
-    start,
-)
+from tests.support.assertions import assert_same_everywhere, curves, mlflow_runs, start
+from tests.support.cli_contract import assert_told
 from tests.support.reference_studies import PATIENCE_S, SHORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.support.forked_cli import Done, Warm
-
-AT_LENGTH = pytest.mark.long
+    from tests.support.forked_cli import Warm
 
 
-class Disk:
-    """A folder that takes so many bytes, until there is more room."""
-
-    def __init__(self, folder: Path, way: str) -> None:
-        self.folder = folder
-        self.way = way
-        self.patch = ""
-        """What a command must run to be on it."""
-
-    def fill(self, n_bytes: int) -> None:
-        """Let it take no more than that: in all where it is mounted, else in one file."""
-        if self.way == "limit":
-            limits = f"({n_bytes}, resource.RLIM_INFINITY)"
-            self.patch = f"import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, {limits})"
-            return
-        remount = "remount," if self.folder.is_mount() else ""
-        size = ["-o", f"{remount}size={n_bytes}"]
-        mount = ["mount", "-t", "tmpfs", *size, "tmpfs", str(self.folder)]
-        try:
-            done = subprocess.run(mount, check=False, capture_output=True, text=True)
-        except FileNotFoundError:
-            pytest.skip("this machine has no `mount`; the limit on files is tried all the same")
-        if done.returncode:
-            pytest.skip(f"no disk can be mounted, and a limit is tried alone: {done.stderr}")
-
-    def make_room(self) -> None:
-        """Let it take what comes."""
-        self.patch = ""
-        if self.way == "mounted":
-            more = ["mount", "-o", "remount,size=50m", str(self.folder)]
-            subprocess.run(more, check=True)
+def limited(n_bytes: int) -> str:
+    """Return Python that lets a command write files of at most this size."""
+    limits = f"({n_bytes}, resource.RLIM_INFINITY)"
+    return f"import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, {limits})\n"
 
 
-@pytest.fixture
-def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
-    """Give a disk; it is not full yet."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    yield Disk(folder, request.param)
-    # This process may have read a database there, and holds it open.
-    subprocess.run(["umount", "--lazy", str(folder)], check=False, capture_output=True)
-
-
-def assert_told(done: Done) -> str:
-    """Hold that a command failed with one line; give that line."""
-    assert done.returncode == 1, done
-    assert "Traceback" not in done.stdout + done.stderr
-    (line,) = done.stderr.strip().splitlines()
-    assert line.startswith("error: ")
-    return line
-
-
-def assert_beginning(folder: Path, expected: dict[int, Any]) -> int:
-    """Hold that a journal has the beginning of each trial; give how many segments it has."""
+def check_beginning(folder: Path, expected: dict[int, Any]) -> int:
+    """Check that a journal has the beginning of each trial; returns its number of segments."""
     found = curves(folder / "runs", "few")
     for number, (spec, _, curve) in found.items():
         assert spec == expected[number][0]
@@ -96,119 +42,104 @@ def assert_beginning(folder: Path, expected: dict[int, Any]) -> int:
     return sum(len(curve) for _, _, curve in found.values())
 
 
-@pytest.mark.parametrize(
-    ("disk", "n_bytes"),
-    [
-        ("limit", 250_000),
-        pytest.param("mounted", 300_000, marks=AT_LENGTH),
-        pytest.param("limit", 60_000, marks=AT_LENGTH),  # while Optuna's database is made
-        pytest.param("mounted", 60_000, marks=AT_LENGTH),
-    ],
-    indirect=["disk"],
-)
-def test_full_disk_is_named_and_the_same_line_goes_on_once_there_is_room(  # noqa: PLR0913, PLR0917 (fixtures)
-    disk: Disk,
-    tmp_path: Path,
-    small_corpus: Path,
-    warm_command: Warm,
-    short: dict[int, Any],
-    n_bytes: int,
+@pytest.mark.parametrize("n_bytes", [250_000, pytest.param(60_000, marks=pytest.mark.long)])
+def test_full_database_stops_no_search(
+    tmp_path: Path, small_corpus: Path, warm_command: Warm, short: dict[int, Any], n_bytes: int
 ) -> None:
-    """What is short of room is named: the journal ends the search, a database is filled later."""
-    words = ("run", *SHORT.words(tmp_path, small_corpus))
-    disk.fill(n_bytes)
-    done = warm_command(*words, folder=disk.folder, patch=disk.patch)
-    if disk.way == "limit":  # no file of the journal is as large as a database
-        assert (done.returncode, done.stderr) == (0, "")
-        said = re.sub(r"\s+", " ", done.stdout)
-        assert "Some results are not in MLflow yet" in said
-    else:
-        line = assert_told(done)
-        assert str(disk.folder / "runs") in line
-        assert re.search("disk is full|disk I/O error|No space left|File too large", line)
-    n_segments = assert_beginning(disk.folder, short)
-    # On a mounted one MLflow takes room, too: who finds it full first is chance.
-    assert n_segments or disk.way == "mounted" or n_bytes == 60_000
+    """No file of the journal is as large as a database: views that are full are filled in later.
 
-    disk.make_room()
-    done = warm_command(*words, folder=disk.folder)
+    At the smaller limit Optuna's database is full while it is created.
+    """
+    words = ("run", *SHORT.words(tmp_path, small_corpus))
+    done = warm_command(*words, folder=tmp_path, patch=limited(n_bytes))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "mmsearch sync" in " ".join(done.stdout.split())
+    check_beginning(tmp_path, short)
+
+    done = warm_command(*words, folder=tmp_path)
 
     assert done.returncode == 0, done.stderr
-    assert_same_everywhere(disk.folder / "runs", "few", SHORT.n_trials)
-    assert curves(disk.folder / "runs", "few") == short
+    assert_same_everywhere(tmp_path / "runs", "few", SHORT.n_trials)
+    assert curves(tmp_path / "runs", "few") == short
 
 
-@pytest.mark.long
-def test_journal_that_finds_the_disk_full_names_its_file(
+def test_journal_on_a_full_disk_ends_the_search_and_goes_on_once_there_is_room(
     tmp_path: Path, small_corpus: Path, warm_command: Warm
 ) -> None:
-    """Weights beyond what the disk takes end the search, and are written once there is room."""
+    """Weights that do not fit end the search with their path, and are written by the next run."""
     config = tmp_path / "wide.toml"
     config.write_text("[space]\nhidden_width = 3000\nblock_size = 5\n[training]\nsegments = 2\n")
     given = ("run", "--corpus", small_corpus, "--config", config, "--steps", 20)
     words = (*given, "-n", 1, "--workers", 1)
-    disk = Disk(tmp_path, "limit")
-    disk.fill(500_000)
-
-    line = assert_told(warm_command(*words, folder=tmp_path, patch=disk.patch))
-
+    done = warm_command(*words, folder=tmp_path, patch=limited(500_000))
     weights = Journal(tmp_path / "runs/few").weights_path(0)
-    assert f"'{weights}' cannot be written: File too large" in line
+    assert done.returncode == 1
+    assert_told(done)
+    assert str(weights) in done.stderr
+
     assert warm_command(*words, folder=tmp_path).returncode == 0
+
     assert weights.stat().st_size > 500_000
     assert_same_everywhere(tmp_path / "runs", "few", 1)
 
 
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a file system of 300 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300000", "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(mount, check=False, capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("this machine has no `mount`; the limit on files is tried all the same")
+    if done.returncode:
+        pytest.skip(f"nothing can be mounted; the limit on files is tried alone: {done.stderr}")
+    yield folder
+    # Lazily, because this process may hold a database there open.
+    subprocess.run(["umount", "--lazy", str(folder)], check=False, capture_output=True)
+
+
 @pytest.mark.long
-@pytest.mark.parametrize("disk", ["limit", pytest.param("mounted", marks=AT_LENGTH)], indirect=True)
-def test_full_mlflow_stops_no_search_and_is_filled_in(
-    disk: Disk, tmp_path: Path, small_corpus: Path, warm_command: Warm
+def test_full_file_system_is_named_and_the_search_goes_on_once_there_is_room(
+    disk: Path, tmp_path: Path, small_corpus: Path, warm_command: Warm, short: dict[int, Any]
 ) -> None:
-    """MLflow's database may be full before it is made and after: trials go on, and arrive later."""
-    uri = f"sqlite:///{disk.folder}/mlflow.db"
-    words = SHORT.words(tmp_path, small_corpus)
-    sync = ("sync", "--tracking-uri", uri)
-    disk.fill(700_000)
-    for n_trials in (1, 2):
-        given = ("run", *words, "--tracking-uri", uri, "-n", n_trials)
-        done = warm_command(*given, folder=tmp_path, patch=disk.patch)
-        assert done.returncode == 0, done
-        assert "Traceback" not in done.stdout + done.stderr
-        said = " ".join(done.stdout.split())
-        assert "MLflow is unreachable; the search continues" in said
-        assert f"({uri})" in said
-        assert "upload them with: mmsearch sync" in said
-        states = [trial.state.name for trial in optuna_trials(tmp_path / "runs", "few")]
-        assert states == ["COMPLETE"] * n_trials
-        disk.make_room()
-        if n_trials == 1:
-            assert warm_command(*sync, folder=tmp_path).returncode == 0
-            disk.fill((disk.folder / "mlflow.db").stat().st_size)
-    done = warm_command(*sync, folder=tmp_path)
+    """The same where journal and databases share the room, and any of them may find it full."""
+    words = ("run", *SHORT.words(tmp_path, small_corpus))
+    done = warm_command(*words, folder=disk)
+    assert done.returncode == 1
+    assert_told(done)
+    assert str(disk / "runs") in done.stderr
+    check_beginning(disk, short)
+
+    subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
+    done = warm_command(*words, folder=disk)
+
     assert done.returncode == 0, done.stderr
-    assert_same_everywhere(tmp_path / "runs", "few", 2, tracking_uri=uri)
+    assert_same_everywhere(disk / "runs", "few", SHORT.n_trials)
+    assert curves(disk / "runs", "few") == short
 
 
 @pytest.mark.long
 def test_mlflow_that_finds_room_again_catches_up_within_the_search(
     tmp_path: Path, small_corpus: Path
 ) -> None:
-    """Whoever makes room while a search runs need not think of `mmsearch sync`."""
+    """If there is room again while a search runs, `mmsearch sync` is not needed."""
     config = tmp_path / "steady.toml"
     config.write_text(
         f"[space]\nhidden_width = 32\nlearning_rate = 0.1\n{plain_settings.SPACE}"
         f"[training]\nsegments = 2\n{plain_settings.TRAINING}"
     )
-    # Long segments: Optuna's log is to stay below the limit.
+    # Long segments, so that Optuna's log stays below the limit.
     words = ("--corpus", small_corpus, "--config", config, "--steps", 20_000, "--workers", 1)
-    process = start(tmp_path, *words, "-n", 500)  # it ends when we say so
+    process = start(tmp_path, *words, "-n", 500)  # more than the test waits for
     unlimited = resource.RLIM_INFINITY
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (700_000, unlimited))
     assert process.stdout is not None
-    said = [process.stdout.readline()]
-    while said[-1] and "MLflow is unreachable" not in said[-1]:
-        said.append(process.stdout.readline())
-    assert said[-1], said
+    printed = [process.stdout.readline()]
+    while printed[-1] and "MLflow is unreachable" not in printed[-1]:
+        printed.append(process.stdout.readline())
+    assert printed[-1], printed
     database = tmp_path / "runs/mlflow.db"
     assert not database.exists()
 
@@ -216,7 +147,7 @@ def test_mlflow_that_finds_room_again_catches_up_within_the_search(
     deadline = time.monotonic() + PATIENCE_S
     while not database.exists():
         assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=PATIENCE_S)

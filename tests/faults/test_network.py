@@ -1,4 +1,4 @@
-"""No command connects to anything by itself: every process is watched, beside a decoy proxy."""
+"""No command connects to another machine: every process is watched, beside a decoy proxy."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# MLflow takes a process with one of these for a test's, and sends nothing.
+# With one of these MLflow takes a process for a test, and sends no telemetry.
 OF_TESTS = ("CI", "GITHUB_ACTIONS", "GITLAB_CI", "JENKINS_URL", "PYTEST_CURRENT_TEST", "TRAVIS")
-# Read by every Python process that finds it: notes whom the process talks to, over a network. (A
-# path is a socket of this machine: MLflow's server asks a Docker daemon, if there is one, for what
-# its assistant has left.)
+# Run by every Python process: notes each address on a network. A path is a socket of this machine
+# (MLflow's server asks a Docker daemon, if there is one, what its assistant has left).
 WATCH = """
 import os, sys
 def note(event, arguments):
@@ -34,8 +33,8 @@ def note(event, arguments):
 sys.addaudithook(note)
 """
 RUN = ("run", "--corpus", "few.txt", "-n", 3, "--steps", 100, "--workers", 2)
-SHORT = (RUN, ("final-test",))
-LONG = (
+SHORT: tuple[tuple[object, ...], ...] = (RUN, ("final-test",))
+LONG: tuple[tuple[object, ...], ...] = (
     RUN,
     ("confirm", "--top", 1, "--seeds", 1),
     ("final-test",),
@@ -47,45 +46,42 @@ LONG = (
 
 
 @pytest.fixture
-def decoy() -> Iterator[tuple[str, list[bytes]]]:
-    """Open a proxy that lets nobody through; gives its URL, and what it was asked for."""
-    asked: list[bytes] = []
+def requests() -> Iterator[tuple[str, list[bytes]]]:
+    """Open a proxy that refuses everything; returns its URL, and the requests it received."""
+    received: list[bytes] = []
 
-    def listen(door: socket.socket) -> None:
+    def listen(server: socket.socket) -> None:
         while True:
             try:
-                guest, _ = door.accept()
+                client, _ = server.accept()
             except OSError:
                 return
-            with guest:
-                guest.settimeout(10)
-                asked.append(guest.recv(1000))
-                guest.sendall(b"HTTP/1.1 502 No\\r\\nContent-Length: 0\\r\\n\\r\\n")
+            with client:
+                client.settimeout(10)
+                received.append(client.recv(1000))
+                client.sendall(b"HTTP/1.1 502 No\r\nContent-Length: 0\r\n\r\n")
 
-    with socket.create_server(("127.0.0.1", 0)) as door:
-        thread = threading.Thread(target=listen, args=(door,), daemon=True)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=listen, args=(server,), daemon=True)
         thread.start()
-        yield f"http://127.0.0.1:{door.getsockname()[1]}", asked
-        door.shutdown(socket.SHUT_RDWR)
+        yield f"http://127.0.0.1:{server.getsockname()[1]}", received
+        server.shutdown(socket.SHUT_RDWR)
         thread.join()
 
 
 @pytest.fixture
-def variables(tmp_path: Path, small_corpus: Path, decoy: tuple[str, list[bytes]]) -> dict[str, str]:
-    """Give the environment of a person behind the proxy, whose every process is watched."""
+def variables(
+    tmp_path: Path, small_corpus: Path, requests: tuple[str, list[bytes]]
+) -> dict[str, str]:
+    """Return the environment of a user behind the proxy, whose every process is watched."""
     (tmp_path / "watch").mkdir()
     (tmp_path / "watch/sitecustomize.py").write_text(WATCH)
     (tmp_path / "few.txt").write_bytes(small_corpus.read_bytes())
-    proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), decoy[0])
+    proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), requests[0])
     kept = {n: v for n, v in environment(tmp_path).items() if n not in {*OF_TESTS, "no_proxy"}}
     paths = (str(tmp_path / "watch"), *filter(None, [kept.get("PYTHONPATH")]))
-    return {
-        **kept,
-        **proxies,
-        "NO_PROXY": "",
-        "PYTHONPATH": ":".join(paths),
-        "WATCHED": str(tmp_path / "watched"),
-    }
+    watched = {"PYTHONPATH": ":".join(paths), "WATCHED": str(tmp_path / "watched")}
+    return {**kept, **proxies, **watched, "NO_PROXY": ""}
 
 
 def call(folder: Path, variables: dict[str, str], *words: object) -> None:
@@ -102,20 +98,14 @@ def call(folder: Path, variables: dict[str, str], *words: object) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def watched(folder: Path) -> list[str]:
-    """Give what was noted."""
-    path = folder / "watched"
-    return path.read_text().splitlines() if path.exists() else []
-
-
 @pytest.mark.parametrize("story", [SHORT, pytest.param(LONG, marks=pytest.mark.long)])
-def test_story_connects_to_nothing(
+def test_commands_connect_to_no_other_machine(
     tmp_path: Path,
     variables: dict[str, str],
-    decoy: tuple[str, list[bytes]],
+    requests: tuple[str, list[bytes]],
     story: tuple[tuple[object, ...], ...],
 ) -> None:
-    """From search to samples all stays on this machine, and MLflow tells nobody."""
+    """From search to samples all stays on this machine, and MLflow sends no telemetry."""
     for words in story:
         call(tmp_path, variables, *words)
     with subprocess.Popen(
@@ -134,19 +124,16 @@ def test_story_connects_to_nothing(
         ui.send_signal(signal.SIGINT)
         ui.wait(60)
 
-    port = base.rpartition(":")[2]
-    ours = [line for line in watched(tmp_path) if f"('127.0.0.1', {port})" in line]
-    assert ours  # whether the server is up: the watch sees that, and nothing else
-    others = [line for line in watched(tmp_path) if line not in ours and "'127.0.0.1'" not in line]
-    assert others == []
-    assert not decoy[1]
+    lines = (tmp_path / "watched").read_text().splitlines()
+    assert any(f"('127.0.0.1', {base.rpartition(':')[2]})" in line for line in lines), "no watch"
+    assert [line for line in lines if "'127.0.0.1'" not in line] == []
+    assert requests[1] == []
 
 
 def test_telemetry_would_be_seen(
-    tmp_path: Path, variables: dict[str, str], decoy: tuple[str, list[bytes]]
+    tmp_path: Path, variables: dict[str, str], requests: tuple[str, list[bytes]]
 ) -> None:
-    """A person who turns it on is obeyed; the watch and the proxy both notice."""
-    on = {**variables, "MLFLOW_DISABLE_TELEMETRY": "false"}
-    call(tmp_path, on, *RUN)
-    assert [request for request in decoy[1] if request.startswith(b"CONNECT")]
-    assert watched(tmp_path)
+    """If the user turns telemetry on, the watch and the proxy both notice it."""
+    call(tmp_path, {**variables, "MLFLOW_DISABLE_TELEMETRY": "false"}, *RUN)
+    assert [request for request in requests[1] if request.startswith(b"CONNECT")]
+    assert (tmp_path / "watched").read_text()

@@ -1,4 +1,4 @@
-"""Passwords of databases and servers are used, and stand nowhere: whole commands, real servers."""
+"""Passwords of databases and servers are used and stored nowhere: whole commands, real servers."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ import psycopg
 import pytest
 
 from mmsearch.tracking.mlflow.server import serve
+from tests.support.assertions import children_of
 from tests.support.commands import COMMAND, environment
+from tests.support.fault_injection import STOP_SERVER, WAIT_FOR_CHILD, replaced
 from tests.support.postgres import postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.support.forked_cli import Done, Warm
+    from tests.support.forked_cli import Warm
 
 PASSWORD = "hunter2@vault/9"  # noqa: S105 (of servers that this test starts)
 WRONG = "letmein7@gate"
@@ -31,10 +33,10 @@ PIECES = ("hunter2", "vault", TOKEN, "letmein7", "gate/")
 
 
 class Doorkeeper(http.server.BaseHTTPRequestHandler):
-    """Lets those who know the password through to MLflow."""
+    """Passes requests with the password on to MLflow."""
 
     behind: str
-    """Where MLflow is: host and port."""
+    """Host and port of MLflow."""
 
     def _pass_on(self) -> None:
         if self.headers.get("Authorization") != f"Basic {TOKEN}":
@@ -58,12 +60,24 @@ class Doorkeeper(http.server.BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (http.server's)
-        """Keep quiet."""
+        """Log nothing."""
+
+
+def assert_hidden(*texts: str) -> None:
+    """Check that no text contains a password, or a part of one."""
+    for text in texts:
+        assert not [piece for piece in PIECES if piece in text], text[-2000:]
+
+
+def assert_nowhere(folder: Path) -> None:
+    """Check that no file in a folder contains one, in its name or content."""
+    for path in folder.rglob("*"):
+        assert_hidden(str(path), path.read_bytes().decode("latin-1") if path.is_file() else "")
 
 
 @pytest.fixture(scope="module")
 def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Start an MLflow server behind a password; gives its host and port."""
+    """Start an MLflow server behind a password; returns its host and port."""
     folder = tmp_path_factory.mktemp("server")
     with serve(f"sqlite:///{folder}/mlflow.db", folder / "artifacts", log_folder=folder) as mlflow:
         handler = type("Handler", (Doorkeeper,), {"behind": urlsplit(mlflow.base).netloc})
@@ -76,7 +90,7 @@ def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[str]:
-    """Start a PostgreSQL that asks `me` for the password; gives what follows the user's part."""
+    """Start PostgreSQL with a password for `me`; returns the URL's part after the user's."""
     with postgres() as url, psycopg.connect(url, autocommit=True) as owner:
         owner.execute(f"CREATE ROLE me LOGIN SUPERUSER PASSWORD '{PASSWORD}'")
         (rules,) = owner.execute("SHOW hba_file").fetchone() or ("",)
@@ -85,13 +99,13 @@ def database() -> Iterator[str]:
         owner.execute("SELECT pg_reload_conf()")
         owner.execute("CREATE DATABASE mlflow")  # Optuna and MLflow cannot share one
         yield url.partition("@")[2]
-        assert_not_told(_dump(owner))
+        assert_hidden(_dump(owner))
         with psycopg.connect(url.replace("/postgres?", "/mlflow?")) as other:
-            assert_not_told(_dump(other))
+            assert_hidden(_dump(other))
 
 
 def _dump(owner: psycopg.Connection) -> str:
-    """Give all that the tables of a database hold."""
+    """Return the content of all tables of a database."""
     tables = owner.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
     assert tables
     return "\n".join(
@@ -100,84 +114,58 @@ def _dump(owner: psycopg.Connection) -> str:
     )
 
 
-def assert_not_told(*texts: str) -> None:
-    """Hold that no text has a password, or a part of it."""
-    for text in texts:
-        assert not [piece for piece in PIECES if piece in text], text[-2000:]
-
-
-def assert_nowhere(folder: Path) -> None:
-    """Hold that no file has one, whatever its kind, and no name."""
-    for path in folder.rglob("*"):
-        assert_not_told(str(path))
-        if path.is_file():
-            content = path.read_bytes()
-            assert not [piece for piece in PIECES if piece.encode() in content], path
-
-
 def storage_at(database: str, password: str = PASSWORD) -> str:
-    """Name the study's database."""
+    """Return the URL of the study's database."""
     return f"postgresql://me:{quote(password, safe='')}@{database}"
 
 
 def tracking_at(host: str, password: str = PASSWORD) -> str:
-    """Name the MLflow server."""
+    """Return the URL of the MLflow server."""
     return f"http://me:{quote(password, safe='')}@{host}"
 
 
 @contextmanager
-def watched(process: subprocess.Popen[str]) -> Iterator[dict[int, set[str]]]:
-    """Note the command lines and the environments of all processes that one starts."""
-    seen: dict[int, set[str]] = {}
-    over = threading.Event()
+def watched(process: subprocess.Popen[str]) -> Iterator[dict[int, str]]:
+    """Collect the command lines and environments of all processes that one starts."""
+    seen: dict[int, str] = {}
+    is_over = threading.Event()
     own = Path(f"/proc/{process.pid}/cmdline")
 
+    def look_at(pid: int) -> None:
+        for child in children_of(pid):
+            look_at(child)
+            with suppress(OSError):  # it has ended
+                command, variables = (
+                    Path(f"/proc/{child}/{name}").read_text() for name in ("cmdline", "environ")
+                )
+                # Between fork and exec a process still has the command line of its parent.
+                if command != own.read_text():
+                    seen[child] = f"{seen.get(child, '')}{command}{variables}"
+
     def watch() -> None:
-        while not over.wait(0.02):
-            for pid in _descendants(process.pid):
-                with suppress(OSError):  # it has ended
-                    command, variables = (
-                        Path(f"/proc/{pid}/{name}").read_text() for name in ("cmdline", "environ")
-                    )
-                    # A copy of its parent, for a moment; read now, or it is the one before it was
-                    # what it was started for.
-                    if command != own.read_text():
-                        seen.setdefault(pid, set()).update((command, variables))
+        while not is_over.wait(0.05):
+            look_at(process.pid)
 
     thread = threading.Thread(target=watch)
     thread.start()
     try:
         yield seen
     finally:
-        over.set()
+        is_over.set()
         thread.join()
-
-
-def _descendants(pid: int) -> Iterator[int]:
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            children = path.read_text().split()
-        except OSError:
-            continue
-        for child in children:
-            yield int(child)
-            yield from _descendants(int(child))
 
 
 @pytest.fixture(scope="module")
 def folder(
-    tmp_path_factory: pytest.TempPathFactory,
-    small_corpus: Path,
-    database: str,
-    tracking: str,
+    tmp_path_factory: pytest.TempPathFactory, small_corpus: Path, database: str, tracking: str
 ) -> Path:
-    """Search four trials, kept behind passwords; what is started meanwhile is looked at."""
+    """Search two trials in stores behind passwords, watching every process."""
     folder = tmp_path_factory.mktemp("behind")
-    words = ["run", "--corpus", str(small_corpus), "-n", "4", "--steps", "200", "--workers", "2"]
-    places = ["--storage", storage_at(database), "--tracking-uri", tracking_at(tracking)]
+    words = ["run", "--corpus", str(small_corpus), "-n", "2", "--steps", "200", "--workers", "2"]
+    urls = ["--storage", storage_at(database), "--tracking-uri", tracking_at(tracking)]
     with (
         subprocess.Popen(
-            [COMMAND, *words, *places],
+            [COMMAND, *words, *urls],
             cwd=folder,
             env=environment(folder),
             stdout=subprocess.PIPE,
@@ -188,41 +176,37 @@ def folder(
     ):
         output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
-    assert "MLflow lacks" not in output
-    assert_not_told(output)
-    assert sum("spawn_main" in "".join(texts) for texts in seen.values()) >= 2
-    for texts in seen.values():
-        assert_not_told(*texts)
+    assert "mmsearch sync" not in output
+    assert sum("spawn_main" in text for text in seen.values()) >= 2
+    assert_hidden(output, *seen.values())
     return folder
 
 
-def test_story_behind_passwords_tells_none(
+def test_commands_store_and_print_no_password(
     folder: Path, warm_command: Warm, database: str, tracking: str
 ) -> None:
-    """From the search to the test, the passwords stand in no file, no output and no database."""
+    """From the search to the test, passwords are in no file, no output and no database."""
     mlflow = ("--tracking-uri", tracking_at(tracking))
     both = (*mlflow, "--storage", storage_at(database))
     for words in (
         ("confirm", "--top", 1, "--seeds", 1, *mlflow),
         ("final-test", *both),
         ("sync", *both),
-        ("ui", "--no-browser", *mlflow),
         ("trials", "--json"),
+        ("ui", "--no-browser", *mlflow),
     ):
         done = warm_command(*words, folder=folder)
         assert done.returncode == 0, (words[0], done.stderr)
-        assert_not_told(done.stdout, done.stderr)
-    assert (
-        f"http://{tracking}/#/" in warm_command("ui", *mlflow, "--no-browser", folder=folder).stdout
-    )
+        assert_hidden(done.stdout, done.stderr)
+    assert f"http://{tracking}/#/" in done.stdout
     assert_nowhere(folder)
     assert "postgresql://me:***@" in (folder / "runs/few/study.json").read_text()
 
 
-def test_errors_tell_no_password(
+def test_errors_show_no_password(
     folder: Path, warm_command: Warm, database: str, tracking: str
 ) -> None:
-    """A wrong password, one that was not given, and servers that are away: a line each."""
+    """A wrong password, a missing one, and servers that are down: no traceback, no password."""
     right = {"--storage": storage_at(database), "--tracking-uri": tracking_at(tracking)}
     wrong = (
         {"--storage": storage_at(database, WRONG)},
@@ -233,43 +217,36 @@ def test_errors_tell_no_password(
         {"--tracking-uri": tracking_at("127.0.0.1:1")},
         {"--tracking-uri": "http://me:hunter2@127.0.0.1:x/"},
     )
-    for given in wrong:
-        options = [word for pair in ({**right, **given}).items() for word in pair]
-        done = warm_command("sync", *options, folder=folder)
-        assert done.returncode in {1, 2}, (given, done.stdout)
-        _assert_one_line(done)
-    for command in ("sync", "final-test", "run", "ui"):
-        done = warm_command(command, "--study", "few", folder=folder)
-        assert done.returncode == 2, (command, done.stderr)
-        _assert_one_line(done)
+    commands = [
+        ("sync", *(word for pair in ({**right, **given}).items() for word in pair))
+        for given in wrong
+    ]
+    commands += [(name, "--study", "few") for name in ("sync", "final-test", "run", "ui")]
+    for words in commands:
+        done = warm_command(*words, folder=folder)
+        assert done.returncode in {1, 2}, (words, done.stdout)
+        assert "Traceback" not in done.stderr
+        assert_hidden(done.stdout, done.stderr)
     assert_nowhere(folder)
 
 
-def _assert_one_line(done: Done) -> None:
-    assert_not_told(done.stdout, done.stderr)
-    assert "Traceback" not in done.stderr
-
-
-def test_ui_over_a_database_tells_no_password(
+def test_ui_over_a_database_shows_no_password(
     folder: Path, warm_command: Warm, database: str
 ) -> None:
-    """Neither the server's log nor any command line has it, from its start to its end."""
-    code = (
-        "import subprocess, pathlib\n"
-        "def wait(self, timeout=None):\n"
-        "    lines = [p.read_bytes() for p in pathlib.Path('/proc').glob('[0-9]*/cmdline')]\n"
-        "    pathlib.Path('lines').write_bytes(b'\\n'.join(lines))\n"
-        "    return self.kill() or 0\n"
-        "subprocess.Popen.wait = wait\n"
+    """Neither the server's log nor any command line contains it."""
+    note = (
+        "lambda self, timeout=None: __import__('pathlib').Path('lines').write_bytes(b''.join("
+        "p.read_bytes() for p in __import__('pathlib').Path('/proc').glob('[0-9]*/cmdline')))"
+        " and real(self, timeout)"
     )
     done = warm_command(
         *("ui", "--no-browser"),
         folder=folder,
-        patch=code,
+        patch=STOP_SERVER + replaced(WAIT_FOR_CHILD, note),
         MLFLOW_TRACKING_URI=storage_at(database.replace("/postgres?", "/mlflow?")),
     )
     assert "http://127.0.0.1:" in done.stdout, done.stderr
-    assert_not_told(done.stdout, done.stderr)
+    assert_hidden(done.stdout, done.stderr)
     assert b"uvicorn" in (folder / "lines").read_bytes()
     assert list((folder / "runs/logs").glob("mlflow-server-*.log"))
     assert_nowhere(folder)

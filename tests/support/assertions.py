@@ -121,11 +121,16 @@ def start(folder: Path, *words: object) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(journal: Journal, n_segments: int, process: subprocess.Popen[str]) -> None:
+def n_segments(study: Path) -> int:
+    """Count the segments in the journal of a study, of which this is the folder."""
+    paths = study.glob("trials/*/curve.jsonl")
+    return sum(path.read_bytes().count(b"\n") for path in paths)
+
+
+def wait_for(journal: Journal, n_goal: int, process: subprocess.Popen[str]) -> None:
     """Wait until a study has so many segments in its journal."""
     for _ in range(1200):
-        folders = journal.folder.glob("trials/*/curve.jsonl")
-        if sum(path.read_bytes().count(b"\n") for path in folders) >= n_segments:
+        if n_segments(journal.folder) >= n_goal:
             return
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""A search that runs while a test does something to what it stands on."""
+"""A search that runs while a test disturbs it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from mmsearch.tracking.journal.journal import Journal
+from tests.support.assertions import n_segments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from tests.support.forked_cli import Done, Warm
 
 PATIENCE_S = 120.0
-"""How long a test waits for what must come; it never decides how soon that is."""
+"""How long a test waits before it fails."""
 
 
 class Search:
@@ -46,9 +47,8 @@ class Search:
 
     @property
     def n_segments(self) -> int:
-        """Segments that its journal holds."""
-        paths = self.journal.folder.glob("trials/*/curve.jsonl")
-        return sum(path.read_bytes().count(b"\n") for path in paths)
+        """The number of segments in its journal."""
+        return n_segments(self.journal.folder)
 
     @property
     def is_over(self) -> bool:
@@ -56,7 +56,7 @@ class Search:
         return self._future.done()
 
     def wait(self, n_more: int = 1) -> None:
-        """Wait until it has so many segments more."""
+        """Wait until it has so many more segments."""
         goal, deadline = self.n_segments + n_more, time.monotonic() + PATIENCE_S
         while self.n_segments < goal:
             assert not self._future.done(), self._future.result()
@@ -69,7 +69,7 @@ class Search:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Hold it, so that it cannot end before something has been done to what it stands on."""
+        """Stop it meanwhile, so that it cannot end before the disturbance."""
         self.interrupt(signal.SIGSTOP)
         try:
             yield
