@@ -54,10 +54,11 @@ from safetensors.numpy import save
 from mmsearch.search.display.progress import Progress
 from mmsearch.search.execution.coordinator import Coordinator, Limits
 from mmsearch.search.execution.runner import opened
+from mmsearch.search.execution.search_job import Search
 from mmsearch.search.execution.worker import SegmentResult
 from mmsearch.search.optimizer.optuna_study import ENQUEUED, trial_seed
 from mmsearch.search.results.publish import make_tracker
-from mmsearch.search.study.session import Request, Search, Session
+from mmsearch.search.study.session import Request, Session
 from mmsearch.search.study.settings import Settings
 from mmsearch.search.study.space import Range
 from mmsearch.tracking.journal.records import Outcome, SegmentRecord, TrialState

@@ -12,7 +12,7 @@ from mmsearch.errors import InputError, RefusedError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mmsearch.data.corpus import Corpus
+    from mmsearch.data.corpus import Corpus, Vocabulary
 
 DEFAULT_SPLIT_SEED = 42
 """The article's seed."""
@@ -99,6 +99,15 @@ class SealedTest:
         """
         msg = "a SealedTest is not pickled or copied; send a worker the train and dev words alone"
         raise TypeError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The words that training may see; no test word is among them."""
+
+    train: tuple[str, ...]
+    dev: tuple[str, ...]
+    vocabulary: Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -215,7 +215,8 @@ def run(  # noqa: PLR0913 (each is one flag)
     from mmsearch.search.display.progress import Progress  # noqa: PLC0415
     from mmsearch.search.execution.coordinator import Limits  # noqa: PLC0415 (imports wait for a command)
     from mmsearch.search.execution.runner import opened, train  # noqa: PLC0415
-    from mmsearch.search.study.session import Request, Search, Session  # noqa: PLC0415
+    from mmsearch.search.execution.search_job import Search  # noqa: PLC0415
+    from mmsearch.search.study.session import Request, Session  # noqa: PLC0415
 
     if timeout is not None and not math.isfinite(timeout):
         raise InputError(f"--timeout takes a number of seconds, got {timeout}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmsearch.errors import RefusedError
-from mmsearch.search.execution.coordinator import Proposal
+from mmsearch.search.protocols import Proposal
 from mmsearch.search.results.selection import Plan, confirmations, leading, repeats
 from mmsearch.tracking.journal.records import Outcome, TrialState
 

@@ -12,7 +12,7 @@ import time
 import traceback
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from mmsearch.errors import MMSearchError
 from mmsearch.search.study import provenance
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from mmsearch.model.spec import TrialSpec
     from mmsearch.search.execution.worker import SegmentResult
+    from mmsearch.search.protocols import Observer, Proposer
     from mmsearch.search.study.settings import Settings
     from mmsearch.tracking.journal.journal import Journal
     from mmsearch.tracking.journal.records import Failure
@@ -42,42 +43,6 @@ MAX_WORKER_DEATHS = 3
 """Times that one segment is tried again after its worker died."""
 POLL_S = 0.2
 """Seconds after which a waiting loop looks at the clock and at Ctrl-C."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Proposal:
-    """A trial to train."""
-
-    number: int
-    point: Mapping[str, Any]
-    """Hyperparameters of the trial, and whatever else is searched."""
-    seed: int
-    """Of its training."""
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    """What else the journal shall know of it."""
-
-
-class Proposer(Protocol):
-    """Says what is trained, and hears how it goes: Optuna's sampler, or a list to confirm."""
-
-    def ask(self) -> Proposal | None:
-        """Propose the next trial; None where there is no more to train."""
-
-    def report(self, number: int, step: int, dev_loss: float) -> None:
-        """Hear a dev loss."""
-
-    def should_prune(self, number: int) -> bool:
-        """Return whether a trial shall end after its latest report."""
-
-    def tell(self, record: TrialRecord) -> None:
-        """Hear how a trial ended."""
-
-
-class Observer(Protocol):
-    """Is told of each trial as it goes: the display, and the uploaders."""
-
-    def show(self, record: TrialRecord) -> None:
-        """Take note of a trial's latest state; must not block."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

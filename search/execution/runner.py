@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from mmsearch.errors import InputError, RefusedError
 from mmsearch.search.execution.interrupts import Interrupts
@@ -16,12 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
-    from mmsearch.search.execution.coordinator import Limits, Observer, Proposer, SearchResult
-    from mmsearch.search.optimizer.optuna_view import OptunaView
-    from mmsearch.search.study.session import Session
-    from mmsearch.search.study.settings import Settings
+    from mmsearch.search.execution.coordinator import Limits, SearchResult
+    from mmsearch.search.protocols import Job, Observer
     from mmsearch.search.study.space import Space
-    from mmsearch.tracking.journal.journal import Journal
     from mmsearch.tracking.journal.records import TrialRecord
     from mmsearch.tracking.uploader import Uploader
 
@@ -32,52 +29,6 @@ MAX_WORKERS = 1024
 OPEN_S = 20.0
 """Seconds for which a search waits for the Optuna storage, in which somebody may have enqueued
 trials."""
-
-
-class Job(Protocol):
-    """Trials to train: those of a search, or confirmations."""
-
-    @property
-    def session(self) -> Session:
-        """The study they belong to."""
-
-    @property
-    def journal(self) -> Journal:
-        """Where they are kept."""
-
-    @property
-    def settings(self) -> Settings:
-        """What each of them is trained by, besides its hyperparameters and its seed."""
-
-    def records(self) -> list[TrialRecord]:
-        """Read those that have begun."""
-
-    def n_left(self, records: Sequence[TrialRecord]) -> int:
-        """Count those that are not trained yet."""
-
-    def view(self) -> OptunaView | None:
-        """Make what shows them in Optuna's storage; None where it does not hold them."""
-
-    def begin(self) -> None:
-        """Write down what must be known before the view is opened."""
-
-    def withdraw(self) -> None:
-        """Take that back: the view refuses the job."""
-
-    def propose(
-        self,
-        records: Sequence[TrialRecord],
-        enqueued: Iterable[Mapping[str, Any]],
-        *,
-        has_view: bool = True,
-    ) -> Proposer:
-        """Go on, or begin; called once everything else is ready.
-
-        Args:
-            records: the trials so far.
-            enqueued: configurations that somebody enqueued in Optuna's storage.
-            has_view: whether the view could be opened.
-        """
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mmsearch.data.corpus import Vocabulary
+    from mmsearch.data.split import Words
     from mmsearch.model.spec import Targets, TrialSpec
     from mmsearch.model.training import TrialData
 
@@ -27,15 +27,6 @@ N_SAMPLES = 20
 MAX_BYTES_HELD = 2**27
 """Bytes of examples, of block sizes used before, beyond which a worker drops the oldest. Those of
 the largest block size stay: the others are made of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Words:
-    """What a worker may see of a corpus: no test word is among it."""
-
-    train: tuple[str, ...]
-    dev: tuple[str, ...]
-    vocabulary: Vocabulary
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from optuna.distributions import (
 )
 from optuna.trial import TrialState
 
-from mmsearch.search.execution.coordinator import Proposal
+from mmsearch.search.protocols import Proposal
 from mmsearch.search.study.space import Choices
 from mmsearch.tracking.journal.records import undecided
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import uuid
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmsearch.data.corpus import BUILTIN_CORPUS, read_corpus
-from mmsearch.data.split import split_corpus
+from mmsearch.data.split import Words, split_corpus
 from mmsearch.errors import RefusedError
-from mmsearch.search.execution.worker import Words
 from mmsearch.search.study import provenance
 from mmsearch.search.study.settings import (
     Config,
-    Settings,
     check_setting,
     differences,
     read_config,
@@ -26,17 +22,13 @@ from mmsearch.search.study.study_file import StudyFile
 from mmsearch.search.study.urls import absolute, storage_url, tracking_uri
 from mmsearch.search.study.workspace import Workspace, name_from
 from mmsearch.secrets import without_password
-from mmsearch.tracking.journal.records import TrialState, counts_by_state, n_finished
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping
 
     from mmsearch.data.corpus import Corpus
     from mmsearch.data.split import Split
-    from mmsearch.search.optimizer.optuna_study import OptunaProposer
-    from mmsearch.search.optimizer.optuna_view import OptunaView
     from mmsearch.tracking.journal.journal import Journal
-    from mmsearch.tracking.journal.records import TrialRecord
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -186,81 +178,6 @@ class Session:
             ),
             workspace,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Search:
-    """The job of `mmsearch run`: the trials that Optuna proposes."""
-
-    session: Session
-
-    @property
-    def journal(self) -> Journal:
-        """Where its trials are."""
-        return self.session.journal
-
-    @property
-    def settings(self) -> Settings:
-        """What each trial is trained by."""
-        return self.session.file.settings
-
-    def records(self) -> list[TrialRecord]:
-        """Read the trials so far."""
-        return self.journal.records()
-
-    def n_left(self, records: Sequence[TrialRecord]) -> int:
-        """Count the trials that are left."""
-        n_running = counts_by_state(records)[TrialState.RUNNING]
-        return max(self.session.file.n_trials - n_finished(records), n_running)
-
-    def view(self) -> OptunaView:
-        """Make what fills the Optuna storage; connects to nothing yet."""
-        from mmsearch.search.optimizer.optuna_view import OptunaView  # noqa: PLC0415 (slow)
-
-        session = self.session
-        return OptunaView(
-            session.storage,
-            self.journal.name,
-            session.file.id,
-            self.settings.space,
-            creating=partial(session.workspace.locked, "optuna"),
-        )
-
-    def begin(self) -> None:
-        """Write down what a new study is, but for its storage: others must not know it before."""
-        if self.session.before is None:
-            file = dataclasses.replace(self.session.file, storage=None)
-            self.journal.write_study(file.to_json())
-
-    def withdraw(self) -> None:
-        """Take back what `begin` wrote: the study's storage is refused."""
-        if self.session.before is None:
-            self.journal.delete_study()
-
-    def propose(
-        self,
-        records: Sequence[TrialRecord],
-        enqueued: Iterable[Mapping[str, Any]],
-        *,
-        has_view: bool = True,
-    ) -> OptunaProposer:
-        """Begin or go on: fix what the study is, and build Optuna's study from the journal.
-
-        Args:
-            records: the trials so far.
-            enqueued: what somebody enqueued in the storage.
-            has_view: whether the storage has answered. One that has not may be a slip of the
-                fingers, and does not take the place of one that the study had.
-        """
-        from mmsearch.search.optimizer.optuna_study import OptunaProposer, not_begun  # noqa: PLC0415 (slow)
-
-        session, file = self.session, self.session.file
-        if not has_view and session.before is not None and session.before.storage is not None:
-            file = dataclasses.replace(file, storage=session.before.storage)
-        self.journal.write_study(file.to_json())
-        points = [*session.enqueue, *self.settings.start_points(len(session.split.train))]
-        queue = [*enqueued, *not_begun(points, records)]
-        return OptunaProposer(self.journal.name, self.settings, records, queue)
 
 
 def _check_same(name: str, stored: StudyFile, file: StudyFile, corpus: Corpus) -> None:

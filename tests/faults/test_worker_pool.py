@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mmsearch.data.corpus import Vocabulary
+from mmsearch.data.split import Words
 from mmsearch.errors import MMSearchError
 from mmsearch.search.execution import worker
-from mmsearch.search.execution.worker import Words
 from mmsearch.search.execution.worker_pool import MAX_STARTS, WorkerPool
 
 if TYPE_CHECKING:

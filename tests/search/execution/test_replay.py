@@ -49,14 +49,14 @@ OTHER_ARITHMETIC = {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE"}
 FIRST_WEIGHTS = """
 import json, sys
 from mmsearch.data.corpus import read_corpus
-from mmsearch.data.split import split_corpus
+from mmsearch.data.split import Words, split_corpus
 from mmsearch.model.spec import TrialSpec
-from mmsearch.search import worker
+from mmsearch.search.execution import worker
 from pathlib import Path
 
 corpus = read_corpus(Path(sys.argv[1]))
 split = split_corpus(corpus)
-worker.start(worker.Words(split.train, split.dev, corpus.vocabulary))
+worker.start(Words(split.train, split.dev, corpus.vocabulary))
 spec = TrialSpec.from_json(json.loads(sys.argv[2]))
 print(worker.run_segment(spec, (), None).weights_sha256)
 """

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, get_args
 import pytest
 
 from mmsearch.data.corpus import BUILTIN_CORPUS, Vocabulary
+from mmsearch.data.split import Words
 from mmsearch.model.checkpoint import sha256, to_bytes
 from mmsearch.model.spec import Targets
 from mmsearch.model.training import TrialData, train_segment
 from mmsearch.search.execution import worker
-from mmsearch.search.execution.worker import Words
 from mmsearch.search.execution.worker_pool import WorkerPool
 from tests.support.specs import make_spec
 
