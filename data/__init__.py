@@ -7,7 +7,7 @@
 - `mmsearch.data.ids`: words into rows of character ids (`encode_words`);
 - `mmsearch.data.contexts`: words into tensors (`build_contexts`, `Contexts`, `distinct`,
   `DistinctContexts`);
-- `names.txt`: the built-in corpus, made by `make_names.py`; `README.md` says from what.
+- `names.txt`: the built-in corpus, made by `docs/gen/make_names.py`; `README.md` says from what.
 
 Only `contexts` loads torch, so import from the modules: this package re-exports nothing.
 """

@@ -1,12 +1,11 @@
-"""A config file written out: with comments, to be edited, and as the reference in the docs."""
+"""A config file written out, with comments, to be edited."""
 
 from __future__ import annotations
 
-import sys
 import textwrap
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
-from mmsearch.search.study.recipes import RANGES, RECIPES, START_WORDS, start_point
+from mmsearch.search.study.recipes import RANGES, START_WORDS, start_point
 from mmsearch.search.study.settings import TABLES, Settings, settle
 from mmsearch.search.study.space import TRAINING
 
@@ -47,7 +46,7 @@ MEANINGS: Mapping[str, str] = {
     "one; it falls to 0 at the newest",
 }
 """What each key means."""
-_ABOUT = {
+ABOUT: Mapping[str, str] = {
     "corpus": "The words. Which file they come from is said by --corpus.",
     "training": "Each trial.",
     "search": "The search.",
@@ -57,7 +56,13 @@ _ABOUT = {
     + " may stand here as well, and are searched then.",
     "enqueue": "Configurations to try first; what one leaves out is proposed by the sampler.",
 }
-_EXAMPLE = {"embedding_dim": 10, "hidden_width": 200, "block_size": 3, "learning_rate": 0.005}
+"""What each table is for."""
+EXAMPLE: Mapping[str, float] = {
+    "embedding_dim": 10,
+    "hidden_width": 200,
+    "block_size": 3,
+    "learning_rate": 0.005,
+}
 """The article's sizes."""
 
 
@@ -73,43 +78,14 @@ def template(settings: Settings | None = None, where: str = "its default") -> st
         f"# Every key stands at {where}; what is left out is at its default.",
         "# A study keeps the settings that it was started with.",
     ]
-    for table, rows in _tables(settings or Settings()):
-        about = textwrap.wrap(_ABOUT[table], 100, initial_indent="# ", subsequent_indent="# ")
+    for table, rows in documented_tables(settings or Settings()):
+        about = textwrap.wrap(ABOUT[table], 100, initial_indent="# ", subsequent_indent="# ")
         lines += ["", *about, f"[{table}]"]
         width = max(len(f"{key} = {value}") for key, value, _ in rows)
         for key, value, comment in rows:
             lines.append(f"{f'{key} = {value}':<{width}}  # {comment}")
-    example = [f"# {key} = {value}" for key, value in _EXAMPLE.items()]
-    lines += ["", f"# {_ABOUT['enqueue']}", "# [[enqueue]]", *example]
-    return "\n".join(lines) + "\n"
-
-
-def reference() -> str:
-    """Write the page of the docs: every table, key, default and meaning."""
-    lines = [
-        "# The config file",
-        "",
-        "`mmsearch init` writes one with every default and a comment each; `mmsearch run --config",
-        "FILE` reads it. A flag goes before the file, the file before its recipe. The settings in",
-        "force are stored with the study, in `study.json`, and it takes no others later; a file",
-        "given then need not repeat them. `mmsearch init --study NAME` writes them into a file.",
-        "",
-        "This page is written by the code it describes, and a test holds the two together.",
-    ]
-    for table, rows in _tables(Settings()):
-        lines += ["", f"## `[{table}]`", "", _ABOUT[table], ""]
-        lines += ["| key | default | meaning |", "|---|---|---|"]
-        lines += [f"| `{key}` | `{value}` | {comment} |" for key, value, comment in rows]
-    lines += ["", *_recipes()]
-    lines += [
-        "",
-        "## `[[enqueue]]`",
-        "",
-        _ABOUT["enqueue"] + " As many as you like:",
-        "",
-        "```toml",
-    ]
-    lines += ["[[enqueue]]", *(f"{key} = {value}" for key, value in _EXAMPLE.items()), "```"]
+    example = [f"# {key} = {value}" for key, value in EXAMPLE.items()]
+    lines += ["", f"# {ABOUT['enqueue']}", "# [[enqueue]]", *example]
     return "\n".join(lines) + "\n"
 
 
@@ -119,7 +95,7 @@ def differing(settings: Settings) -> str:
     tables = []
     for table, keys in TABLES.items():
         lines = [
-            f"{key} = {_toml(getattr(settings, key))}"
+            f"{key} = {to_toml(getattr(settings, key))}"
             for key in keys
             if getattr(settings, key) != getattr(defaults, key)
         ]
@@ -129,7 +105,7 @@ def differing(settings: Settings) -> str:
     if "optimizer" in space:  # then these have no default
         usual = {name: usual[name] for name in usual if name not in RANGES[settings.optimizer]}
     searched = [
-        f"{name} = {_toml(space[name].to_json())}"
+        f"{name} = {to_toml(space[name].to_json())}"
         for name in space
         if space[name] != usual.get(name)
     ]
@@ -137,59 +113,31 @@ def differing(settings: Settings) -> str:
     return "\n\n".join("\n".join((f"[{t}]", *lines)) for t, lines in tables if lines)
 
 
-def _recipes() -> Iterator[str]:
-    """Return the section of the docs on recipes."""
-    yield from (
-        "## Recipes",
-        "",
-        '`recipe = "article"` under `[training]` stands for all keys of the article\'s training;',
-        "`mmsearch init --article` writes them out. A key that is given beside it wins. `recipe`",
-        "itself is not stored: the study has the keys.",
-        "",
-        f"| key | {' | '.join(f'`{name}`' for name in RECIPES)} |",
-        f"|---|{'---|' * len(RECIPES)}",
-    )
-    for part in ("settings", "space"):
-        tables = [getattr(recipe, part) for recipe in RECIPES.values()]
-        for key in tables[0]:
-            yield f"| `{key}` | {' | '.join(f'`{_toml(table[key])}`' for table in tables)} |"
-    yield ""
-    yield "The default ranges of two hyperparameters depend on the optimizer:"
-    yield ""
-    yield f"| key | {' | '.join(f'`{name}`' for name in RANGES)} |"
-    yield f"|---|{'---|' * len(RANGES)}"
-    for key in RANGES["adam"]:
-        yield f"| `{key}` | {' | '.join(f'`{_toml(table[key])}`' for table in RANGES.values())} |"
-
-
-def _tables(settings: Settings) -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
-    """Give each table, with the key, the value and the comment of each of its rows."""
+def documented_tables(settings: Settings) -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
+    """Yield each table: its name, and the key, value and comment of each row."""
     kinds = get_type_hints(Settings)
     for table, keys in TABLES.items():
         rows = []
         for key in keys:
             choices = ", ".join(get_args(kinds[key]))
             meaning = f"{MEANINGS[key]}; one of {choices}" if choices else MEANINGS[key]
-            rows.append((key, _toml(getattr(settings, key)), meaning))
+            rows.append((key, to_toml(getattr(settings, key)), meaning))
         yield table, rows
     yield (
         "space",
         [
-            (n, _toml(dimension.to_json()), MEANINGS[n])
+            (n, to_toml(dimension.to_json()), MEANINGS[n])
             for n, dimension in settings.space.dimensions.items()
         ],
     )
 
 
-def _toml(value: Any) -> str:
+def to_toml(value: Any) -> str:
+    """Format a value as TOML."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, dict):
-        return f"{{ {', '.join(f'{key} = {_toml(each)}' for key, each in value.items())} }}"
+        return f"{{ {', '.join(f'{key} = {to_toml(each)}' for key, each in value.items())} }}"
     if isinstance(value, list):
-        return f"[{', '.join(map(_toml, value))}]"
+        return f"[{', '.join(map(to_toml, value))}]"
     return f'"{value}"' if isinstance(value, str) else f"{value}"
-
-
-if __name__ == "__main__":
-    sys.stdout.write(reference())

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mmsearch.data import make_names as make_names_module
+from docs.gen import make_names as make_names_module
+from docs.gen.make_names import main, make_names
 from mmsearch.data.corpus import BUILTIN_CORPUS
-from mmsearch.data.make_names import main, make_names
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,10 +1,10 @@
-"""Makes names.txt, the built-in corpus, from the national names of the US SSA.
+"""Make data/names.txt, the built-in corpus, from the national names of the US SSA.
 
-    python data/make_names.py path/to/ssa_yob2018.txt data/names.txt
+    python docs/gen/make_names.py path/to/ssa_yob2018.txt data/names.txt
 
 Every row of the source (name, sex, births; most frequent first, girls before boys) gives one
-line: the name in lower case. A name given to both sexes stands twice; reading the corpus drops
-the second. It needs no more than the standard library, and mmsearch itself never runs it.
+line: the name in lower case. A name given to both sexes occurs twice; reading the corpus drops
+the second one. It needs only the standard library, and mmsearch itself never runs it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def make_names(source: str) -> str:
     """Turn the rows `name,sex,births` into lower-case names, one a line, in their order.
 
     Raises:
-        ValueError: a row has not three columns, or no name.
+        ValueError: a row does not have three columns, or has no name.
     """
     names = []
     for number, row in enumerate(csv.reader(source.splitlines()), start=1):
