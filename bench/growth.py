@@ -51,7 +51,7 @@ from report import report, spread
 from rich.console import Console
 from safetensors.numpy import save
 
-from mmsearch.search.display.progress import Progress
+from mmsearch.search.display.live import LiveDisplay
 from mmsearch.search.execution.coordinator import Coordinator, Limits
 from mmsearch.search.execution.runner import opened
 from mmsearch.search.execution.search_job import Search
@@ -278,8 +278,8 @@ def once(
         earlier = stack.enter_context(opened(job))
         proposer = job.propose(earlier, ())
         resume_s = time.perf_counter() - begun
-        carried_on = {record.spec.seed for record in earlier if record.outcome is None}
-        progress = Progress(Console(file=nowhere), 10**9, earlier)
+        carried_on = {record.spec["seed"] for record in earlier if record.outcome is None}
+        progress = LiveDisplay(Console(file=nowhere), 10**9, earlier)
         uploaders = list(stack.enter_context(views(job, arguments)))
         coordinator = Coordinator(
             proposer=proposer,

@@ -1,37 +1,52 @@
-"""The options that several commands share; `None` where nothing was said."""
+"""The options that several commands share; None stands for an option that was not given."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+DEFAULT_WORKSPACE = Path("runs")
+
+
+def number(text: str, default: str | bool = True, *flags: str, **limits: Any) -> Any:  # noqa: FBT001, FBT002 (typer's)
+    """Return an option that takes a number N.
+
+    Args:
+        text: its help.
+        default: the default that the help names; True for that of the parameter.
+        flags: its names; none for that of the parameter.
+        limits: `min` and `max`.
+    """
+    return typer.Option(*flags, metavar="N", help=text, show_default=default, **limits)
+
 
 def study_names(context: typer.Context, incomplete: str) -> list[str]:
-    """Name the workspace's studies to a shell that completes; silent, whatever is wrong."""
-    try:
-        root = Path(context.params.get("workspace") or DEFAULT_WORKSPACE)
-        found = sorted(path.parent.name for path in root.glob("*/study.json"))
-    except (OSError, TypeError, ValueError):
-        return []
-    return [name for name in found if name.startswith(incomplete)]
+    """Complete the name of a study; without a workspace there are none."""
+    return _numbered(context, "*/study.json", incomplete)
 
 
 def trial_numbers(context: typer.Context, incomplete: str) -> list[str]:
-    """Name the trials of the study, or of the only one, to a shell that completes."""
+    """Complete the number of an ended trial of the named study, or of the only one."""
     study = context.params.get("study")
     studies = [study] if study else study_names(context, "")
     if len(studies) != 1:
         return []
+    names = _numbered(context, f"{studies[0]}/trials/*/outcome.json", "")
+    numbers = [str(int(name)) for name in names if name.isdecimal()]
+    return [number for number in numbers if number.startswith(incomplete)]
+
+
+def _numbered(context: typer.Context, pattern: str, incomplete: str) -> list[str]:
+    """Return the names of the folders that hold the files of a pattern; an error shows nothing."""
     try:
         root = Path(context.params.get("workspace") or DEFAULT_WORKSPACE)
-        names = [path.parent.name for path in root.glob(f"{studies[0]}/trials/*/outcome.json")]
-        numbers = [str(number) for number in sorted(map(int, names))]
+        names = sorted(path.parent.name for path in root.glob(pattern))
     except (OSError, TypeError, ValueError):
         return []
-    return [number for number in numbers if number.startswith(incomplete)]
+    return [name for name in names if name.startswith(incomplete)]
 
 
 def _show_version(is_asked: bool) -> None:  # noqa: FBT001 (typer calls it so)
@@ -42,48 +57,88 @@ def _show_version(is_asked: bool) -> None:  # noqa: FBT001 (typer calls it so)
         raise typer.Exit
 
 
-DEFAULT_WORKSPACE = Path("runs")
-VersionOption = Annotated[
+Version = Annotated[
     bool,
-    typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+    typer.Option(
+        "--version", callback=_show_version, is_eager=True, help="Print the version and exit."
+    ),
 ]
-WorkspaceOption = Annotated[
-    Path,
-    typer.Option("--workspace", "-w", envvar="MMSEARCH_WORKSPACE", help="Folder of all studies."),
-]
-StudyOption = Annotated[
+Study = Annotated[
     str | None,
     typer.Option(
         "--study",
         "-s",
-        help="Name of the study.",
-        show_default="the only one",
+        metavar="NAME",
+        help="Study name.",
+        show_default="the only study",
         autocompletion=study_names,
     ),
 ]
-TrackingOption = Annotated[
+NewStudy = Annotated[
     str | None,
     typer.Option(
-        help="MLflow URI.",
-        envvar="MLFLOW_TRACKING_URI",
-        show_default="in the workspace",
-        show_envvar=True,
+        "--study",
+        "-s",
+        metavar="NAME",
+        help="Study name.",
+        show_default="name of the corpus file",
+        autocompletion=study_names,
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-WatchOption = Annotated[
-    bool,
+Corpus = Annotated[
+    Path | None,
     typer.Option(
-        "--watch",
-        help="Follow the search until it ends; without a terminal, a line for each trial that has "
-        "ended, with --json one of JSON.",
+        metavar="FILE", help="Text file with one word per line.", show_default="built-in names"
     ),
 ]
-StorageOption = Annotated[
-    str | None, typer.Option(help="Optuna database URL.", show_default="the study's own")
+KeepDuplicates = Annotated[
+    bool | None,
+    typer.Option(
+        "--keep-duplicates",
+        help="Keep repeated words, as makemore does; dev words then also occur in train.",
+    ),
 ]
-WorkersOption = Annotated[
-    int | None, typer.Option(min=1, help="Worker processes.", show_default="the cores")
+Config = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="TOML file with settings; mmsearch init writes one."),
 ]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result alone.")]
-"""No progress, no advice. Of what is written, the result is its path; of `sync`, nothing."""
+Workspace = Annotated[
+    Path,
+    typer.Option(
+        "--workspace",
+        "-w",
+        metavar="DIR",
+        envvar="MMSEARCH_WORKSPACE",
+        help="Folder that holds all studies.",
+    ),
+]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Optuna storage URL.",
+        show_default="the study's, or one in the workspace",
+    ),
+]
+TrackingUri = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URI",
+        help="MLflow tracking URI.",
+        envvar="MLFLOW_TRACKING_URI",
+        show_default="the study's, or one in the workspace",
+    ),
+]
+Workers = Annotated[int | None, number("Number of worker processes.", "one per CPU core", min=1)]
+Trial = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        metavar="N",
+        help="Trial number.",
+        show_default="the chosen model",
+        autocompletion=trial_numbers,
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

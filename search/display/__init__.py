@@ -1,1 +1,1 @@
-"""What a terminal shows."""
+"""What several commands print: consoles, tables, formats, the live display, advice."""

@@ -1,4 +1,4 @@
-"""How a trial, its hyperparameters and a time are said in a line."""
+"""Trials and durations as text and as JSON."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     from mmsearch.model.spec import TrialSpec
     from mmsearch.tracking.journal.records import TrialRecord
 
-
-def spec_words(spec: TrialSpec) -> str:
-    """Say a trial's hyperparameters in one short line."""
-    columns = shown_columns([spec])
-    return "  ".join(f"{column.heading} {column.text(spec)}" for column in columns)
+_SHORT = {"hidden": "hid", "block": "blk"}
 
 
-def short_spec_words(spec: TrialSpec) -> str:
-    """Say the same in fewer characters, as the rest of a line."""
-    short = {"hidden": "hid", "block": "blk"}
+def format_spec(spec: Mapping[str, Any]) -> str:
+    """Format a trial's hyperparameters in one line."""
+    return "  ".join(f"{c.heading} {c.text(spec)}" for c in shown_columns([spec]))
+
+
+def format_short_spec(spec: Mapping[str, Any]) -> str:
+    """Format a trial's hyperparameters with fewer digits and shorter names."""
     columns = (replace(column, digits=2) for column in shown_columns([spec]))
-    return " ".join(f"{short.get(c.heading, c.heading)} {c.text(spec)}" for c in columns)
+    return " ".join(f"{_SHORT.get(c.heading, c.heading)} {c.text(spec)}" for c in columns)
 
 
-def duration(seconds: float) -> str:
-    """Say a time as a person would."""
+def format_duration(seconds: float) -> str:
+    """Format a duration in the two largest units, such as `2 min 05 s`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -38,26 +38,46 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
-def trial_line(record: TrialRecord, *, is_best: bool) -> Text:
-    """Say how one trial ended; at most 80 columns, but for a failure's reason."""
-    state = "failed" if record.state == TrialState.FAIL else record.state.lower()
-    text = Text(f"{trial_label(record)}  {state:<8} ")
-    if record.state == TrialState.FAIL and record.outcome is not None:
-        return text.append(record.outcome.reason, style="red")
-    loss = f"{record.dev_loss:.4f}{'*' if is_best else ' '} "
-    style = "bold green" if is_best else "" if record.is_complete else "dim"
-    text.append(loss, style=style)
-    # The table at the end has a candidate's hyperparameters, and this line no room for them.
-    if record.is_repeat:
-        return text
-    words = spec_words(record.spec)
-    if len(text) + len(words) > WIDTH:
-        words = short_spec_words(record.spec)
-    return text.append(words, style="dim")
-
-
 def trial_label(record: TrialRecord) -> str:
-    """Name a trial in a column."""
+    """Return a trial's name, padded so that labels align."""
     if record.is_repeat:
         return f"trial {record.facts['trial']:>3} seed {record.facts['nth_seed']:>2}"
     return f"trial {record.number:>3}"
+
+
+def trial_line(record: TrialRecord, *, is_best: bool) -> Text:
+    """Return one line about an ended trial: at most 80 columns unless it failed."""
+    state = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}[record.state]
+    text = Text(f"{trial_label(record)}  {state:<8} ")
+    if record.state == TrialState.FAIL and record.outcome is not None:
+        return text.append(record.outcome.reason, style="red")
+    style = "bold green" if is_best else "" if record.state == "COMPLETE" else "dim"
+    text.append(f"{record.dev_loss:.4f}{'*' if is_best else ' '} ", style=style)
+    if record.is_repeat:  # the table at the end has its hyperparameters
+        return text
+    spec = format_spec(record.spec)
+    if len(text) + len(spec) > WIDTH:
+        spec = format_short_spec(record.spec)
+    return text.append(spec, style="dim")
+
+
+def trial_json(record: TrialRecord) -> dict[str, Any]:
+    """Return one trial as JSON values."""
+    scored = record.scored
+    parts = scored.dev_parts if scored else {}
+    return {
+        "trial": record.number,
+        "state": record.state,
+        "reason": record.outcome.reason if record.outcome else "",
+        "dev_loss": record.dev_loss,
+        "train_loss": scored.train_loss if scored else None,
+        "dev_loss_in_train": parts.get("in_train"),
+        "dev_loss_not_in_train": parts.get("not_in_train"),
+        "scored_step": scored.step if scored else None,
+        "best_dev_loss": record.best.dev_loss if record.best else None,
+        "best_step": record.best.step if record.best else None,
+        "step": record.curve[-1].step if record.curve else 0,
+        "n_parameters": record.facts["n_parameters"],
+        "wall_s": round(record.wall_s, 3),
+        "spec": dict(record.spec),
+    }

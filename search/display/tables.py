@@ -1,4 +1,4 @@
-"""Tables on a terminal, with as many columns as fit."""
+"""Tables for a terminal of 80 columns."""
 
 from __future__ import annotations
 
@@ -7,36 +7,40 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+from mmsearch.tracking.hyperparameters import shown_columns
 
-    from mmsearch.model.spec import TrialSpec
-    from mmsearch.tracking.hyperparameters import Column
+if TYPE_CHECKING:
+    from collections.abc import Container, Mapping, Sequence
 
 WIDTH = 80
 """Columns of a usual terminal."""
 _GAP = 2
 
 
+def make_table(headings: Sequence[str], *, left: Container[str] = ()) -> Table:
+    """Make a table without lines, its columns aligned to the right but for `left`."""
+    table = Table(box=None, padding=(0, 1), header_style="bold", pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in left else "right", no_wrap=True)
+    return table
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TableColumn:
-    """A column of texts."""
+    """A column that may be left out where a table is too wide."""
 
     heading: str
     cells: Sequence[str]
-    is_left: bool = False
-    """Whether it is aligned to the left."""
     rank: int = 0
-    """0 for a column that is always shown; the others are left out, the highest first, where they
-    do not fit."""
+    """0 for a column that is always shown; of the others, the highest is left out first."""
 
     @property
     def width(self) -> int:
-        """Characters of its longest text."""
+        """Characters of the longest cell."""
         return max(map(len, (self.heading, *self.cells)))
 
 
-def spec_columns(columns: Iterable[Column], specs: Sequence[TrialSpec]) -> list[TableColumn]:
+def spec_columns(specs: Sequence[Mapping[str, Any]]) -> list[TableColumn]:
     """Return the columns of some trials' hyperparameters."""
     return [
         TableColumn(
@@ -44,23 +48,27 @@ def spec_columns(columns: Iterable[Column], specs: Sequence[TrialSpec]) -> list[
             cells=[column.text(spec) for spec in specs],
             rank=0 if column.is_hyperparameter else 2,
         )
-        for column in columns
+        for column in shown_columns(specs)
     ]
 
 
-def fitted_table(columns: Sequence[TableColumn], styles: Sequence[str | None]) -> Table:
-    """Lay columns side by side in `WIDTH`, with a style for each row."""
+def fitted_table(
+    columns: Sequence[TableColumn], styles: Sequence[str | None], *, left: Container[str] = ()
+) -> Table:
+    """Make a table of the columns that fit in `WIDTH`.
+
+    Args:
+        columns: all columns, in order; each has as many cells as there are styles.
+        styles: a rich style for each row.
+        left: headings of the columns that are aligned to the left.
+    """
     chosen = {index for index, column in enumerate(columns) if not column.rank}
     for index in sorted(range(len(columns)), key=lambda index: (columns[index].rank, index)):
-        trial = chosen | {index}
-        if sum(columns[each].width for each in trial) + _GAP * (len(trial) - 1) <= WIDTH:
-            chosen = trial
+        wider = chosen | {index}
+        if sum(columns[i].width for i in wider) + _GAP * (len(wider) - 1) <= WIDTH:
+            chosen = wider
     kept = [columns[index] for index in sorted(chosen)]
-    table = Table(box=None, padding=(0, 1), header_style="bold", pad_edge=False)
-    for column in kept:
-        table.add_column(
-            column.heading, justify="left" if column.is_left else "right", no_wrap=True
-        )
+    table = make_table([column.heading for column in kept], left=left)
     for row, style in enumerate(styles):
         table.add_row(*(column.cells[row] for column in kept), style=style)
     return table

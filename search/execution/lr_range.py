@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tomlkit
 import torch
-from rich.table import Table
 from tomlkit.exceptions import TOMLKitError
 
 from mmsearch.errors import InputError, MMSearchError
-from mmsearch.model.lr_range import FLOOR, SMOOTHED, Valley, range_losses, rates, smoothed, valley
+from mmsearch.model.lr_range import Valley, range_losses, rates, smoothed, valley
 from mmsearch.model.training import TrialData
-from mmsearch.search.display.format import spec_words
-from mmsearch.search.display.printing import print_indented
 from mmsearch.search.optimizer.optuna_study import trial_seed
 from mmsearch.search.results.publish import mlflow_at
 from mmsearch.search.study.settings import read_config
@@ -29,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
-    from rich.console import Console
 
     from mmsearch.model.spec import TrialSpec
     from mmsearch.search.study.session import Session
@@ -38,8 +34,6 @@ MAX_RATE = 1e6
 """Upper limit of the rates: above any that trains."""
 RATES = {"adam": (1e-5, 0.1), "sgd": (1e-3, 1.0)}
 """First and last rate where nothing else is asked for, by the optimizer."""
-N_ROWS = 13
-"""Rates in the printed table: four a decade of the default."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,55 +130,6 @@ def range_test(  # noqa: PLR0913 (each is one flag)
         seeds=seeds,
         valley=valley(learning_rates, losses),
     )
-
-
-def print_range_test(out: Console, test: RangeTest, applied: Path | None) -> None:
-    """Say the loss at a few rates, what range they suggest, how, and how to search it.
-
-    Args:
-        out: where to.
-        test: what was found.
-        applied: the config file that the range was written into, if any.
-    """
-    last = test.learning_rates[-1]
-    out.print(
-        f"{spec_words(test.spec)} to {last:.3g}, "
-        f"{len(test.learning_rates):,} steps, {len(test.seeds)} seeds"
-    )
-    typical = np.median(test.means, axis=0)
-    table = Table(box=None, padding=(0, 1), header_style="bold", pad_edge=False)
-    for heading in ("lr", "loss", "lowest seed", "highest seed"):
-        table.add_column(heading, justify="right")
-    for index in np.linspace(0, len(typical) - 1, N_ROWS).round().astype(int):
-        column = test.means[:, index]
-        losses = (typical[index], column.min(), column.max())
-        shown = (f"{loss:.3f}" if np.isfinite(loss) else "diverged" for loss in losses)
-        table.add_row(f"{test.learning_rates[index]:.2g}", *shown)
-    out.print(table)
-    found = test.valley
-    if found is None:
-        out.print(
-            "no rate brought the loss down, so there is nothing to suggest; try a lower --low, or "
-            "more --steps",
-            style="yellow",
-        )
-        return
-    out.print(
-        f"lowest: {found.best_loss:.3f} nats per character at lr {found.best:.2g}, from "
-        f"{typical[0]:.3f} at the start"
-    )
-    out.print(f"suggested: lr {found.low:g} to {found.high:g}", style="bold green")
-    print_indented(
-        out,
-        f"around the lowest loss, as far as the loss lies above it by less than {FLOOR:.0%} of its "
-        f"fall from the start; losses are medians over the seeds of means over {SMOOTHED:.0%} of "
-        "the steps",
-    )
-    if applied is not None:
-        out.print(f"written into {str(applied)!r}; search it: mmsearch run --config {applied}")
-    else:
-        out.print("search it: with --config FILE --apply, or in a config file under [space]:")
-        out.print(f"  learning_rate = {{ low = {found.low:g}, high = {found.high:g} }}")
 
 
 def draw(test: RangeTest, path: Path) -> None:

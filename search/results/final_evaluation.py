@@ -25,10 +25,10 @@ from mmsearch.model import checkpoint
 from mmsearch.model.baselines import bigram_losses, uniform_losses
 from mmsearch.model.ngram import choose_ngram, ngram_losses
 from mmsearch.model.scoring import bootstrap_interval, word_losses
-from mmsearch.search.display.verdicts import spent_words
 from mmsearch.search.optimizer.optuna_view import REFILLED, STUDY_ID
 from mmsearch.search.optimizer.storage import open_storage, telling_errors
 from mmsearch.search.results.claims import OptunaLooks, merge
+from mmsearch.search.results.final_note import used_up
 from mmsearch.search.results.publish import (
     mlflow_at,
     open_tracker,
@@ -169,7 +169,7 @@ class _Examination:
         # Two Optuna storages that share MLflow alone cannot decide between their claims. Each is
         # written before it is read again, so that of two at least one sees the other, and yields.
         if rivals := _rivals(look, self._read(tracker)):
-            raise RefusedError(spent_words(rivals))
+            raise RefusedError(used_up(rivals))
         look = dataclasses.replace(look, result=self._look(look))
         looks = [*(other for other in looks if other.id != look.id), look]
         self._remember([look])
@@ -211,7 +211,7 @@ class _Examination:
         if seen and again is None:
             return seen[-1], True
         if looks and again is None:
-            raise RefusedError(spent_words(looks))
+            raise RefusedError(used_up(looks))
         if not looks and again is not None:
             raise InputError("the test split has not been looked at yet; leave --again out")
         if not self.is_forced and not self._beats_bigram():
@@ -259,7 +259,7 @@ class _Examination:
         """
         accepted = self.central.claim(look)
         if accepted.model_sha256 != look.model_sha256:
-            raise RefusedError(spent_words([accepted]))
+            raise RefusedError(used_up([accepted]))
         return accepted
 
     def _remember(self, looks: Sequence[Look]) -> None:

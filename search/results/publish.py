@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmsearch.errors import MMSearchError
-from mmsearch.search.display.verdicts import final_note
 from mmsearch.search.results.export import write_model
+from mmsearch.search.results.final_note import final_note
 from mmsearch.search.results.optimism import Optimism
 from mmsearch.search.results.selection import Confirmation, confirmations, find_model
 from mmsearch.search.study import provenance

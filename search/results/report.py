@@ -6,7 +6,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmsearch.search.display.format import duration
 from mmsearch.search.results.publish import describe, summarise
 from mmsearch.search.study.study_file import StudyFile
 from mmsearch.secrets import without_password
@@ -100,10 +99,13 @@ def _trials_table(summary: StudySummary) -> str:
             _train_loss(record),
             *(column.text(record.spec, 4) for column in columns),
             f"{record.facts['n_parameters']:,}",
-            duration(record.wall_s),
+            f"{record.wall_s:,.1f} s",
             record.outcome.reason if record.outcome else "",
         )
-        for record in sorted(summary.trials, key=lambda trial: trial.rank)
+        for record in (
+            *ranked(summary.trials),
+            *(trial for trial in summary.trials if trial.state != "COMPLETE"),
+        )
     ]
     words = (column.name.replace("_", " ") for column in columns)
     headings = ("trial", "state", "dev loss", "train loss", *words, "parameters", "time", "reason")

@@ -1,27 +1,22 @@
-"""The command line: what it says, what it refuses, and what it costs to ask."""
+"""The command line as a whole: help, usage, bad input, and the signals that end a command."""
 
 from __future__ import annotations
 
-import json
-import re
 import signal
-import socket
 import subprocess
 import sys
 import tomllib
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args, get_type_hints
-from urllib.parse import urlsplit
 
 import pytest
 from typer.main import get_command
 
-from mmsearch.data.corpus import BUILTIN_CORPUS
 from mmsearch.search.cli.app import app
-from mmsearch.search.study.settings import Pruner, Sampler, Settings
-from tests.support.commands import COMMAND, Mmsearch, environment
-from tests.support.terminal import in_terminal
+from mmsearch.search.study.settings import Settings
+from tests.support.commands import COMMAND, environment
+from tests.support.in_process import run_in_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,17 +26,20 @@ COMMANDS = tuple(get_command(app).commands)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
-def test_help_fits_80_columns(mmsearch: Mmsearch, command: str) -> None:
-    """Every command says what it does, on any terminal."""
-    done = mmsearch(*command.split(), "--help")
-    assert done.returncode == 0
-    assert "Usage: mmsearch" in done.stdout
-    assert all(len(line) <= 80 for line in done.stdout.splitlines())
+def test_help_fits_80_columns(tmp_path: Path, command: str) -> None:
+    """Every command, and each of its options, says what it does, on any terminal."""
+    done = run_in_process(*command.split(), "--help", folder=tmp_path)
+    assert done.exit_code == 0
+    assert "Usage: mmsearch" in done.output
+    assert all(len(line) <= 80 for line in done.output.splitlines())
+    if command:
+        options = get_command(app).commands[command].params  # type: ignore[attr-defined]
+        assert all(option.help for option in options)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_readme_names_each_command(command: str) -> None:
-    """A command that stands in no page is not there for most people."""
+    """A command that no page names does not exist for most people."""
     assert f"mmsearch {command}" in (ROOT / "README.md").read_text()
 
 
@@ -54,32 +52,27 @@ def test_help_imports_nothing_slow() -> None:
 
 
 def test_help_names_the_true_defaults() -> None:
-    """The defaults in --help are those that a study gets."""
+    """The defaults and choices in --help are those that a study gets."""
     options = {p.name: p for p in get_command(app).commands["run"].params}  # type: ignore[attr-defined]
-    settings, kinds, n_choices = Settings(), get_type_hints(Settings), 0
+    settings, kinds, shared = Settings(), get_type_hints(Settings), set()
     for field in fields(Settings):
         option = options.get(field.name)
         if option is not None and isinstance(option.show_default, str):
             assert option.show_default == str(getattr(settings, field.name))
-        if option is not None and (choices := get_args(kinds[field.name])):
-            assert option.help == f"{', '.join(choices)}."
-            n_choices += len(choices)
-    assert n_choices == len(get_args(Sampler)) + len(get_args(Pruner))
+        if option is not None:
+            shared.add(field.name)
+            assert all(choice in option.help for choice in get_args(kinds[field.name]))
+    assert {"sampler", "pruner", "steps", "seed"} <= shared
 
 
-def test_help_of_run_fits_one_screen(mmsearch: Mmsearch) -> None:
-    """What the search can be told is seen at one look."""
-    assert len(mmsearch("run", "--help").stdout.splitlines()) <= 41
-
-
-def test_version_is_the_package_s(mmsearch: Mmsearch) -> None:
-    """It stands in pyproject.toml alone."""
-    said = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert mmsearch("--version").stdout == f"mmsearch {said}\n"
+def test_version_is_that_of_the_package(tmp_path: Path) -> None:
+    """The version is written in pyproject.toml alone."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert run_in_process("--version", folder=tmp_path).output == f"mmsearch {version}\n"
 
 
 def few_words(path: Path) -> None:
-    """Nine distinct words: one too few."""
+    """Write nine distinct words: one too few."""
     path.write_text("\n".join(["ann"] * 20 + [f"word{'x' * n}" for n in range(8)]))
 
 
@@ -94,44 +87,26 @@ BAD_CORPORA: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("kind", BAD_CORPORA)
-def test_bad_corpus_is_one_clear_line(mmsearch: Mmsearch, tmp_path: Path, kind: str) -> None:
-    """Bad input gives exit code 2, one line, and writes nothing."""
+def test_bad_corpus_is_named(tmp_path: Path, kind: str) -> None:
+    """A corpus that cannot be used is named in one line, and nothing is written."""
     path = tmp_path / "bad.txt"
     BAD_CORPORA[kind](path)
     for words in (("run", "--corpus", path), ("corpus", path)):
-        done = mmsearch(*words)
-        assert done.returncode == 2
-        assert len(done.stderr.strip().splitlines()) == 1
-        assert done.stderr.startswith("error: ")
-        assert "bad.txt" in done.stderr
+        done = run_in_process(*words, folder=tmp_path)
+        assert done.exit_code == 2
+        assert len(done.error.splitlines()) == 1
+        assert "bad.txt" in done.error
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize(
-    ("config", "complaint"),
-    [
-        ("[space", "not TOML"),
-        ("[spaces]", "no table"),
-        ("[space]\nwidth = 3", "no hyperparameter 'width'"),
-        ("[space]\nlearning_rate = { low = 1, high = 0.1 }", "low = 1 above high"),
-        ("[space]\nlearning_rate = { low = 0, high = 0.1 }", "above 0"),
-        ("[space]\nhidden_width = 3.5", "whole numbers"),
-        ("[training]\nsteps = 'many'", "whole number"),
-        ("[training]\nsteps = 0", "at least 1"),
-        ("[search]\nsampler = 'best'", "sampler must be one of"),
-        ("[[enqueue]]\nhidden_width = 100000", "outside of its range"),
-    ],
-)
-def test_bad_config_is_one_clear_line(
-    mmsearch: Mmsearch, tmp_path: Path, config: str, complaint: str
-) -> None:
-    """A config that cannot be used is refused before anything is written."""
-    path = tmp_path / "config.toml"
-    path.write_text(config)
-    done = mmsearch("run", "--config", path)
-    assert done.returncode == 2
-    assert complaint in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+def test_bad_config_is_named(tmp_path: Path) -> None:
+    """A config that cannot be used is named, with what is wrong, before anything is written."""
+    for content, named in (("[space", "TOML"), ("[spaces]", "spaces"), ("[space]\nx = 3", "'x'")):
+        (tmp_path / "bad.toml").write_text(content)
+        done = run_in_process("run", "--config", "bad.toml", folder=tmp_path)
+        assert done.exit_code == 2
+        assert "bad.toml" in done.error
+        assert named in done.error
     assert not (tmp_path / "runs").exists()
 
 
@@ -139,74 +114,62 @@ def test_bad_config_is_one_clear_line(
     "words",
     [
         ("run", "--study", "../up"),
-        ("run", "--study", "a/b"),
         ("run", "--study", "two\nlines"),
         ("run", "--trials", "0"),
         ("run", "--steps", "-1"),
+        ("run", "--timeout", "inf"),
         ("run", "--sampler", "magic"),
         ("run", "--pruner", "magic"),
         ("run", "--seed", "-1"),
         ("run", "--config", "missing.toml"),
         ("run", "--storage", "me:secret@host/db"),
+        ("lr-range", "--apply"),
+        ("lr-range", "--low", "1", "--high", "0.1"),
+        ("init", "--article", "--study", "few"),
         ("trials",),
         ("trials", "--study", "none"),
+        ("trials", "--watch"),
         ("sample",),
         ("sync",),
         ("confirm",),
+        ("confirm", "--top", "0"),
         ("final-test",),
-        ("replay", "0"),
         ("replay",),
         ("export", "somewhere"),
+        ("report",),
         ("ui",),
         ("ui", "--host", "0.0.0.0"),  # noqa: S104 (what is refused)
         ("ui", "--host", "0.0.0.0", "--allowed-hosts", "*"),  # noqa: S104 (likewise)
         ("nonsense",),
     ],
 )
-def test_wrong_usage_exits_with_2(mmsearch: Mmsearch, tmp_path: Path, words: tuple[str]) -> None:
-    """A slip of the fingers shows no traceback and leaves no folder."""
-    done = mmsearch(*words)
-    assert done.returncode == 2
-    assert done.stderr
-    assert "Traceback" not in done.stderr
+def test_wrong_usage_exits_with_2(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """A slip of the fingers is a usage error or bad input, and leaves no folder."""
+    done = run_in_process(*words, folder=tmp_path)
+    assert done.exit_code == 2
+    assert done.output or done.error
     assert not (tmp_path / "runs").exists()
 
 
-def test_corpus_says_what_is_in_it(mmsearch: Mmsearch) -> None:
-    """Sizes, repeats and leaks are known before a search, without a test word."""
-    facts = json.loads(mmsearch("corpus", "--json").stdout)
-    lines = BUILTIN_CORPUS.read_text().split()
-    assert facts["lines"] == len(lines)
-    assert facts["words"] == len(set(lines)) == facts["train"] + facts["dev"] + facts["test"]
-    assert facts["dev_words_in_train"] == facts["test_words_in_train"] == 0
-    kept = json.loads(mmsearch("corpus", "--json", "--keep-duplicates").stdout)
-    assert kept["words"] == len(lines)
-    assert kept["dev_words_in_train"] > 0
-    assert f"{len(lines):,} lines" in mmsearch("corpus").stdout
-
-
-def test_run_draws_itself_on_a_terminal(tmp_path: Path, small_corpus: Path) -> None:
-    """The live display works in 80 columns and leaves the result on the screen."""
-    words = ("run", "--corpus", small_corpus, "-n", 2, "--steps", 400)
-    code, written = in_terminal(tmp_path, *words)
-    assert code == 0, written
-    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written)
-    assert "of 2 trials" in shown
-    assert re.search(r"\nbest: trial \d, dev loss .*\n", shown.rpartition("\n2 of 2 trials")[2])
-    assert "\x1b[?25h" in written, "the cursor is there again"
-
-
-def answers(base: str) -> bool:
-    """Whether a server takes connections there."""
-    address = urlsplit(base)
-    with socket.socket() as probe:
-        return probe.connect_ex((address.hostname, address.port)) == 0
+def test_error_is_one_line_on_stderr(tmp_path: Path) -> None:
+    """The installed command shows no traceback, and keeps stdout clean."""
+    done = subprocess.run(
+        [COMMAND, "trials"],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.usefixtures("hangups")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_any_command_says_what_ended_it(tmp_path: Path, number: signal.Signals) -> None:
-    """Who supervises it sees by the exit code that it was told to end, and did not fail."""
+def test_any_command_says_which_signal_ended_it(tmp_path: Path, number: signal.Signals) -> None:
+    """The exit code tells a supervisor that the command was ended, and did not fail."""
     process = subprocess.Popen(
         [COMMAND, "lr-range", "--steps", "100000"],
         cwd=tmp_path,
@@ -219,43 +182,14 @@ def test_any_command_says_what_ended_it(tmp_path: Path, number: signal.Signals) 
         assert process.poll() is None
 
     process.send_signal(number)
-    _, told = process.communicate(timeout=60)
+    _, message = process.communicate(timeout=60)
 
     assert process.returncode == 128 + number
-    assert told.count("\n") == 1
+    assert message.count("\n") == 1
 
 
 def catches(pid: int, number: signal.Signals) -> bool:
-    """Whether a process has a handler for a signal."""
+    """Return whether a process has a handler for a signal."""
     status = Path(f"/proc/{pid}/status").read_text()
     caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
     return bool(int(caught, 16) >> (number - 1) & 1)
-
-
-@pytest.mark.usefixtures("hangups")
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
-)
-def test_ui_opens_the_study_and_ends_with_a_signal(
-    copied: Path, number: signal.Signals, code: int
-) -> None:
-    """`mmsearch ui` prints a link that answers, ends by Ctrl-C, and leaves no server behind."""
-    process = subprocess.Popen(
-        [COMMAND, "ui", "--no-browser"],
-        cwd=copied,
-        env=environment(copied),
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    lines = iter(process.stdout.readline, "")
-    url = next(line.split()[-1] for line in lines if line.startswith("leaderboard"))
-    base = url.partition("/#/")[0]
-    assert base.startswith("http://127.0.0.1:")
-    assert "workflowType=machine_learning" in url
-    assert answers(base)
-    process.send_signal(number)
-    process.communicate(timeout=60)
-    assert process.returncode == code
-    assert not answers(base)

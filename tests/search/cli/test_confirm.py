@@ -74,7 +74,7 @@ def test_confirm_trains_each_candidate_from_each_seed(copied: Path, warm_command
     done = warm_command(*WORDS, folder=copied)
     assert done.returncode == 0, done.stderr
     assert_whole(copied, 6)
-    assert "flattered itself by" in done.stdout or "been unlucky by" in done.stdout
+    assert "in the search than its mean over fresh seeds" in " ".join(done.stdout.split())
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
     before = results(copied)
     said = json.loads(warm_command(*WORDS, "--json", folder=copied).stdout)
@@ -162,7 +162,7 @@ def test_stopped_confirmation_goes_on_as_if_undisturbed(
     output, _ = process.communicate(timeout=60)
     if stop is signal.SIGTERM:
         assert process.returncode == 143, output
-        assert "go on:    mmsearch confirm --top 2 --seeds 3 --steps 8000" in output
+        assert "mmsearch confirm --top 2 --seeds 3 --steps 8000" in output
     refused = warm_command("final-test", folder=copied)
     assert refused.returncode == 3
     assert "trainings of the confirmation are missing" in refused.stderr
@@ -196,7 +196,7 @@ def test_no_choice_is_no_success(copied: Path, warm_command: Warm) -> None:
     done = warm_command("confirm", "--top", 1, "--seeds", 2, folder=copied)
     assert done.returncode == 1
     assert "all diverged" in done.stdout
-    assert "flattered itself is not told:\n  it diverged from a fresh seed" in done.stdout
+    assert "it diverged from a fresh seed" in " ".join(done.stdout.split())
 
 
 def test_what_is_damaged_beside_a_study_stops_no_search(copied: Path, warm_command: Warm) -> None:

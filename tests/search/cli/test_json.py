@@ -1,22 +1,21 @@
-"""`--json`: every command prints what the docs say, and nothing besides."""
+"""`--json`: every command prints what docs/json.md says, and nothing else."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from mmsearch.search.cli.json_text import SHAPES, TRIAL, Key, reference
-from tests.support.fault_injection import STOP_SERVER
+from tests.faults.test_strangers import UI
+from tests.support.in_process import run_in_process
+from tests.support.json_reference import DOCUMENTED, check_documented
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from pathlib import Path
 
     from tests.support.forked_cli import Warm
 
-ROOT = Path(__file__).resolve().parents[3]
 WORDS = {
     "run": ("run", "--study", "few", "-n", 4),
     "trials": ("trials",),
@@ -44,19 +43,11 @@ def strict(text: str) -> object:
     return json.loads(text, parse_constant=refuse)
 
 
-def check(value: object, keys: Sequence[Key]) -> None:
-    """Hold an object to its keys."""
-    assert isinstance(value, dict)
-    assert sorted(value) == sorted(key.name for key in keys)
-    for key in keys:
-        assert key.admits(value[key.name]), (key, value[key.name])
-
-
 def test_commands_print_what_the_docs_say(
     warm_command: Warm, copied: Path, small_corpus: Path
 ) -> None:
     """One value on stdout, with the keys of its command."""
-    assert set(WORDS) == set(SHAPES)
+    assert set(WORDS) == set(DOCUMENTED)
     for name, words in WORDS.items():
         asked = (*words, "--json", *(("--corpus", small_corpus) if name == "run" else ()))
         done = warm_command(*asked, folder=copied, patch=STOP_SERVER if name == "ui" else "")
@@ -66,22 +57,17 @@ def test_commands_print_what_the_docs_say(
             assert isinstance(value, list)
             assert len(value) == 4
             for trial in value:
-                check(trial, TRIAL)
+                check_documented(name, trial)
         else:
-            check(value, SHAPES[name])
+            check_documented(name, value)
         if name == "run":
             assert isinstance(value, dict)
-            check(value["best"], TRIAL)
+            check_documented("trials", value["best"])
 
 
-@pytest.mark.parametrize("name", sorted(set(SHAPES) - {"init", "corpus", "run", "lr-range"}))
-def test_errors_stay_text_on_stderr(warm_command: Warm, tmp_path: Path, name: str) -> None:
-    """Nothing stands on stdout, where a program would read it."""
-    done = warm_command(*WORDS[name], "--json", folder=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: ")
-
-
-def test_reference_is_the_one_that_the_code_writes() -> None:
-    """After a change: python -m mmsearch.search.cli.json_text > docs/json.md."""
-    assert (ROOT / "docs" / "json.md").read_text() == reference()
+@pytest.mark.parametrize("name", sorted(set(WORDS) - {"init", "corpus", "run", "lr-range"}))
+def test_errors_leave_stdout_empty(tmp_path: Path, name: str) -> None:
+    """A program that reads stdout finds no error there."""
+    done = run_in_process(*WORDS[name], "--json", folder=tmp_path)
+    assert (done.exit_code, done.output) == (2, "")
+    assert done.error

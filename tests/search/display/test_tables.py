@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from mmsearch.search.cli.trials import trials_table
 from mmsearch.search.display.format import trial_line
-from mmsearch.search.display.printing import trials_table
 from mmsearch.search.display.tables import WIDTH, TableColumn, fitted_table
 from mmsearch.search.study.settings import Settings
 from mmsearch.tracking.journal.records import Outcome, SegmentRecord, TrialRecord, TrialState

@@ -64,7 +64,7 @@ def test_apply_changes_the_rate_alone(
     done = warm_command(*words, "--apply", folder=tmp_path)
 
     assert done.returncode == 0, done.stderr
-    assert "written into" in done.stdout
+    assert "mine.toml" in done.stdout
     after = config.read_text()
     assert after.startswith(before)
     rate = tomllib.loads(after)["space"]["learning_rate"]
@@ -161,5 +161,5 @@ def test_nothing_is_suggested_where_every_rate_diverges(
     words = ("--corpus", small_corpus, "--config", config, "--apply", "--low", 1e4, "--high", 1e6)
     done = warm_command(*SHORT, *words, folder=tmp_path)
     assert done.returncode == 1
-    assert "nothing to suggest" in done.stdout
+    assert "--low" in done.stdout
     assert config.read_text() == "[training]\nsteps = 500\n"

@@ -87,7 +87,8 @@ def test_export_is_the_chosen_model(copied: Path, warm_command: Warm, best: int)
     """What is taken along is what was trained, to the byte, and it is said which it is."""
     done = warm_command("export", "new/model", folder=copied)
     assert done.returncode == 0, done.stderr
-    assert f"trial {best} is in 'new/model': lowest dev loss of 4 complete" in done.stdout
+    assert f"trial {best} to 'new/model'" in done.stdout
+    assert "lowest dev loss of 4 complete" in done.stdout
     model = copied / "new/model"
     assert {path.name for path in model.iterdir()} == FILES
     journal = Journal(copied / "runs/few")
@@ -129,7 +130,8 @@ def test_named_trial_is_exported(copied: Path, warm_command: Warm, other: int) -
     (copied / "model").mkdir()
     done = warm_command("export", "model", "--trial", other, folder=copied)
     assert done.returncode == 0, done.stderr
-    assert f"trial {other} is in 'model': named with --trial; number 2 of 4" in done.stdout
+    assert f"trial {other} to 'model'" in done.stdout
+    assert "named with --trial; number 2 of 4" in done.stdout
     weights = Journal(copied / "runs/few").weights_path(other).read_bytes()
     assert (copied / "model/weights.safetensors").read_bytes() == weights
 
@@ -139,7 +141,8 @@ def test_confirmed_model_is_exported(copied: Path, warm_command: Warm) -> None:
     assert warm_command("confirm", "--top", 1, "--seeds", 1, folder=copied).returncode == 0
     done = warm_command("export", "model", folder=copied)
     assert done.returncode == 0, done.stderr
-    assert ", seed 1 is in 'model': best seed of the best mean" in done.stdout
+    assert ", seed 1 to 'model'" in done.stdout
+    assert "best seed of the best mean" in done.stdout
     repeats = confirmations(Journal(copied / "runs/few"))
     (number,) = repeats.numbers()
     exported = (copied / "model/weights.safetensors").read_bytes()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mmsearch.errors import InputError, RefusedError
-from mmsearch.search.display.verdicts import confirmation_json
+from mmsearch.search.cli.confirm import to_json
 from mmsearch.search.execution.confirm_job import Repeats, confirm_seed, make_plan
 from mmsearch.search.optimizer.optuna_study import trial_seed
 from mmsearch.search.results.selection import (
@@ -175,7 +175,7 @@ def test_lead_of_five_seeds_needs_nearly_three_standard_errors(
     assert found is not None
     assert found.lead == pytest.approx((lead, 0.01))
     assert found.may_lead_by_chance is is_chance
-    told = confirmation_json(found)
+    told = to_json(found)
     assert told["lead_may_be_chance"] is is_chance
 
 

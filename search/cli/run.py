@@ -1,0 +1,228 @@
+"""`mmsearch run`: search hyperparameters."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mmsearch.errors import InputError
+from mmsearch.search.cli import options
+from mmsearch.search.display.advice import (
+    known_looks,
+    print_baselines,
+    print_looks,
+    print_warnings,
+)
+from mmsearch.search.display.console import make_console, print_json, print_wrapped
+from mmsearch.search.display.format import format_duration, format_spec, trial_json
+from mmsearch.search.results.advice import search_advice
+from mmsearch.search.results.optimism import Optimism
+from mmsearch.search.study.settings import Pruner, Sampler  # noqa: TC001 (typer reads them)
+from mmsearch.search.study.workspace import options_of
+from mmsearch.tracking.journal.journal import best_trial
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from mmsearch.search.execution.coordinator import SearchResult
+    from mmsearch.search.study.session import Session
+    from mmsearch.tracking.journal.journal import TrialRecord
+
+
+# The defaults that --help names are those of `Settings`; a test compares the two.
+def run(  # noqa: PLR0913 (each is one flag)
+    *,
+    trials: Annotated[
+        int,
+        options.number(
+            "Total number of finished trials, earlier runs included.", "50", "--trials", "-n", min=1
+        ),
+    ] = 50,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="Start no new trial after SECONDS; running ones finish.",
+            show_default=False,
+        ),
+    ] = None,
+    workers: options.Workers = None,
+    sampler: Annotated[
+        Sampler | None,
+        typer.Option(metavar="NAME", help="Optuna sampler: tpe, gp or random.", show_default="tpe"),
+    ] = None,
+    pruner: Annotated[
+        Pruner | None,
+        typer.Option(
+            metavar="NAME",
+            help="Pruner: halving, median, hyperband or none.",
+            show_default="halving",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, options.number("Random seed for the sampler and for training.", "0")
+    ] = None,
+    steps: Annotated[
+        int | None, options.number("Planned training steps per trial.", "1000")
+    ] = None,
+    batch_size: Annotated[int | None, options.number("Contexts per step.", "512")] = None,
+    study: options.NewStudy = None,
+    corpus: options.Corpus = None,
+    keep_duplicates: options.KeepDuplicates = None,
+    config: options.Config = None,
+    storage: options.Storage = None,
+    tracking_uri: options.TrackingUri = None,
+    workspace: options.Workspace = options.DEFAULT_WORKSPACE,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Search until the study has its trials; run it again to resume a stopped search."""
+    from mmsearch.search.cli.training import train_live  # noqa: PLC0415 (imports wait)
+    from mmsearch.search.execution.coordinator import Limits  # noqa: PLC0415
+    from mmsearch.search.execution.runner import opened  # noqa: PLC0415
+    from mmsearch.search.study.session import Request, Search, Session  # noqa: PLC0415
+
+    if timeout is not None and not math.isfinite(timeout):
+        raise InputError(f"--timeout takes a number of seconds, got {timeout}")
+    given = {
+        "keep_duplicates": keep_duplicates,
+        "steps": steps,
+        "batch_size": batch_size,
+        "sampler": sampler,
+        "pruner": pruner,
+        "seed": seed,
+    }
+    session = Session.open(
+        Request(
+            workspace=workspace,
+            n_trials=trials,
+            study=study,
+            corpus=corpus,
+            config=config,
+            given={name: value for name, value in given.items() if value is not None},
+            storage=storage,
+            tracking_uri=tracking_uri,
+        )
+    )
+    out = make_console()
+    job = Search(session)
+    began_s = time.monotonic()
+    with opened(job) as earlier:
+        if not (quiet or as_json):
+            _print_start(out, session, earlier, trials)
+        limits = Limits(n_trials=trials, timeout_s=timeout)
+        result, interrupted_code = train_live(
+            job, earlier, limits, workers, out, is_quiet=quiet, as_json=as_json
+        )
+    wall_s = time.monotonic() - began_s
+    if as_json:
+        print_json(_to_json(session, result, trials, wall_s))
+    else:
+        _print_end(out, session, result, trials, wall_s, is_quiet=quiet)
+    if result.is_interrupted:
+        raise typer.Exit(interrupted_code)
+
+
+def _print_start(
+    out: Console, session: Session, earlier: Sequence[TrialRecord], n_trials: int
+) -> None:
+    """Print what is searched, how much of it is finished, and whether the test split was used."""
+    file, corpus, root = session.file, session.corpus, session.workspace.root
+    if root.is_relative_to(Path.cwd()):
+        root = root.relative_to(Path.cwd())
+    kept = "kept" if corpus.keep_duplicates else "dropped"
+    sizes = ", ".join(f"{count:,} {part}" for part, count in file.n_words.items())
+    looks = known_looks(out, session.split.fingerprint)
+    out.print(f"study {session.journal.name!r} in {root}")
+    out.print(f"  {corpus.name}: {sizes} words; {corpus.n_repeats:,} repeats {kept}")
+    if session.split.n_dev_in_train:
+        out.print(f"  {session.split.n_dev_in_train:,} dev words also occur in train")
+    if looks:
+        out.print("  the test split of these words was already used:", style="yellow")
+        print_looks(out, looks)
+    for name, dimension in file.settings.space.dimensions.items():
+        if not dimension.is_fixed or str(dimension) != "0":
+            out.print(f"  {name:<14} {dimension}")
+    n_finished = sum(record.state in {"COMPLETE", "PRUNED"} for record in earlier)
+    if 0 < n_finished < n_trials:
+        out.print(f"  resuming: {n_finished} of {n_trials} trials already finished")
+
+
+def _print_end(  # noqa: PLR0913 (what a search came to)
+    out: Console,
+    session: Session,
+    result: SearchResult,
+    n_trials: int,
+    wall_s: float,
+    *,
+    is_quiet: bool,
+) -> None:
+    """Print the result of a search and, unless quiet, warnings and the next commands."""
+    records, name = result.records, session.journal.name
+    states = Counter(record.state for record in records)
+    counts = f"{states['COMPLETE']} complete, {states['PRUNED']} pruned, {states['FAIL']} failed"
+    if not is_quiet:
+        out.print()
+    if result.n_begun == 0 and result.n_finished >= n_trials:
+        out.print(
+            f"study {name!r} already has its {n_trials} trials ({counts}); for ten more, use "
+            f"--trials {result.n_finished + 10}"
+        )
+    else:
+        out.print(
+            f"{result.n_finished} of {n_trials} trials ({counts}) in {format_duration(wall_s)}"
+        )
+    best = best_trial(records)
+    if best is None:
+        out.print("no trial is complete yet")
+    else:
+        out.print(
+            f"best: trial {best.number}, dev loss {best.dev_loss:.4f} nats per character",
+            style="bold green",
+        )
+        out.print(f"  {format_spec(best.spec)}")
+        if optimism := str(Optimism.of(records)):
+            print_wrapped(out, f"  {optimism}")
+    advice = search_advice(session.journal, records, session.file.settings.space)
+    print_baselines(out, advice)
+    if is_quiet:
+        return
+    print_warnings(out, advice)
+    where = options_of(session.journal)
+    if result.n_finished < n_trials:
+        out.print(f"resume:   mmsearch run --trials {n_trials}{where}")
+    if best is not None:
+        out.print(f"compare:  mmsearch ui{where}")
+        out.print(f"confirm:  mmsearch confirm{where}")
+        out.print(f"sample:   mmsearch sample{where}")
+
+
+def _to_json(
+    session: Session, result: SearchResult, n_trials: int, wall_s: float
+) -> dict[str, Any]:
+    records = result.records
+    advice = search_advice(session.journal, records, session.file.settings.space)
+    states = Counter(record.state for record in records)
+    best = best_trial(records)
+    return {
+        "study": session.journal.name,
+        "n_trials": n_trials,
+        "n_finished": result.n_finished,
+        "is_interrupted": result.is_interrupted,
+        "n_complete": states["COMPLETE"],
+        "n_pruned": states["PRUNED"],
+        "n_failed": states["FAIL"],
+        "wall_s": round(wall_s, 3),
+        "best": None if best is None else trial_json(best),
+        **advice.to_json(),
+        "optimism": dataclasses.asdict(Optimism.of(records)),
+    }

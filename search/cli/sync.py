@@ -1,0 +1,31 @@
+"""`mmsearch sync`: upload the results that MLflow and the Optuna storage are missing."""
+
+from __future__ import annotations
+
+from mmsearch.search.cli import options
+from mmsearch.search.display.console import make_console, print_json
+from mmsearch.search.study.workspace import Workspace
+
+
+def sync(  # noqa: PLR0913 (each is one flag)
+    *,
+    study: options.Study = None,
+    workspace: options.Workspace = options.DEFAULT_WORKSPACE,
+    storage: options.Storage = None,
+    tracking_uri: options.TrackingUri = None,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Upload results that MLflow or the Optuna storage is missing."""
+    from mmsearch.search.results.publish import sync_study  # noqa: PLC0415 (imports wait)
+
+    opened = Workspace.at(workspace)
+    journal = opened.existing(study)
+    n_sent = sync_study(opened, journal, storage, tracking_uri)
+    if as_json:
+        print_json({"study": journal.name, "n_sent": n_sent})
+    elif not quiet:
+        make_console().print(
+            f"MLflow and the Optuna storage are up to date for study {journal.name!r} "
+            f"({n_sent} trials sent)"
+        )

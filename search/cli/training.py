@@ -1,0 +1,53 @@
+"""Train the trials of a job below the live display, for `run` and `confirm`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mmsearch.search.display.console import make_console
+from mmsearch.search.display.live import LiveDisplay
+from mmsearch.search.execution.cores import n_cores
+from mmsearch.search.execution.interrupts import Interrupts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from mmsearch.search.execution.coordinator import Limits, SearchResult
+    from mmsearch.search.execution.runner import Job
+    from mmsearch.tracking.journal.journal import TrialRecord
+
+
+def train_live(  # noqa: PLR0913 (what is trained, and how it is shown)
+    job: Job,
+    earlier: Sequence[TrialRecord],
+    limits: Limits,
+    workers: int | None,
+    out: Console,
+    *,
+    noun: str = "trials",
+    is_quiet: bool,
+    as_json: bool,
+) -> tuple[SearchResult, int]:
+    """Train a job's trials; return the result, and the exit code if it was interrupted.
+
+    With `as_json`, stdout is kept for JSON, and messages go to stderr.
+    """
+    from mmsearch.search.execution.runner import train  # noqa: PLC0415 (imports wait)
+
+    ended = [record for record in earlier if record.outcome]
+    display = LiveDisplay(out, limits.n_trials, ended, is_quiet=is_quiet or as_json, noun=noun)
+    say = make_console(stderr=True).print if as_json else display.say
+    interrupts = Interrupts(say)
+    with display:
+        result = train(
+            job,
+            earlier,
+            limits,
+            n_workers=workers or n_cores(),
+            observers=(display,),
+            say=say,
+            interrupts=interrupts,
+        )
+    return result, interrupts.exit_code

@@ -1,0 +1,197 @@
+"""`mmsearch trials`: list a study's trials, or watch its search from another terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mmsearch.search.cli import options
+from mmsearch.search.display.advice import print_baselines, print_warnings
+from mmsearch.search.display.console import make_console, print_json
+from mmsearch.search.display.format import trial_json, trial_line
+from mmsearch.search.display.tables import TableColumn, fitted_table, spec_columns
+from mmsearch.search.results.advice import known_baselines
+from mmsearch.search.study.study_file import StudyFile
+from mmsearch.search.study.workspace import Workspace, is_owned, options_of
+from mmsearch.tracking.journal.journal import latest_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.table import Table
+
+    from mmsearch.search.display.live import SearchStatus
+    from mmsearch.tracking.journal.journal import Journal, TrialRecord
+
+POLL_S = 1.0
+"""Seconds between two reads of the journal."""
+_STATUS_SHARE = 0.7
+"""Share of the terminal's lines that the status may take; the table gets the others."""
+_ORDER = ("COMPLETE", "PRUNED", "RUNNING", "FAIL")
+
+
+def trials(
+    *,
+    study: options.Study = None,
+    workspace: options.Workspace = options.DEFAULT_WORKSPACE,
+    limit: Annotated[
+        int | None, options.number("Show at most N trials.", "all", "--limit", "-n", min=1)
+    ] = None,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Follow the search until it ends. Without a terminal, print one line for each "
+            "ended trial; with --json, one line of JSON.",
+        ),
+    ] = False,
+    as_json: options.Json = False,
+) -> None:
+    """List a study's trials, best first, or follow its search from another terminal."""
+    journal = Workspace.at(workspace).existing(study)
+    out = make_console()
+    if watch:
+        _watch(out, journal, limit, as_json=as_json)
+        return
+    records = sorted(journal.records(), key=_rank)[:limit]
+    if as_json:
+        print_json([trial_json(record) for record in records])
+    elif records:
+        out.print(trials_table(records, is_running=is_owned(journal)))
+        baselines = known_baselines(journal)
+        print_baselines(out, baselines)
+        print_warnings(out, baselines)
+    else:
+        out.print(
+            f"study {journal.name!r} has no trial yet; search with: mmsearch run"
+            f"{options_of(journal)}"
+        )
+
+
+def _rank(record: TrialRecord) -> tuple[int, float, int]:
+    """Order complete trials first, then pruned, running and failed ones; each by dev loss."""
+    loss = float("inf") if record.dev_loss is None else record.dev_loss
+    return _ORDER.index(record.state), loss, record.number
+
+
+def trials_table(records: Sequence[TrialRecord], *, is_running: bool) -> Table:
+    """Make a table of trials in at most 80 columns.
+
+    Args:
+        records: one for each row.
+        is_running: whether the study is being searched; if not, a trial that has not ended is
+            shown as stopped.
+    """
+
+    def state(record: TrialRecord) -> str:
+        is_stopped = record.outcome is None and not is_running
+        return "stopped" if is_stopped else record.state.lower()
+
+    columns = [
+        TableColumn(heading="trial", cells=[str(r.number) for r in records]),
+        TableColumn(heading="state", cells=[state(r) for r in records]),
+        TableColumn(
+            heading="dev loss",
+            cells=["" if r.dev_loss is None else f"{r.dev_loss:.4f}" for r in records],
+        ),
+        *spec_columns([r.spec for r in records]),
+        TableColumn(
+            heading="params", cells=[f"{r.facts['n_parameters']:,}" for r in records], rank=1
+        ),
+        TableColumn(heading="time", cells=[_seconds(r.wall_s) for r in records]),
+    ]
+    styles = [None if r.state == "COMPLETE" else "dim" for r in records]
+    return fitted_table(columns, styles, left={"state"})
+
+
+def _seconds(wall_s: float) -> str:
+    return f"{wall_s:.1f} s" if wall_s < 99.95 else f"{wall_s:.0f} s"  # noqa: PLR2004 (three digits)
+
+
+def _watch(out: Console, journal: Journal, limit: int | None, *, as_json: bool) -> None:
+    """Show a search until it has ended; an interrupt leaves the search as it is."""
+    from rich.live import Live  # noqa: PLC0415 (imports wait for a command)
+
+    from mmsearch.search.display.live import SearchStatus  # noqa: PLC0415 (likewise)
+
+    lock = journal.folder / "lock"  # written when a search begins
+    status = SearchStatus(
+        StudyFile.require(journal).n_trials,
+        at_end="waiting for its process to finish",
+        began_s=lock.stat().st_mtime if lock.exists() else time.time(),
+    )
+    is_drawn = out.is_terminal and not out.is_dumb_terminal and not as_json
+    view = _View(status, limit)
+    try:
+        # The alternate screen keeps nothing of a frame that was drawn for another size.
+        with Live(view, console=out, screen=True) if is_drawn else contextlib.nullcontext():
+            for record in _follow(journal, view):
+                if as_json:
+                    print_json(trial_json(record), indent=None)
+                elif not is_drawn:
+                    out.print(trial_line(record, is_best=record is status.best))
+                    out.file.flush()
+    except SystemExit:
+        if not as_json:
+            out.print("no longer watching; the search is not affected", style="yellow")
+        raise
+    if is_drawn and view.ended:
+        out.print(view.table(limit or 10))
+    if not as_json:
+        _print_end(out, journal, status)
+
+
+@dataclass(slots=True)
+class _View:
+    """The status of a search above its best trials, for the terminal's current size."""
+
+    status: SearchStatus
+    limit: int | None
+    ended: dict[int, TrialRecord] = field(default_factory=dict)
+
+    def table(self, n_rows: int) -> Table:
+        """Make a table of the best trials."""
+        records = sorted(self.ended.copy().values(), key=_rank)  # another thread adds to them
+        return trials_table(records[: min(n_rows, self.limit or n_rows)], is_running=True)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw the status, and the trials for which there is room."""
+        height, n_rows = options.size.height, min(len(self.ended), self.limit or len(self.ended))
+        n_head = 2  # an empty line and the headings
+        n_status = max(int(height * _STATUS_SHARE), height - n_head - n_rows)
+        lines = self.status.lines(options, n_status)
+        yield from lines
+        if n_rows and height > len(lines) + n_head:
+            yield ""
+            yield self.table(height - len(lines) - n_head)
+
+
+def _follow(journal: Journal, view: _View) -> Iterator[TrialRecord]:
+    """Read a journal until nobody writes it any more; yield each trial that has ended."""
+    while True:
+        is_running = is_owned(journal)  # asked first, so that the last trials are read after it
+        view.status.n_trials = StudyFile.require(journal).n_trials
+        new = [journal.read(n) for n in journal.numbers() if n not in view.ended]
+        for record in sorted(new, key=latest_ms):
+            view.status.update(record)
+            if record.outcome is not None:
+                view.ended[record.number] = record
+                yield record
+        if not is_running:
+            return
+        time.sleep(POLL_S)
+
+
+def _print_end(out: Console, journal: Journal, status: SearchStatus) -> None:
+    """Print where a search stands that nobody works at any more."""
+    standing = f"study {journal.name!r}: {status.n_finished} of {status.n_trials} trials"
+    if status.n_finished >= status.n_trials and not status.running:
+        out.print(f"{standing}; its search has ended")
+    else:
+        out.print(f"{standing}; its search has stopped", style="yellow")
+        out.print(f"resume:   mmsearch run --trials {status.n_trials}{options_of(journal)}")

@@ -1,0 +1,50 @@
+"""What several commands print beside a result: baselines, warnings, earlier test evaluations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mmsearch.errors import MMSearchError
+from mmsearch.search.display.console import print_wrapped
+from mmsearch.search.study.urls import ledger_folder
+from mmsearch.tracking.ledger.record import LocalLooks, look_words
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from mmsearch.search.results.advice import Advice
+    from mmsearch.tracking.ledger.record import Look
+
+
+def known_looks(out: Console, split: str) -> list[Look]:
+    """Read the test evaluations in the user's own ledger; print an error instead of raising it.
+
+    Args:
+        out: the console for errors.
+        split: fingerprint of the test words.
+    """
+    try:
+        return LocalLooks(ledger_folder()).read(split)
+    except MMSearchError as error:
+        out.print(str(error), style="yellow")
+        return []
+
+
+def print_looks(out: Console, looks: Sequence[Look]) -> None:
+    """Print the evaluations on a test split, one a paragraph."""
+    for look in looks:
+        print_wrapped(out, f"  {look}: {look_words(look)}", style="yellow")
+
+
+def print_baselines(out: Console, advice: Advice) -> None:
+    """Print the baselines of dev losses in one line, where they are known."""
+    if advice.baselines is not None:
+        out.print(f"baselines: {advice.baselines}")
+
+
+def print_warnings(out: Console, advice: Advice) -> None:
+    """Print each warning as a paragraph."""
+    for warning in advice.warnings:
+        print_wrapped(out, f"warning: {warning}", style="yellow")

@@ -1,0 +1,194 @@
+"""The live display fits any terminal, needs no colour, and agrees with a scan of all trials."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console, Group
+
+from mmsearch.search.display.live import LiveDisplay, SearchStatus, is_ascii, sparkline
+from mmsearch.tracking.journal.journal import Outcome, SegmentRecord, TrialRecord, best_trial
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Sequence
+
+SPEC = {
+    "embedding_dim": 48,
+    "hidden_width": 512,
+    "block_size": 10,
+    "learning_rate": 0.123,
+    "weight_decay": 0.2,
+    "n_steps": 6000,
+}
+
+
+def trial(
+    number: int, losses: Sequence[float], state: str = "RUNNING", *, is_repeat: bool = False
+) -> TrialRecord:
+    """Make a trial with these dev losses."""
+    curve = [
+        SegmentRecord(
+            segment=nth,
+            step=300 * nth,
+            train=(),
+            dev_loss=loss,
+            wall_s=1.0,
+            ended_ms=nth,
+            weights_sha256="",
+        )
+        for nth, loss in enumerate(losses, start=1)
+    ]
+    facts = {"started_ms": 0} | ({"trial": number, "nth_seed": 1} if is_repeat else {})
+    outcome = None if state == "RUNNING" else Outcome(state=state, ended_ms=9)
+    return TrialRecord(number=number, spec=SPEC, facts=facts, curve=curve, outcome=outcome)
+
+
+def drawn(status: SearchStatus, width: int, height: int, encoding: str = "utf-8") -> list[str]:
+    """Draw a status as a terminal without colours would show it."""
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    console = Console(file=file, force_terminal=True, color_system=None, width=width, height=height)
+    console.print(Group(*status.lines(console.options, height)))
+    file.seek(0)
+    return re.sub(r"\x1b\[[0-9;]*m", "", file.read()).splitlines()
+
+
+@settings(deadline=None)
+@given(
+    curves=st.lists(st.lists(st.floats(0, 100), max_size=70), max_size=20),
+    width=st.integers(20, 200),
+    height=st.integers(1, 40),
+    encoding=st.sampled_from(["utf-8", "ascii"]),
+    is_repeat=st.booleans(),
+)
+def test_display_fits_any_terminal(
+    curves: list[list[float]], width: int, height: int, encoding: str, *, is_repeat: bool
+) -> None:
+    """A line too many or too wide would leave a part of itself behind at each redraw."""
+    status = SearchStatus(50)
+    status.update(trial(99, [2.0], "COMPLETE", is_repeat=is_repeat))
+    for number, losses in enumerate(curves):
+        status.update(trial(number, losses, is_repeat=is_repeat))
+
+    lines = drawn(status, width, height, encoding)
+
+    assert len(lines) <= height
+    assert max(map(len, lines)) <= width
+    shown = [line for line in lines if line.startswith("trial")]
+    if more := re.match(r"and (\d+) more", lines[-1]):
+        assert len(shown) + int(more[1]) == len(curves)
+        assert len(lines) == height
+    else:
+        assert len(shown) == len(curves) or height < 6
+
+
+def test_sparkline_shows_where_a_loss_lies() -> None:
+    """The scale is shared, losses beyond it are cut off, and the last loss is always shown."""
+    assert sparkline([2.0, 1.5, 1.0], 1.0, 2.0, "abcde") == "eca"
+    assert sparkline([70.0, 2.0, 0.1], 1.0, 2.0, "abcde") == "eea"
+    assert sparkline([], 0.0, 0.0) == ""
+    assert sparkline([1.0], 1.0, 1.0, "ab") == "a"
+    long = sparkline([2.0] * 40 + [1.0], 1.0, 2.0, "ab")
+    assert long == "b" * 15 + "a"
+
+
+@pytest.mark.parametrize(
+    ("locale", "expected"), [("C", True), ("POSIX", True), ("en_GB.UTF-8", False)]
+)
+def test_c_locale_gets_ascii(
+    monkeypatch: pytest.MonkeyPatch,
+    locale: str,
+    expected: bool,  # noqa: FBT001 (a parameter)
+) -> None:
+    """Python would write UTF-8 in the C locale as well."""
+    monkeypatch.setenv("LC_ALL", locale)
+    console = Console(file=io.StringIO(), force_terminal=True)
+    assert is_ascii(console.options) is expected
+
+
+def updates(record: TrialRecord) -> list[TrialRecord]:
+    """Return what an observer sees of a trial: its start, each segment, and its end if any."""
+    states = [
+        replace(record, curve=record.curve[:n], outcome=None) for n in range(len(record.curve) + 1)
+    ]
+    return states if record.outcome is None else [*states, record]
+
+
+@settings(deadline=None)
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.sampled_from(["COMPLETE", "PRUNED", "FAIL", "RUNNING"]),
+            st.lists(st.sampled_from([0.0, 0.5, 2.0, 2.5]), max_size=2),
+        ).filter(lambda pair: pair[0] not in ("COMPLETE", "PRUNED") or pair[1]),
+        max_size=8,
+    ),
+    chance=st.randoms(use_true_random=False),
+    is_repeat=st.booleans(),
+)
+def test_display_agrees_with_a_scan_of_all_trials(
+    rows: list[tuple[str, list[float]]], chance: random.Random, *, is_repeat: bool
+) -> None:
+    """Counts, the best and its stars do not depend on the order in which trials end."""
+    records = [
+        trial(n, losses, state, is_repeat=is_repeat) for n, (state, losses) in enumerate(rows)
+    ]
+    earlier = [r for r in records if r.outcome and chance.random() < 0.3]
+    seen = {record.number: record for record in earlier}
+    queues = [updates(record) for record in records if record not in earlier]
+    order = [queue for queue in queues for _ in queue]
+    chance.shuffle(order)
+    file, stars = io.StringIO(), []
+
+    with LiveDisplay(Console(file=file, force_terminal=True, width=100), 9, earlier) as display:
+        for queue in order:
+            record = queue.pop(0)
+            seen[record.number] = record
+            display.show(record)
+            if record.outcome is not None and record.outcome.state != "FAIL":
+                stars.append(best_trial(seen.values()) is record and not is_repeat)
+
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue())
+    assert [
+        mark == "*" for mark in re.findall(r"trial .*(?:complete|pruned  ) \d\.\d{4}(.)", text)
+    ] == stars
+    counts = [
+        [r.state for r in records].count(s) for s in ("COMPLETE", "PRUNED", "FAIL", "RUNNING")
+    ]
+    frame = text[text.rindex(f"{counts[0] + counts[1]} of 9 trials") :]
+    assert "{} complete, {} pruned, {} failed, {} running".format(*counts) in frame
+    best = best_trial(records)
+    assert ("best:" in frame) == (best is not None and not is_repeat)
+    if best is not None and not is_repeat:
+        assert f"best: trial {best.number}, dev loss {best.dev_loss:.4f}" in frame
+    assert len(re.findall(r"(?m)^trial .* step ", frame)) == counts[3]
+
+
+def test_tie_goes_to_the_earlier_trial() -> None:
+    """Of equal scores the lower number is the best, even where it ends last."""
+    file = io.StringIO()
+    display = LiveDisplay(Console(file=file, width=100), 3)
+
+    for number in (1, 2, 0):
+        display.show(trial(number, [2.0], "COMPLETE"))
+
+    stars = re.findall(r"trial +(\d) +complete +2\.0000(.)", file.getvalue())
+    assert stars == [("1", "*"), ("2", " "), ("0", "*")]
+
+
+def test_time_left_counts_only_trials_of_this_search() -> None:
+    """Trials that were there before took no time of this search."""
+    status = SearchStatus(4, began_s=0.005)  # 5 ms after 1970: before the trials ended
+    status.update(trial(0, [2.0], "COMPLETE"))
+    assert status.n_before == 0
+    assert "left" in drawn(status, 80, 10)[0]
+    status = SearchStatus(4)
+    status.update(trial(0, [2.0], "COMPLETE"))
+    assert status.n_before == 1
+    assert "left" not in drawn(status, 80, 10)[0]

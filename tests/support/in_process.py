@@ -1,0 +1,44 @@
+"""Commands run in the tests' own process, for what needs no process of its own: parsing, usage."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from typer.testing import CliRunner
+
+from mmsearch.errors import MMSearchError
+from mmsearch.search.cli.app import app
+from tests.support.commands import environment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A command that has ended."""
+
+    exit_code: int
+    output: str
+    """What it printed."""
+    error: str = ""
+    """The message of the error that it raised, if any."""
+
+
+def run_in_process(*words: object, folder: Path, **env: str) -> Result:
+    """Run a command in a folder that is also its home; no traceback counts as an answer."""
+    umask = os.umask(0o022)
+    runner = CliRunner(env={**environment(folder), "PYTHONSAFEPATH": "1", **env})
+    try:
+        with contextlib.chdir(folder):
+            done = runner.invoke(app, [str(word) for word in words], prog_name="mmsearch")
+    finally:
+        os.umask(umask)
+    if isinstance(done.exception, MMSearchError):
+        return Result(done.exception.exit_code, done.output, str(done.exception))
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return Result(done.exit_code, done.output)
