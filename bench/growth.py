@@ -278,7 +278,7 @@ def once(
         earlier = stack.enter_context(opened(job))
         proposer = job.propose(earlier, ())
         resume_s = time.perf_counter() - begun
-        carried_on = {record.spec["seed"] for record in earlier if record.outcome is None}
+        carried_on = {record.spec.seed for record in earlier if record.outcome is None}
         progress = LiveDisplay(Console(file=nowhere), 10**9, earlier)
         uploaders = list(stack.enter_context(views(job, arguments)))
         coordinator = Coordinator(

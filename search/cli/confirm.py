@@ -209,10 +209,10 @@ def _candidate_json(candidate: Candidate) -> dict[str, Any]:
         "seeds": [
             {
                 "nth_seed": record.facts["nth_seed"],
-                "seed": record.spec["seed"],
+                "seed": record.spec.seed,
                 "dev_loss": record.dev_loss,
             }
             for record in candidate.repeats
         ],
-        "spec": dict(candidate.trial.spec),
+        "spec": candidate.trial.spec.to_json(),
     }

@@ -172,9 +172,9 @@ def _print_test(out: Console, test: RangeTest, applied: Path | None) -> None:
     from mmsearch.search.display.format import format_spec  # noqa: PLC0415 (imports wait)
     from mmsearch.search.display.tables import make_table  # noqa: PLC0415 (imports wait)
 
-    first, last = test.learning_rates[0], test.learning_rates[-1]
+    last = test.learning_rates[-1]
     out.print(
-        f"{format_spec({**test.point, 'learning_rate': first})} to {last:.3g}, "
+        f"{format_spec(test.spec)} to {last:.3g}, "
         f"{len(test.learning_rates):,} steps, {len(test.seeds)} seeds"
     )
     typical = np.median(test.means, axis=0)

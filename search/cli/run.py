@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,12 +19,12 @@ from mmsearch.search.display.advice import (
     print_warnings,
 )
 from mmsearch.search.display.console import make_console, print_json, print_wrapped
-from mmsearch.search.display.format import format_duration, format_spec, trial_json
+from mmsearch.search.display.format import format_counts, format_duration, format_spec, trial_json
 from mmsearch.search.results.advice import search_advice
 from mmsearch.search.results.optimism import Optimism
 from mmsearch.search.study.settings import Pruner, Sampler  # noqa: TC001 (typer reads them)
 from mmsearch.search.study.workspace import options_of
-from mmsearch.tracking.journal.journal import best_trial
+from mmsearch.tracking.journal.records import TrialState, best_trial, counts_by_state, n_finished
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
     from mmsearch.search.execution.coordinator import SearchResult
     from mmsearch.search.study.session import Session
-    from mmsearch.tracking.journal.journal import TrialRecord
+    from mmsearch.tracking.journal.records import TrialRecord
 
 
 # The defaults that --help names are those of `Settings`; a test compares the two.
@@ -89,7 +88,8 @@ def run(  # noqa: PLR0913 (each is one flag)
     from mmsearch.search.cli.training import train_live  # noqa: PLC0415 (imports wait)
     from mmsearch.search.execution.coordinator import Limits  # noqa: PLC0415
     from mmsearch.search.execution.runner import opened  # noqa: PLC0415
-    from mmsearch.search.study.session import Request, Search, Session  # noqa: PLC0415
+    from mmsearch.search.execution.search_job import Search  # noqa: PLC0415
+    from mmsearch.search.study.session import Request, Session  # noqa: PLC0415
 
     if timeout is not None and not math.isfinite(timeout):
         raise InputError(f"--timeout takes a number of seconds, got {timeout}")
@@ -152,9 +152,9 @@ def _print_start(
     for name, dimension in file.settings.space.dimensions.items():
         if not dimension.is_fixed or str(dimension) != "0":
             out.print(f"  {name:<14} {dimension}")
-    n_finished = sum(record.state in {"COMPLETE", "PRUNED"} for record in earlier)
-    if 0 < n_finished < n_trials:
-        out.print(f"  resuming: {n_finished} of {n_trials} trials already finished")
+    n_earlier = n_finished(earlier)
+    if 0 < n_earlier < n_trials:
+        out.print(f"  resuming: {n_earlier} of {n_trials} trials already finished")
 
 
 def _print_end(  # noqa: PLR0913 (what a search came to)
@@ -168,8 +168,7 @@ def _print_end(  # noqa: PLR0913 (what a search came to)
 ) -> None:
     """Print the result of a search and, unless quiet, warnings and the next commands."""
     records, name = result.records, session.journal.name
-    states = Counter(record.state for record in records)
-    counts = f"{states['COMPLETE']} complete, {states['PRUNED']} pruned, {states['FAIL']} failed"
+    counts = format_counts(counts_by_state(records))
     if not is_quiet:
         out.print()
     if result.n_begun == 0 and result.n_finished >= n_trials:
@@ -211,16 +210,16 @@ def _to_json(
 ) -> dict[str, Any]:
     records = result.records
     advice = search_advice(session.journal, records, session.file.settings.space)
-    states = Counter(record.state for record in records)
+    counts = counts_by_state(records)
     best = best_trial(records)
     return {
         "study": session.journal.name,
         "n_trials": n_trials,
         "n_finished": result.n_finished,
         "is_interrupted": result.is_interrupted,
-        "n_complete": states["COMPLETE"],
-        "n_pruned": states["PRUNED"],
-        "n_failed": states["FAIL"],
+        "n_complete": counts[TrialState.COMPLETE],
+        "n_pruned": counts[TrialState.PRUNED],
+        "n_failed": counts[TrialState.FAIL],
         "wall_s": round(wall_s, 3),
         "best": None if best is None else trial_json(best),
         **advice.to_json(),

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mmsearch.search.execution.coordinator import Limits, SearchResult
-    from mmsearch.search.execution.runner import Job
-    from mmsearch.tracking.journal.journal import TrialRecord
+    from mmsearch.search.protocols import Job
+    from mmsearch.tracking.journal.records import TrialRecord
 
 
 def train_live(  # noqa: PLR0913 (what is trained, and how it is shown)

@@ -17,7 +17,7 @@ from mmsearch.search.display.tables import TableColumn, fitted_table, spec_colum
 from mmsearch.search.results.advice import known_baselines
 from mmsearch.search.study.study_file import StudyFile
 from mmsearch.search.study.workspace import Workspace, is_owned, options_of
-from mmsearch.tracking.journal.journal import latest_ms
+from mmsearch.tracking.journal.records import latest_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from mmsearch.search.display.live import SearchStatus
-    from mmsearch.tracking.journal.journal import Journal, TrialRecord
+    from mmsearch.tracking.journal.journal import Journal
+    from mmsearch.tracking.journal.records import TrialRecord
 
 POLL_S = 1.0
 """Seconds between two reads of the journal."""
 _STATUS_SHARE = 0.7
 """Share of the terminal's lines that the status may take; the table gets the others."""
-_ORDER = ("COMPLETE", "PRUNED", "RUNNING", "FAIL")
 
 
 def trials(
@@ -58,7 +58,7 @@ def trials(
     if watch:
         _watch(out, journal, limit, as_json=as_json)
         return
-    records = sorted(journal.records(), key=_rank)[:limit]
+    records = sorted(journal.records(), key=lambda trial: trial.rank)[:limit]
     if as_json:
         print_json([trial_json(record) for record in records])
     elif records:
@@ -71,12 +71,6 @@ def trials(
             f"study {journal.name!r} has no trial yet; search with: mmsearch run"
             f"{options_of(journal)}"
         )
-
-
-def _rank(record: TrialRecord) -> tuple[int, float, int]:
-    """Order complete trials first, then pruned, running and failed ones; each by dev loss."""
-    loss = float("inf") if record.dev_loss is None else record.dev_loss
-    return _ORDER.index(record.state), loss, record.number
 
 
 def trials_table(records: Sequence[TrialRecord], *, is_running: bool) -> Table:
@@ -105,7 +99,7 @@ def trials_table(records: Sequence[TrialRecord], *, is_running: bool) -> Table:
         ),
         TableColumn(heading="time", cells=[_seconds(r.wall_s) for r in records]),
     ]
-    styles = [None if r.state == "COMPLETE" else "dim" for r in records]
+    styles = [None if r.is_complete else "dim" for r in records]
     return fitted_table(columns, styles, left={"state"})
 
 
@@ -156,7 +150,9 @@ class _View:
 
     def table(self, n_rows: int) -> Table:
         """Make a table of the best trials."""
-        records = sorted(self.ended.copy().values(), key=_rank)  # another thread adds to them
+        records = sorted(
+            self.ended.copy().values(), key=lambda trial: trial.rank
+        )  # another thread adds to them
         return trials_table(records[: min(n_rows, self.limit or n_rows)], is_running=True)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:

@@ -12,21 +12,34 @@ from mmsearch.tracking.hyperparameters import shown_columns
 from mmsearch.tracking.journal.records import TrialState
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     from mmsearch.model.spec import TrialSpec
     from mmsearch.tracking.journal.records import TrialRecord
 
 _SHORT = {"hidden": "hid", "block": "blk"}
 
 
-def format_spec(spec: Mapping[str, Any]) -> str:
+def format_spec(spec: TrialSpec) -> str:
     """Format a trial's hyperparameters in one line."""
     return "  ".join(f"{c.heading} {c.text(spec)}" for c in shown_columns([spec]))
 
 
-def format_short_spec(spec: Mapping[str, Any]) -> str:
+def format_short_spec(spec: TrialSpec) -> str:
     """Format a trial's hyperparameters with fewer digits and shorter names."""
     columns = (replace(column, digits=2) for column in shown_columns([spec]))
     return " ".join(f"{_SHORT.get(c.heading, c.heading)} {c.text(spec)}" for c in columns)
+
+
+def format_counts(counts: Mapping[TrialState, int]) -> str:
+    """Format the number of ended trials in each state."""
+    names = {
+        TrialState.COMPLETE: "complete",
+        TrialState.PRUNED: "pruned",
+        TrialState.FAIL: "failed",
+    }
+    return ", ".join(f"{counts.get(state, 0)} {name}" for state, name in names.items())
 
 
 def format_duration(seconds: float) -> str:
@@ -47,11 +60,12 @@ def trial_label(record: TrialRecord) -> str:
 
 def trial_line(record: TrialRecord, *, is_best: bool) -> Text:
     """Return one line about an ended trial: at most 80 columns unless it failed."""
-    state = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}[record.state]
+    is_failed = record.state == TrialState.FAIL
+    state = "failed" if is_failed else record.state.lower()
     text = Text(f"{trial_label(record)}  {state:<8} ")
-    if record.state == TrialState.FAIL and record.outcome is not None:
+    if is_failed and record.outcome is not None:
         return text.append(record.outcome.reason, style="red")
-    style = "bold green" if is_best else "" if record.state == "COMPLETE" else "dim"
+    style = "bold green" if is_best else "" if record.is_complete else "dim"
     text.append(f"{record.dev_loss:.4f}{'*' if is_best else ' '} ", style=style)
     if record.is_repeat:  # the table at the end has its hyperparameters
         return text
@@ -79,5 +93,5 @@ def trial_json(record: TrialRecord) -> dict[str, Any]:
         "step": record.curve[-1].step if record.curve else 0,
         "n_parameters": record.facts["n_parameters"],
         "wall_s": round(record.wall_s, 3),
-        "spec": dict(record.spec),
+        "spec": record.spec.to_json(),
     }

@@ -17,13 +17,14 @@ from rich.live import Live
 from rich.text import Text
 
 from mmsearch.search.display.format import (
+    format_counts,
     format_duration,
     format_short_spec,
     format_spec,
     trial_label,
     trial_line,
 )
-from mmsearch.tracking.journal.journal import TrialRecord, best_trial
+from mmsearch.tracking.journal.records import TrialRecord, TrialState, best_trial
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -54,7 +55,7 @@ class SearchStatus:
     best: TrialRecord | None = None
     """The complete trial with the lowest dev loss."""
     running: dict[int, TrialRecord] = field(default_factory=dict)
-    counts: Counter[str] = field(default_factory=Counter)
+    counts: Counter[TrialState] = field(default_factory=Counter)
     """Ended trials by state."""
     n_before: int = 0
     """Finished trials that had ended before the search began."""
@@ -67,24 +68,22 @@ class SearchStatus:
         self.running.pop(record.number, None)
         self.counts[record.state] += 1
         self.best = best_trial((record,) if self.best is None else (self.best, record))
-        if record.state != "FAIL" and record.outcome.ended_ms < self.began_s * 1000:
+        if record.state != TrialState.FAIL and record.outcome.ended_ms < self.began_s * 1000:
             self.n_before += 1
 
     @property
     def n_finished(self) -> int:
         """Number of complete and pruned trials."""
-        return self.counts["COMPLETE"] + self.counts["PRUNED"]
+        return self.counts[TrialState.COMPLETE] + self.counts[TrialState.PRUNED]
 
     def lines(self, options: ConsoleOptions, n_lines: int) -> list[Text]:
         """Draw the status in at most `n_lines`; count the running trials that do not fit."""
         running = sorted(self.running.values(), key=lambda record: record.number)
         elapsed_s = max(0.0, time.time() - self.began_s)
-        names = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
-        counts = ", ".join(f"{self.counts[state]} {name}" for state, name in names.items())
         times = f"{format_duration(elapsed_s)} so far{self._time_left(elapsed_s)}"
         lines = [
             f"{self.n_finished} of {self.n_trials} {self.noun}, {times}",
-            f"{counts}, {len(running)} running",
+            f"{format_counts(self.counts)}, {len(running)} running",
         ]
         if self.best is not None and not self.best.is_repeat:
             lines += [

@@ -10,7 +10,9 @@ from rich.table import Table
 from mmsearch.tracking.hyperparameters import shown_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping, Sequence
+    from collections.abc import Container, Sequence
+
+    from mmsearch.model.spec import TrialSpec
 
 WIDTH = 80
 """Columns of a usual terminal."""
@@ -40,7 +42,7 @@ class TableColumn:
         return max(map(len, (self.heading, *self.cells)))
 
 
-def spec_columns(specs: Sequence[Mapping[str, Any]]) -> list[TableColumn]:
+def spec_columns(specs: Sequence[TrialSpec]) -> list[TableColumn]:
     """Return the columns of some trials' hyperparameters."""
     return [
         TableColumn(

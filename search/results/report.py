@@ -102,10 +102,7 @@ def _trials_table(summary: StudySummary) -> str:
             f"{record.wall_s:,.1f} s",
             record.outcome.reason if record.outcome else "",
         )
-        for record in (
-            *ranked(summary.trials),
-            *(trial for trial in summary.trials if trial.state != "COMPLETE"),
-        )
+        for record in sorted(summary.trials, key=lambda trial: trial.rank)
     ]
     words = (column.name.replace("_", " ") for column in columns)
     headings = ("trial", "state", "dev loss", "train loss", *words, "parameters", "time", "reason")

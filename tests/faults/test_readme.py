@@ -73,9 +73,9 @@ SET_UP = {
 }
 """Commands that set up an environment; run in a fresh clone, in the long version."""
 EXIT_CODES = {"mmsearch final-test --trial 34": 3, "mmsearch corpus mixed.txt": 2}
-"""Of what does not end with 0."""
+"""Commands that do not end with 0."""
 SERVERS = {"mmsearch ui": "Ctrl-C", "mlflow models serve": "Uvicorn running on"}
-"""What serves until it is ended, and what it says once it does."""
+"""Commands that serve until they are ended, and what they print once they answer."""
 INSTALLED = {"run", "ui", "trials"}
 """Commands that are run as installed; the others skip their start-up (see `forked_cli`)."""
 VARIES = {

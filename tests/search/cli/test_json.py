@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from tests.faults.test_strangers import UI
+from tests.support.fault_injection import STOP_SERVER
 from tests.support.in_process import run_in_process
 from tests.support.json_reference import DOCUMENTED, check_documented
 

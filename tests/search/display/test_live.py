@@ -13,20 +13,20 @@ from hypothesis import strategies as st
 from rich.console import Console, Group
 
 from mmsearch.search.display.live import LiveDisplay, SearchStatus, is_ascii, sparkline
-from mmsearch.tracking.journal.journal import Outcome, SegmentRecord, TrialRecord, best_trial
+from mmsearch.tracking.journal.records import (
+    Outcome,
+    SegmentRecord,
+    TrialRecord,
+    TrialState,
+    best_trial,
+)
+from tests.support.specs import make_spec
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Sequence
 
-SPEC = {
-    "embedding_dim": 48,
-    "hidden_width": 512,
-    "block_size": 10,
-    "learning_rate": 0.123,
-    "weight_decay": 0.2,
-    "n_steps": 6000,
-}
+SPEC = make_spec(embedding_dim=48, hidden_width=512, block_size=10, weight_decay=0.2, n_steps=6000)
 
 
 def trial(
@@ -46,7 +46,7 @@ def trial(
         for nth, loss in enumerate(losses, start=1)
     ]
     facts = {"started_ms": 0} | ({"trial": number, "nth_seed": 1} if is_repeat else {})
-    outcome = None if state == "RUNNING" else Outcome(state=state, ended_ms=9)
+    outcome = None if state == "RUNNING" else Outcome(state=TrialState(state), ended_ms=9)
     return TrialRecord(number=number, spec=SPEC, facts=facts, curve=curve, outcome=outcome)
 
 
@@ -151,7 +151,7 @@ def test_display_agrees_with_a_scan_of_all_trials(
             record = queue.pop(0)
             seen[record.number] = record
             display.show(record)
-            if record.outcome is not None and record.outcome.state != "FAIL":
+            if record.outcome is not None and record.outcome.state != TrialState.FAIL:
                 stars.append(best_trial(seen.values()) is record and not is_repeat)
 
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue())
@@ -159,7 +159,8 @@ def test_display_agrees_with_a_scan_of_all_trials(
         mark == "*" for mark in re.findall(r"trial .*(?:complete|pruned  ) \d\.\d{4}(.)", text)
     ] == stars
     counts = [
-        [r.state for r in records].count(s) for s in ("COMPLETE", "PRUNED", "FAIL", "RUNNING")
+        [r.state for r in records].count(TrialState(s))
+        for s in ("COMPLETE", "PRUNED", "FAIL", "RUNNING")
     ]
     frame = text[text.rindex(f"{counts[0] + counts[1]} of 9 trials") :]
     assert "{} complete, {} pruned, {} failed, {} running".format(*counts) in frame

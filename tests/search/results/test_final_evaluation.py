@@ -25,8 +25,10 @@ from mmsearch.search.cli.final_test_command import print_final_test, to_json
 from mmsearch.search.optimizer.storage import open_storage
 from mmsearch.search.results.final_evaluation import FinalTest
 from mmsearch.search.results.final_note import final_note
-from mmsearch.tracking.journal.journal import Journal, ranked
+from mmsearch.tracking.journal.journal import Journal
+from mmsearch.tracking.journal.records import ranked
 from mmsearch.tracking.ledger.record import Look
+from tests.support import fault_injection as faults
 from tests.support.commands import COMMAND, environment
 from tests.support.fault_injection import COUNT_LOOKS as COUNT
 from tests.support.fault_injection import Kill
