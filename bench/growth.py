@@ -1,53 +1,39 @@
 """What the coordinator costs a segment, as a study grows to thousands of trials.
 
-    python bench/growth.py
     python bench/growth.py --sizes 50 500 --repeats 1
-    python bench/growth.py --profile
 
 The coordinator, its journal, the Optuna study in memory and the display are those of `mmsearch
-run`; only the training is left out. An executor within this process answers each segment at once,
-with weights of the real size. So the loop is as busy as it can be, and segments a second are what
-it can sustain, whatever number of workers asks for them. With `--views` the threads that fill
-Optuna's storage and MLflow work beside it and share the interpreter with it.
+run`; an executor in this process answers each segment at once, with weights of the real size. So
+segments a second are what the coordinator can sustain for any number of workers.
 
-How long a trial lasts decides how often is asked, so that is the same at each size: by chance of
-its seed a trial is complete (`COMPLETE` of them) or falls behind at an early segment, and the
-pruner ends it there. What lasts has one curve, and scores that depend on the hyperparameters and
-on chance. The recipe is the article's, with 20 segments a trial.
-
-The journal of each study is filled first with as many ended trials as its size says. Their
-proposals are better than chance, as a sampler's are. `--workers` trials more, of all ages, are
-left running for the coordinator to carry on, and after `WARM_UP` segments a window of `--segments`
-is measured. The sizes take turns; each turn starts from a fresh copy, in a process of its own.
-
-"resume" is the time to read the journal and to build the study from it. Medians over turns;
-`growth` is the last size against the first one, within a turn. `--profile` runs the window of each
-size once more and prints the functions that take most, cumulative.
+By chance of its seed a trial is complete (`COMPLETE` of them) or falls behind at an early segment,
+where the pruner ends it, so that Optuna is asked equally often at each size. The journal is filled
+first with ended trials; `--workers` more, of all ages, are left running, and after `WARM_UP`
+segments a window of `--segments` is measured. The sizes take turns, each on a fresh copy in a
+process of its own. "resume" is the time to read the journal and build the study from it; `growth`
+is the last size against the first, within a turn.
 """
 
 from __future__ import annotations
 
 import argparse
-import collections
 import contextlib
-import cProfile
 import hashlib
 import math
 import multiprocessing
-import pstats
 import random
 import shutil
 import statistics
 import tempfile
 import time
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from unittest import mock
 
 import numpy as np
-from report import report, spread
+from report import draw_point, report, spread
 from rich.console import Console
 from safetensors.numpy import save
 
@@ -57,72 +43,36 @@ from mmsearch.search.execution.runner import opened
 from mmsearch.search.execution.search_job import Search
 from mmsearch.search.execution.worker import SegmentResult
 from mmsearch.search.optimizer.optuna_study import ENQUEUED, trial_seed
-from mmsearch.search.results.publish import make_tracker
 from mmsearch.search.study.session import Request, Session
 from mmsearch.search.study.settings import Settings
-from mmsearch.search.study.space import Range
 from mmsearch.tracking.journal.records import Outcome, SegmentRecord, TrialState
-from mmsearch.tracking.uploader import Uploader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from mmsearch.model.spec import TrialSpec
 
 T = TypeVar("T")
 
 WARM_UP = 100
-"""Segments after which the window begins, besides one of each trial carried on."""
+"""Segments before the window, besides one of each trial that goes on."""
 N_POINTS = 10
 """Points of a segment's curve, as in training."""
 COMPLETE, PRUNED_NOW = 0.35, 0.5
-"""Shares of trials that last, and of the others that fall behind at each segment."""
+"""Shares of trials that are complete, and of the others that fall behind at each segment."""
 GOALS = {50: 150.0, 500: 120.0, 5000: 100.0}
 """Segments a second to reach, by size."""
-PARTS = {
-    "ask": "proposer.ask",
-    "report": "proposer.report",
-    "should_prune": "proposer.should_prune",
-    "tell": "proposer.tell",
-    "journal start": "journal.start",
-    "journal append": "journal.append",
-    "journal finish": "journal.finish",
-}
-"""What is timed, by where it is called from the coordinator."""
-
-
-@dataclass(slots=True)
-class Clock:
-    """Seconds and calls, by what was called."""
-
-    seconds: dict[str, float] = field(default_factory=lambda: collections.defaultdict(float))
-    calls: dict[str, int] = field(default_factory=lambda: collections.defaultdict(int))
-    is_on: bool = False
-
-    def timed(self, name: str, call: Callable[..., T]) -> Callable[..., T]:
-        """Wrap a call."""
-
-        def wrapped(*args: Any, **kwargs: Any) -> T:
-            begun = time.perf_counter()
-            try:
-                return call(*args, **kwargs)
-            finally:
-                if self.is_on:
-                    self.seconds[name] += time.perf_counter() - begun
-                    self.calls[name] += 1
-
-        return wrapped
 
 
 def quality(spec: TrialSpec) -> float:
-    """Return the dev loss that a trial would reach but for chance."""
+    """Return the expected dev loss of a trial."""
     rate = math.log10(spec.learning_rate) + 0.7
     width = math.log2(512 / spec.hidden_width) + math.log2(48 / spec.embedding_dim)
     return 2.0 + 0.25 * rate**2 + 0.03 * width + 0.01 * abs(spec.block_size - 6)
 
 
 def last_segment(spec: TrialSpec) -> int:
-    """Return the segment at which a trial falls behind; its last one where it lasts."""
+    """Return the segment at which a trial falls behind, or its last segment."""
     chance = random.Random(spec.seed)  # noqa: S311 (no secret)
     segment = spec.n_segments
     if chance.random() > COMPLETE:
@@ -133,7 +83,7 @@ def last_segment(spec: TrialSpec) -> int:
 
 
 def dev_loss(spec: TrialSpec, segment: int, *, lasts: bool = False) -> float:
-    """Return the dev loss after a segment, in nats; `lasts` whatever chance says."""
+    """Return the dev loss after a segment, in nats; with `lasts` the trial is never behind."""
     if segment == spec.n_segments:
         return quality(spec) + random.Random(spec.seed + 1).gauss(0, 0.02)  # noqa: S311 (no secret)
     behind = 0.0 if lasts or segment < last_segment(spec) else 0.5 + quality(spec)
@@ -162,16 +112,16 @@ def simulate(spec: TrialSpec, segment: int, vocab_size: int, *, lasts: bool) -> 
 
 @dataclass(slots=True)
 class Instant(Executor):
-    """Answers at once, and says when a window of segments begins and ends."""
+    """Runs each call at once, and reports when a window of segments begins and ends."""
 
     n_before: int
     """Segments before the window."""
     n_segments: int
-    """Segments of the window."""
+    """Segments in the window."""
     on_begin: Callable[[], None]
     on_end: Callable[[], None]
     own_s: float = 0.0
-    """Seconds of the window that were ours."""
+    """Seconds of the window spent in this executor."""
     _n_calls: int = 0
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
@@ -190,23 +140,11 @@ class Instant(Executor):
 
 
 def draw(settings: Settings, number: int) -> TrialSpec:
-    """Propose a trial: the best of eight by chance."""
+    """Propose a trial: the best of eight at random, so better than chance."""
     seed = trial_seed(settings.seed, number)
     chance = random.Random(seed)  # noqa: S311 (no secret)
-    specs = []
-    for _ in range(8):
-        point: dict[str, float] = {}
-        for name, dimension in settings.space.dimensions.items():
-            assert isinstance(dimension, Range)  # noqa: S101 (the recipe's space has no choices)
-            low, high = dimension.low, dimension.high
-            value = (
-                math.exp(chance.uniform(math.log(low), math.log(high)))
-                if dimension.log
-                else chance.uniform(low, high)
-            )
-            point[name] = round(value) if dimension.is_int else value
-        specs.append(settings.trial_spec(point, seed))
-    return min(specs, key=quality)
+    points = [draw_point(settings, chance) for _ in range(8)]
+    return min((settings.trial_spec(point, seed) for point in points), key=quality)
 
 
 def fill(root: Path, arguments: argparse.Namespace, n_trials: int) -> None:
@@ -218,13 +156,13 @@ def fill(root: Path, arguments: argparse.Namespace, n_trials: int) -> None:
     journal.write_study(session.file.to_json())
     vocab_size, n_workers = session.corpus.vocabulary.size, arguments.workers
     ended_ms = 1_700_000_000_000
-    # What is filled in is not measured, and need not survive anything.
+    # Filling in is not measured, and need not survive a crash.
     with mock.patch("os.fsync"):
         for number in range(n_trials + n_workers):
             spec, is_running = draw(settings, number), number >= n_trials
             n_done = last_segment(spec)
             if is_running:
-                # Of all ages: else they would all end at once.
+                # Of all ages, or they would all end at once.
                 n_done = (number - n_trials) * spec.n_segments // n_workers
             facts = {"started_ms": ended_ms, "n_parameters": 1, "versions": {}, ENQUEUED: None}
             journal.start(number, spec, facts)
@@ -248,26 +186,17 @@ def fill(root: Path, arguments: argparse.Namespace, n_trials: int) -> None:
                 journal.finish(number, Outcome(state=TrialState(state), ended_ms=ended_ms))
 
 
-def once(
-    root: Path, arguments: argparse.Namespace, n_trials: int, *, is_profiled: bool
-) -> dict[str, float]:
-    """Measure one window of a filled study, or print a profile of it."""
-    profile = cProfile.Profile() if is_profiled else None
+def once(root: Path, arguments: argparse.Namespace) -> dict[str, float]:
+    """Measure one window of a filled study."""
     session = open_session(root, arguments)
-    job, clock = Search(session), Clock()
+    job = Search(session)
     marks: list[float] = []
 
     def begin() -> None:
-        clock.is_on = True
         marks.append(time.perf_counter())
-        if profile is not None:
-            profile.enable()
 
     def end() -> None:
-        if profile is not None:
-            profile.disable()
         marks.append(time.perf_counter() - executor.own_s)
-        clock.is_on = False  # the segments in flight are not the window's
         coordinator.stop()
 
     vocab_size = session.corpus.vocabulary.size
@@ -280,7 +209,6 @@ def once(
         resume_s = time.perf_counter() - begun
         carried_on = {record.spec.seed for record in earlier if record.outcome is None}
         progress = LiveDisplay(Console(file=nowhere), 10**9, earlier)
-        uploaders = list(stack.enter_context(views(job, arguments)))
         coordinator = Coordinator(
             proposer=proposer,
             earlier=earlier,
@@ -292,44 +220,11 @@ def once(
             ),
             vocab_size=vocab_size,
             n_workers=arguments.workers,
-            observers=(progress, *uploaders),
+            observers=(progress,),
         )
-        owners = {"proposer": proposer, "journal": session.journal}
-        for name, place in PARTS.items():
-            owner, _, method = place.partition(".")
-            call = clock.timed(name, getattr(owners[owner], method))
-            stack.enter_context(mock.patch.object(owners[owner], method, call))
         coordinator.run(Limits(n_trials=10**9))
-    if profile is not None:
-        print(f"\n{n_trials:,} trials, {arguments.segments} segments:")
-        pstats.Stats(profile).sort_stats("cumulative").print_stats(45)
     whole_ms = (marks[1] - marks[0]) / arguments.segments * 1e3
-    found = {name: clock.seconds[name] / arguments.segments * 1e3 for name in PARTS}
-    return {
-        **found,
-        "loop and display": whole_ms - sum(found.values()),
-        "= coordinator": whole_ms,
-        "segments/s": 1e3 / whole_ms,
-        "asks a segment": clock.calls["ask"] / arguments.segments,
-        "ask, ms a call": clock.seconds["ask"] / max(1, clock.calls["ask"]) * 1e3,
-        "resume, s": resume_s,
-    }
-
-
-@contextlib.contextmanager
-def views(job: Search, arguments: argparse.Namespace) -> Iterator[Sequence[Uploader]]:
-    """Let the uploaders work, if they are asked for; they are left where they are at the end."""
-    session, journal = job.session, job.journal
-    found: list[Uploader] = []
-    if arguments.views:
-        tracker = make_tracker(session.workspace, journal, session.file, session.tracking_uri)
-        found = [Uploader(view, journal, print) for view in (job.view(), tracker)]
-        for uploader in found:
-            uploader.start()
-            uploader.wait_until_open(600)
-    yield found
-    for uploader in found:
-        uploader.abandon()
+    return {"ms a segment": whole_ms, "segments/s": 1e3 / whole_ms, "resume, s": resume_s}
 
 
 def open_session(root: Path, arguments: argparse.Namespace) -> Session:
@@ -344,7 +239,7 @@ def open_session(root: Path, arguments: argparse.Namespace) -> Session:
 
 
 def apart(call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    """Call something in a process of its own: MLflow keeps a database that it has opened."""
+    """Call a function in a process of its own, since MLflow keeps databases open."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(call, *args, **kwargs).result()
@@ -365,7 +260,7 @@ def show(arguments: argparse.Namespace, found: Mapping[int, Sequence[Mapping[str
         growth = [last[name] / first[name] for first, last in ends if first[name]]
         rows.append(
             {
-                "ms a segment": name,
+                "": name,
                 **{f"{n:,}": f"{value:.2f}" for n, value in zip(sizes, medians, strict=True)},
                 "growth": f"{statistics.median(growth):.1f}x" if growth else "",
                 "goal": goal if name == "segments/s" else "",
@@ -373,8 +268,7 @@ def show(arguments: argparse.Namespace, found: Mapping[int, Sequence[Mapping[str
         )
     title = (
         f"{arguments.sampler}, {arguments.pruner}, {arguments.workers} trials at once; "
-        f"medians of {arguments.repeats} turns{', views beside' if arguments.views else ''}\n"
-        "ms a segment where nothing else is said"
+        f"medians of {arguments.repeats} turns"
     )
     sized = {str(n): each for n, each in figures.items()}
     report("growth", title, rows, {"settings": vars(arguments), "sizes": sized})
@@ -389,8 +283,6 @@ def main() -> None:
     parser.add_argument("--segments", type=int, default=200, help="of a window")
     parser.add_argument("--sampler", default=Settings().sampler)
     parser.add_argument("--pruner", default=Settings().pruner)
-    parser.add_argument("--views", action="store_true", help="let the uploaders work beside")
-    parser.add_argument("--profile", action="store_true", help="say where the time goes")
     arguments = parser.parse_args()
     found: dict[int, list[dict[str, float]]] = {n: [] for n in arguments.sizes}
     with tempfile.TemporaryDirectory() as scratch:
@@ -399,14 +291,11 @@ def main() -> None:
         for n_trials in arguments.sizes:
             apart(fill, root, arguments, n_trials)
             root.rename(Path(scratch) / f"filled-{n_trials}")
-        for n in range(arguments.repeats + arguments.profile):
+        for _ in range(arguments.repeats):
             for n_trials in arguments.sizes:
                 shutil.copytree(Path(scratch) / f"filled-{n_trials}", root)
-                is_profiled = n == arguments.repeats
-                result = apart(once, root, arguments, n_trials, is_profiled=is_profiled)
+                found[n_trials].append(apart(once, root, arguments))
                 shutil.rmtree(root)
-                if not is_profiled:
-                    found[n_trials].append(result)
     show(arguments, found)
 
 

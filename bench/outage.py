@@ -1,21 +1,12 @@
-"""What a search loses while MLflow is away: the same search with it up, down and hanging, in turns.
+"""What a search loses while MLflow is away: with it up, down and hanging, in turns.
 
-    python bench/outage.py
     python bench/outage.py --trials 30 --repeats 5
 
-`mmsearch run` is started as a person would start it, in a new workspace, with `--tracking-uri` of a
-server on this machine: one that answers (up), a port that nobody listens on (down), and a server
-that takes calls and answers none (hanging: it is stopped by SIGSTOP). All three train the same
-trials: proposed at random from one seed, none pruned. Each turn runs the three one after another,
-so that what the machine does besides meets all of them.
-
-Two times are told apart, both known from the journal:
-
-- **search**: from the first segment's beginning until the last trial's end is written. An outage
-  must cost it nothing (the goal: at most `GOAL`); while MLflow is up its thread and its server take
-  processor time, which may make an outage the faster one.
-- **end**: from there to the prompt: the last points, figures and the study's summary are sent, or
-  given up.
+`mmsearch run` is started in a new workspace with the URI of a server that answers (up), of a port
+without a server (down), and of a stopped server that takes calls and answers none (hanging). All
+three train the same trials. Two times are known from the journal: the **search**, from the first
+segment's beginning to the last trial's end, which an outage should not lengthen; and the **end**,
+from there to the prompt, when the rest is uploaded or given up.
 """
 
 from __future__ import annotations
@@ -26,13 +17,12 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from report import report, spread
+from report import MMSEARCH, environment, report, spread
 
 from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.mlflow.server import serve
@@ -40,7 +30,6 @@ from mmsearch.tracking.mlflow.server import serve
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MMSEARCH = str(Path(sys.executable).with_name("mmsearch"))
 GOAL = 0.05
 CONFIG = '[search]\nsampler = "random"\npruner = "none"\n'
 ARMS = ("up", "down", "hanging")
@@ -48,7 +37,7 @@ LACKS = "mmsearch sync"
 
 
 def free_port() -> int:
-    """Find a port that nobody listens on."""
+    """Find a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -56,7 +45,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def tracking(arm: str, folder: Path) -> Iterator[str]:
-    """Give the URI of a server in the state that an arm names."""
+    """Return the URI of a server in the state that an arm names."""
     port = free_port()
     if arm == "down":
         yield f"http://127.0.0.1:{port}"
@@ -72,18 +61,15 @@ def tracking(arm: str, folder: Path) -> Iterator[str]:
 
 
 def search(arm: str, folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
-    """Run one search; gives its two times."""
+    """Run one search; returns its two times."""
     config = folder / "config.toml"
     config.write_text(CONFIG)
     words = ["run", "--study", arm, "--config", str(config), "--workspace", str(folder / "runs")]
     words += ["--trials", str(arguments.trials), "--steps", str(arguments.steps)]
-    dropped = ("MLFLOW_", "MMSEARCH_", "XDG_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
-    env = {**kept, "HOME": str(folder.parent), "COLUMNS": "80"}
     with tracking(arm, folder) as uri:
         done = subprocess.run(  # noqa: S603 (our words)
             [MMSEARCH, *words, "--tracking-uri", uri],
-            env=env,
+            env=environment(folder.parent),
             check=True,
             capture_output=True,
             text=True,

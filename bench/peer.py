@@ -2,33 +2,22 @@
 
     python bench/peer.py --trials 50 --steps 20000 --folder peer
 
-It is what `mmsearch run` is held against (`bench/search.py`), and meant to be as good as a script
-of its kind is: one process, SQLite for Optuna and for MLflow, TPE, the median pruner, a parent
-run and a nested run a trial, `mlflow.log_metric` every 100 steps, two figures for each trial that
-is not pruned. A trial is the article's: the data set built by its function for this block size,
-parameters from a plain `randn`, batches of 32 drawn at each step, autograd, `p.grad = None`,
-`p.data += -lr * p.grad`, a learning rate cut by ten half way. The whole dev split is evaluated 20
-times a trial under `no_grad`, reported, and may end it. The space is mmsearch's default.
+`bench/search.py` compares `mmsearch run` with it, so it is meant to be a good script of its kind:
+one process, SQLite for Optuna and MLflow, TPE, the median pruner, a nested run for each trial,
+`mlflow.log_metric` every 100 steps, two figures for each complete trial. A trial is the article's
+training loop over mmsearch's default space; the dev split is evaluated 20 times a trial.
 
-torch has its own choice of threads, which is all cores. On two idle cores that was the better for
-it: the loop of a trial took 0.7 to 1.0 of its time with one thread, large shapes gaining most. On
-two busy ones it took 2 to 30 times as long, as each operation waits for the slower core. There
-give it `--threads 1`, for a fair comparison.
+torch chooses its own number of threads. On two idle cores that was faster by up to 1.4 times; on
+busy ones it was 2 to 30 times slower, so give it `--threads 1` there.
 
-`--keep-data` gives it a thing that tutorials leave out: the data set of a block size is built
-once, not anew for each trial.
-
-Words are shuffled and cut as in the article, repeated ones dropped first unless
-`--keep-duplicates`: mmsearch then trains and scores on the same words. `log.jsonl` in the folder
-gets one line that tells the words and then one for each dev evaluation: `seconds`, `trial`, `step`,
-`dev_loss`. Seconds are wall time from `--began`, the Unix time at which the caller started this
-process; left out, they count from after the imports.
+Words are shuffled and cut as in the article; repeated ones are dropped unless `--keep-duplicates`.
+`log.jsonl` gets a line about the words, and one for each dev evaluation with the seconds since
+`--began`, the Unix time at which the caller started this process.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
 import hashlib
 import json
 import random
@@ -48,7 +37,7 @@ CORPUS = Path(__file__).parents[1] / "data" / "names.txt"
 
 
 def read_words(corpus: Path, *, keep_duplicates: bool) -> tuple[list[str], list[str], list[str]]:
-    """Give the characters, the train words and the dev words."""
+    """Return the characters, the train words and the dev words."""
     words = corpus.read_text("utf-8").split("\n")
     words = [word.strip() for word in words if word.strip()]
     if not keep_duplicates:
@@ -61,7 +50,7 @@ def read_words(corpus: Path, *, keep_duplicates: bool) -> tuple[list[str], list[
 
 
 def build_dataset(
-    words: tuple[str, ...], characters: tuple[str, ...], block_size: int
+    words: list[str], characters: list[str], block_size: int
 ) -> tuple[Tensor, Tensor]:
     """Make contexts (N, block_size) and their next characters (N,), as in the article."""
     stoi = {ch: i for i, ch in enumerate(characters)}
@@ -86,7 +75,7 @@ def loss_of(parameters: list[Tensor], X: Tensor, Y: Tensor) -> Tensor:
 
 
 def log_figures(curves: dict[str, list[tuple[int, float]]], C: Tensor, itos: list[str]) -> None:
-    """Show a trial's losses and its embedding in MLflow."""
+    """Log figures of a trial's losses and its embedding."""
     figure, axes = plt.subplots()
     for name, points in curves.items():
         axes.plot(*zip(*points, strict=True), label=name)
@@ -116,8 +105,8 @@ def objective(
     learning_rate = trial.suggest_float("learning_rate", 1e-2, 1.0, log=True)
 
     characters, train_words, dev_words = words
-    Xtr, Ytr = arguments.build(tuple(train_words), tuple(characters), block_size)
-    Xdev, Ydev = arguments.build(tuple(dev_words), tuple(characters), block_size)
+    Xtr, Ytr = build_dataset(train_words, characters, block_size)
+    Xdev, Ydev = build_dataset(dev_words, characters, block_size)
     C = torch.randn(len(characters), embedding_dim)
     W1 = torch.randn(block_size * embedding_dim, hidden_width)
     b1 = torch.randn(hidden_width)
@@ -147,30 +136,24 @@ def objective(
                     dev_loss = loss_of(parameters, Xdev, Ydev).item()
                 curves["dev"].append((step, dev_loss))
                 mlflow.log_metric("dev_loss", dev_loss, step=step)
-                seconds = note(arguments, trial=trial.number, step=step, dev_loss=dev_loss)
+                note(arguments, trial=trial.number, step=step, dev_loss=dev_loss)
                 trial.report(dev_loss, step)
-                if arguments.deadline is not None and seconds > arguments.deadline:
-                    trial.study.stop()
-                    raise optuna.TrialPruned
                 if trial.should_prune():
                     raise optuna.TrialPruned
         log_figures(curves, C.detach(), characters)
     return dev_loss
 
 
-def note(arguments: argparse.Namespace, **values: Any) -> float:
-    """Append a line to the log; the seconds that it is noted at."""
-    seconds: float = time.time() - arguments.began
+def note(arguments: argparse.Namespace, **values: Any) -> None:
+    """Append a line to the log."""
     with (arguments.folder / "log.jsonl").open("a") as log:
-        log.write(json.dumps({"seconds": seconds, **values}) + "\n")
-    return seconds
+        log.write(json.dumps({"seconds": time.time() - arguments.began, **values}) + "\n")
 
 
 def search(arguments: argparse.Namespace) -> None:
     """Run the study."""
     folder = arguments.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    arguments.build = functools.cache(build_dataset) if arguments.keep_data else build_dataset
     if arguments.threads > 0:
         torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
@@ -211,8 +194,6 @@ def main() -> None:
     parser.add_argument("--enqueue", type=Path, help="JSON list of configurations to try first")
     parser.add_argument("--pruner", choices=["median", "none"], default="median")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--deadline", type=float, help="seconds after which it stops")
-    parser.add_argument("--keep-data", action="store_true", help="build each block size once")
     parser.add_argument("--threads", type=int, default=0, help="of torch; 0: its own choice")
     parser.add_argument("--began", type=float, default=time.time(), help="when seconds begin")
     arguments = parser.parse_args()

@@ -1,11 +1,13 @@
-"""What every benchmark of this folder ends with: a table in the terminal, and the same as JSON."""
+"""Shared by the benchmarks: the command's environment, the machine's clock, tables and JSON."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import statistics
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +15,51 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from mmsearch.search.study.space import Range
+
 if TYPE_CHECKING:
+    import random
     from collections.abc import Mapping, Sequence
 
+    from mmsearch.search.study.settings import Settings
+
 RESULTS = Path(__file__).parent / "results"
-"""Where the JSON files go; not kept by git."""
+"""Folder of the JSON files; not kept by git."""
+MMSEARCH = str(Path(sys.executable).with_name("mmsearch"))
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Return the environment of a user who has set nothing, with an empty home."""
+    dropped = ("MLFLOW_", "MMSEARCH_", "XDG_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+    return {**kept, "HOME": str(home), "COLUMNS": "80", "MPLCONFIGDIR": str(home / "matplotlib")}
+
+
+def busy_s() -> float:
+    """Return the processor time of all cores since the start of the machine (Linux)."""
+    row = Path("/proc/stat").read_text("utf-8").splitlines()[0]
+    user, nice, system, _idle, _wait, *interrupts = map(int, row.split()[1:8])
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
+
+
+def draw_point(settings: Settings, chance: random.Random) -> dict[str, float]:
+    """Draw a value of each hyperparameter; whole numbers get equal shares."""
+    point: dict[str, float] = {}
+    for name, dimension in settings.space.dimensions.items():
+        assert isinstance(dimension, Range)  # noqa: S101 (the default spaces have no choices)
+        margin = 0.5 if dimension.is_int and not dimension.is_fixed else 0.0
+        low, high = dimension.low - margin, dimension.high + margin
+        if dimension.log and not dimension.is_fixed:
+            value = math.exp(chance.uniform(math.log(low), math.log(high)))
+        else:
+            value = chance.uniform(low, high)
+        value = min(max(value, dimension.low), dimension.high)
+        point[name] = round(value) if dimension.is_int else value
+    return point
 
 
 def machine() -> dict[str, Any]:
-    """Say what the figures were measured on."""
+    """Describe the machine that the figures were measured on."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -36,7 +74,7 @@ def machine() -> dict[str, Any]:
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Give the median of repeats, and the lowest and highest of them."""
+    """Return the median of repeats, and the lowest and highest of them."""
     return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
 
@@ -46,19 +84,12 @@ def report(
     rows: Sequence[Mapping[str, str]],
     figures: Mapping[str, Any],
 ) -> None:
-    """Print a table and write `bench/results/NAME.json`.
-
-    Args:
-        name: of the benchmark.
-        title: a line above the table.
-        rows: what to print, by column; the first row names the columns.
-        figures: what to write, as measured: JSON values.
-    """
+    """Print a table, and write `bench/results/NAME.json` with the figures as measured."""
     console = Console()
     console.print(title)
     table = Table(box=None)
-    for column in rows[0]:
-        table.add_column(column, justify="left" if column == next(iter(rows[0])) else "right")
+    for n, column in enumerate(rows[0]):
+        table.add_column(column, justify="right" if n else "left")
     for row in rows:
         table.add_row(*row.values())
     console.print(table)

@@ -1,34 +1,20 @@
 """How soon `mmsearch` answers: `--help`, and the first segment running, against `import torch`.
 
-    python bench/start.py
     python bench/start.py --repeats 9
 
-In each turn these run one after another, each in a process of its own:
+In each turn these run one after another, each in a process of its own: `python -c "import torch"`,
+the yardstick; `mmsearch --help`; `mmsearch run` in a new workspace; and the same line again with
+two more trials, when the databases exist.
 
-- `python -c "import torch"`, from start to exit: the yardstick;
-- `mmsearch --help`, from start to exit;
-- `mmsearch run` in a new workspace, so that the databases of Optuna and MLflow are created;
-- the same line again with two trials more: the study, its databases and its MLflow experiment
-  are there already.
-
-Of a `run`, two times are given: to its first segment, and, for comparison, to its end, with
-figures and MLflow's closing. The first is from the start of its process to the beginning of the
-first segment that a worker trains. The journal tells it: a curve's first line holds when the
-coordinator took the segment in and how long the worker trained and scored, and the one less the
-other is its beginning. It comes out a little late, by what a segment takes on its way back, and
-never early. What a worker does before it (torch, the examples of a block size) is waited for,
-and counts.
-
-Trials are short (the default number of segments, few steps), so that a turn takes seconds; the
-start is that of a default run. Each ratio is taken within one turn; printed are medians over the
-turns. The first turn warms the byte-code caches and is left out. Output goes to a pipe, the home
-folder is empty, and matplotlib's list of fonts is made in the first turn.
+A `run` is timed to its first segment and to its end. The first segment begins when its line in the
+journal was written, less the seconds that the worker trained and scored; what the worker does
+before (importing torch, building examples) counts. Ratios are taken within a turn, and medians are
+printed. A first turn, which compiles byte code and lists fonts, is left out.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -36,41 +22,33 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from report import report, spread
+from report import MMSEARCH, environment, report, spread
 
 from mmsearch.tracking.journal.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-MMSEARCH = str(Path(sys.executable).with_name("mmsearch"))
 N_TRIALS = 2
-"""That a `run` begins: one for each worker."""
+"""Number of trials that a `run` begins."""
 YARDSTICK = "import torch"
 GOALS = {
     "mmsearch --help": (0.25, 0.15),
     "first segment, new": (4.0, 2.0),
     "first segment, again": (4.0, 2.0),
 }
-"""Seconds or multiples of the yardstick; either one will do."""
-
-
-def environment(home: Path) -> dict[str, str]:
-    """Give the environment of a person who has set nothing."""
-    dropped = ("MLFLOW_", "MMSEARCH_", "XDG_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
-    return {**kept, "HOME": str(home), "COLUMNS": "80", "MPLCONFIGDIR": str(home / "matplotlib")}
+"""Seconds, or multiples of the yardstick; either suffices."""
 
 
 def timed(words: Sequence[str], env: Mapping[str, str]) -> tuple[float, float]:
-    """Run a command to its end; when it began, in Unix time, and how long it took."""
+    """Run a command; returns its start, in Unix time, and its duration."""
     began, clock = time.time(), time.perf_counter()
     subprocess.run(words, env=env, check=True, stdout=subprocess.PIPE)  # noqa: S603 (our words)
     return began, time.perf_counter() - clock
 
 
 def first_segment(journal: Journal, began: float) -> float:
-    """Give the seconds from `began` to the beginning of the first segment after it."""
+    """Return the seconds from `began` to the beginning of the first segment after it."""
     beginnings = [
         line.ended_ms / 1000 - line.wall_s
         for record in journal.records()

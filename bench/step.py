@@ -2,16 +2,15 @@
 
     python bench/step.py
 
-The two take turns in one process, so that a busy machine slows both; each figure is the median
-of several turns. The floor is the arithmetic alone, 6 B (T D H + H V) floating-point operations,
-at the speed of a 1024 x 1024 matrix product in the same process. Ours is what `train_segment` does:
-for the article's recipe in batches of 32 drawn examples, and for the default recipe with
-distributions of next characters and noise, where the article's loop keeps to examples and SGD. The
-mean over the steps is included in both.
+The two take turns in one process, so that a busy machine slows both; medians over turns are
+printed. The floor is the arithmetic alone, 6 B (T D H + H V) floating-point operations, at the
+speed of a 1024 x 1024 matrix product. Ours is what `train_segment` does, averaging included: with
+the article's recipe, and with the default one, where the article's loop keeps to examples and SGD.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import time
 from dataclasses import replace
@@ -43,7 +42,7 @@ CASES = [
     ((63, 415, 8), "adam", 256),
 ]
 """Embedding, hidden and block size; the recipe; contexts a step."""
-N_TURNS, N_STEPS, VOCAB_SIZE, N_EXAMPLES = 9, 200, 27, 180_000
+N_STEPS, VOCAB_SIZE, N_EXAMPLES = 200, 27, 180_000
 RATE = {"sgd": 0.1, "adam": 1e-3}
 
 
@@ -114,14 +113,14 @@ def ours(
 
 
 def skewed(n: int, block_size: int) -> Contexts:
-    """Draw examples that repeat themselves about as names do."""
+    """Draw examples that repeat about as often as those of names."""
     shares = 1 / torch.arange(1, VOCAB_SIZE + 1)
     ids = torch.multinomial(shares, n * (block_size + 1), replacement=True).view(n, -1)
     return Contexts(inputs=ids[:, :-1].int(), targets=ids[:, -1].contiguous())
 
 
 def microseconds(steps: Callable[[], object], n: int) -> float:
-    """Time a call, by each of the `n` things it does."""
+    """Time a call that does `n` steps; returns microseconds a step."""
     begun = time.perf_counter()
     steps()
     return (time.perf_counter() - begun) / n * 1e6
@@ -129,11 +128,14 @@ def microseconds(steps: Callable[[], object], n: int) -> float:
 
 def main() -> None:
     """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--turns", type=int, default=9)
+    n_turns = parser.parse_args().turns
     torch.set_num_threads(1)
     torch.manual_seed(0)
     square = torch.randn(1024, 1024)
     gigaflops = 2 * 1024**3 / statistics.median(
-        microseconds(lambda: square @ square, 1) for _ in range(N_TURNS)
+        microseconds(lambda: square @ square, 1) for _ in range(n_turns)
     ) / 1e3  # fmt: skip
     rows, figures = [], []
     for shape, recipe, batch_size in CASES:
@@ -143,7 +145,7 @@ def main() -> None:
             article(new_parameters(*shape), contexts.inputs, contexts.targets, batch_size),
             ours(new_parameters(*shape), contexts, recipe, batch_size),
         ]
-        turns = [[microseconds(loop, N_STEPS) for loop in loops] for _ in range(N_TURNS)]
+        turns = [[microseconds(loop, N_STEPS) for loop in loops] for _ in range(n_turns)]
         theirs_us, ours_us = (statistics.median(times) for times in zip(*turns, strict=True))
         ratios = [theirs / own for theirs, own in turns]
         multiplied = block_size * embedding_dim * hidden_width + hidden_width * VOCAB_SIZE
@@ -165,7 +167,7 @@ def main() -> None:
             {"shape": name, "article_us": theirs_us, "ours_us": ours_us, "floor_us": floor_us}
             | {"article_by_ours": ratio}
         )
-    title = f"one thread, {gigaflops:.0f} GFLOP/s, {N_TURNS} turns"
+    title = f"one thread, {gigaflops:.0f} GFLOP/s, {n_turns} turns"
     report("step", title, rows, {"gigaflops": gigaflops, "steps": figures})
 
 

@@ -10,7 +10,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmsearch.data import contexts as contexts_module
 from mmsearch.data.contexts import Contexts, build_contexts, distinct
 from mmsearch.data.corpus import Corpus, Vocabulary
 from mmsearch.data.split import Claim, Split
@@ -60,18 +59,6 @@ def test_contexts_are_those_of_the_plain_loop(words: list[str], block_size: int)
     assert (contexts.inputs.dtype, contexts.targets.dtype) == (torch.int32, torch.int64)
     assert len(contexts) == sum(len(word) + 1 for word in words)
     assert contexts.block_size == block_size
-
-
-@pytest.mark.parametrize("chunk", [1, 2, 7])
-def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    """Working through the rows in pieces gives the rows of one piece, at every seam."""
-    words = ["emma", "𐐷", "olivia"]
-    vocabulary = Vocabulary.of(words)
-    whole = build_contexts(words, vocabulary, 4)
-
-    monkeypatch.setattr(contexts_module, "_CHUNK", chunk)
-
-    assert torch.equal(build_contexts(words, vocabulary, 4).inputs, whole.inputs)
 
 
 def test_first_name_reads_as_in_the_article() -> None:
@@ -190,27 +177,6 @@ def test_distinct_pairs_of_a_large_vocabulary_do_not_collide() -> None:
         assert here.sum() == count
 
 
-def test_weighted_mean_over_pairs_is_the_mean_over_examples() -> None:
-    """The evaluation of distinct pairs gives the loss of every example evaluated."""
-    words = ["anna", "hanna", "ana", "anna"]
-    vocabulary = Vocabulary.of(words)
-    contexts = build_contexts(words, vocabulary, 2)
-    result = distinct(contexts)
-    # Any loss that is a function of context and target will do.
-    generator = torch.Generator().manual_seed(0)
-    shape = (vocabulary.size,) * 3
-    table = torch.rand(shape, generator=generator, dtype=torch.float64)
-
-    def loss(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        idx = inputs.long()
-        return table[idx[:, 0], idx[:, 1], targets]
-
-    loss_P = loss(result.inputs[result.pair_context], result.pair_target)
-    mean = (loss_P * result.pair_count).sum() / result.n_examples
-
-    torch.testing.assert_close(mean, loss(contexts.inputs, contexts.targets).mean())
-
-
 @pytest.mark.parametrize("block_size", [1, 3, 8])
 def test_reference_examples_are_those_of_the_article(
     reference: Corpus, reference_split: Split, block_size: int
@@ -223,13 +189,6 @@ def test_reference_examples_are_those_of_the_article(
     sizes = [len(build_contexts(part, reference.vocabulary, block_size)) for part in parts]
 
     assert sizes == [182_625, 22_655, 22_866, 228_146]
-
-
-def test_reference_dev_repeats_itself(reference: Corpus, reference_split: Split) -> None:
-    """At block size 3 the dev split's 22,655 examples are 7,928 distinct pairs."""
-    result = distinct(build_contexts(reference_split.dev, reference.vocabulary, 3))
-
-    assert (result.n_examples, len(result.pair_count)) == (22_655, 7_928)
 
 
 def test_reference_contexts_are_those_of_the_plain_loop(reference: Corpus) -> None:

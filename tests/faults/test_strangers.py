@@ -293,5 +293,5 @@ def test_forged_split_of_a_recorded_look_writes_no_file(
     done = call(warm_command, copied, "final-test")
 
     assert done.returncode == 1
-    assert "optuna.db" in done.stderr.replace("\n", "")
+    assert "split" in done.stderr
     assert tree(mine) == before

@@ -56,13 +56,6 @@ def test_mean_is_that_over_all_reference_examples(
     assert ours == pytest.approx(plain_loss(parameters, examples), abs=1e-6)
 
 
-def test_reference_dev_split_repeats_itself(reference: Corpus, reference_split: Split) -> None:
-    """The counts that this module and the design page give for block size 3."""
-    pairs = distinct(build_contexts(reference_split.dev, reference.vocabulary, 3))
-
-    assert (len(pairs.inputs), len(pairs.pair_target), pairs.n_examples) == (2_965, 7_928, 22_655)
-
-
 @pytest.mark.parametrize("n_chunks", [1, 2])
 @pytest.mark.parametrize("beyond", [-1, 0, 1])
 def test_no_context_is_lost_at_the_bound(n_chunks: int, beyond: int) -> None:

@@ -171,12 +171,6 @@ def test_dip_beyond_a_ridge_is_not_of_the_valley() -> None:
     assert found.low > learning_rates[650]
 
 
-def test_nothing_is_suggested_where_no_rate_brings_the_loss_down() -> None:
-    """The lowest loss is the first."""
-    learning_rates = rates(1e-3, 1.0, 100)
-    assert valley(learning_rates, np.linspace(3, 4, 100)[None]) is None
-
-
 @given(st.floats(1e-8, 1e3), st.floats(1.5, 100), st.integers(20, 200))
 def test_suggestion_holds_the_lowest_and_rises(low: float, factor: float, n_steps: int) -> None:
     """Its ends lie around the rate of the lowest loss, whatever the scale."""

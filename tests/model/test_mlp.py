@@ -46,11 +46,6 @@ def random_examples(vocab_size: int, block_size: int, n: int = 500) -> tuple[Ten
     return inputs, torch.randint(vocab_size, (n,), generator=generator(2))
 
 
-def test_article_network_has_3481_parameters() -> None:
-    """The article prints this count for its first network."""
-    assert sum(tensor.numel() for tensor in article_start().named().values()) == 3481
-
-
 def test_article_start_is_the_articles_draws_in_its_order() -> None:
     """One generator drawn in another order would give other figures than the article's."""
     g = generator()
@@ -152,13 +147,3 @@ def test_forward_and_loss_are_the_formula(
     assert forward(parameters, inputs.to(ids)).numpy() == pytest.approx(np.array(logits), abs=1e-12)
     ours = float(loss(parameters, inputs.to(ids), targets))
     assert ours == pytest.approx(np.mean(losses), abs=1e-12)
-
-
-def test_mapping_keeps_every_tensor_under_its_name() -> None:
-    """A swap of two tensors of one shape would go unseen."""
-    parameters = make_parameters(5, 2, 3, 2)
-
-    doubled = parameters.map(lambda tensor: 2 * tensor)
-
-    for name, tensor in parameters.named().items():
-        assert torch.equal(getattr(doubled, name), 2 * tensor)

@@ -16,13 +16,6 @@ from tests.support.specs import make_spec
 SCHEDULES = ("cosine", "step", "constant")
 
 
-def test_constant_is_flat() -> None:
-    """A constant rate is the plain baseline of every comparison."""
-    rates = learning_rates(make_spec(schedule="constant", learning_rate=0.3, n_steps=60), 0, 60)
-
-    assert rates.tolist() == [0.3] * 60
-
-
 def test_step_is_the_articles_cut() -> None:
     """The first half of the steps at the full rate, the second at a tenth."""
     rates = learning_rates(
@@ -67,9 +60,3 @@ def test_pieces_are_the_whole(schedule: str, n_steps: int, rate: float, cuts: li
     assert np.concatenate(pieces).tobytes() == whole.tobytes()
     assert (whole > 0).all()
     assert (whole <= rate).all()
-
-
-@pytest.mark.parametrize("schedule", SCHEDULES)
-def test_no_steps_have_no_rates(schedule: str) -> None:
-    """An empty range is empty, not an error."""
-    assert len(learning_rates(make_spec(schedule=schedule), 5, 5)) == 0

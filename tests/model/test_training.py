@@ -121,14 +121,6 @@ def name_of(weights: State | Parameters) -> str:
     return sha256(to_bytes(weights))
 
 
-def test_same_input_gives_the_same_bits() -> None:
-    """A segment lost with its worker is trained again, and nobody can tell."""
-    first, again = train(make_spec()), train(make_spec())
-
-    assert name_of(first.state) == name_of(again.state)
-    assert (first.curve, first.dev_loss) == (again.curve, again.dev_loss)
-
-
 def test_fresh_process_gives_the_same_bits() -> None:
     """A worker, a resumed search and a replay are other processes, with one torch thread each."""
     specs = [
@@ -335,31 +327,6 @@ def test_curve_covers_every_step_once(data: st.DataObject, n_steps: int) -> None
     for point in curve:
         assert point.learning_rate == learning_rates(spec, point.step - 1, point.step)[0]
         assert math.isfinite(point.loss_nats)
-
-
-def test_points_are_means_over_their_steps() -> None:
-    """The same segment with one point or with many shows the same loss on average."""
-    start = make_parameters(VOCABULARY.size, 3, 8, BLOCK_SIZE)
-    spec = make_spec(n_steps=200, n_segments=1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "POINTS_A_TRIAL", 1)
-        one = train(spec, 1, start).curve
-
-    many = train(spec, 1, start).curve
-
-    assert (len(one), len(many)) == (1, 200)
-    mean = sum(point.loss_nats for point in many) / 200
-    assert one[0].loss_nats == pytest.approx(mean, abs=1e-5)
-
-
-@pytest.mark.parametrize("n_steps", [1, 2, 5])
-def test_as_many_segments_as_steps(n_steps: int) -> None:
-    """The shortest segment is one step; the trial is then looked at after every one."""
-    segments = train_all(make_spec(n_steps=n_steps, n_segments=n_steps))
-
-    assert [[point.step for point in s.curve] for s in segments] == [
-        [step] for step in range(1, n_steps + 1)
-    ]
 
 
 def test_large_batches_train_alike_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
