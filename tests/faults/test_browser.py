@@ -1,4 +1,4 @@
-"""The MLflow UI as a person sees it: in a real browser, over a study that was searched."""
+"""The MLflow UI in a real browser, over a study that was searched."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mmsearch.search.study.workspace import Workspace
 from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.journal.records import ranked
 from mmsearch.tracking.mlflow.client import connect, search_runs
-from mmsearch.tracking.mlflow.server import charts_url, compare_url, leaderboard_url, run_url
+from mmsearch.tracking.mlflow.server import charts_url, leaderboard_url, run_url
 from tests.support.commands import COMMAND, environment
 
 if TYPE_CHECKING:
@@ -46,13 +46,13 @@ OF_MLFLOW = (
     # Chromium's notice that a layout took more than a frame; the next frame has the rest.
     re.compile(r"ResizeObserver loop completed with undelivered notifications"),
 )
-"""Errors that any page of MLflow's shows."""
+"""Errors that every page of MLflow shows."""
 N_TRIALS = 4
 
 
 @pytest.fixture(scope="module")
 def study(searched: Path, tmp_path_factory: pytest.TempPathFactory, warm_command: Warm) -> Path:
-    """Copy a searched workspace, and confirm its best."""
+    """Copy a searched workspace, and confirm its best trials."""
     folder = tmp_path_factory.mktemp("browsed")
     shutil.copytree(searched / "runs", folder / "runs")
     done = warm_command("confirm", "--top", 2, "--seeds", 2, folder=folder)
@@ -62,7 +62,7 @@ def study(searched: Path, tmp_path_factory: pytest.TempPathFactory, warm_command
 
 @pytest.fixture(scope="module")
 def links(study: Path) -> Iterator[dict[str, str]]:
-    """Start `mmsearch ui`; gives the links that it prints."""
+    """Start `mmsearch ui`; returns the links that it prints."""
     words = [COMMAND, "ui", "--no-browser"]
     env = {**environment(study), "COLUMNS": "300"}
     with subprocess.Popen(words, cwd=study, env=env, stdout=subprocess.PIPE, text=True) as process:
@@ -79,7 +79,7 @@ def links(study: Path) -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def page() -> Iterator[Page]:
-    """Open a browser's page, wide enough for the charts."""
+    """Open a page in a browser, wide enough for the charts."""
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
         pytest.skip("no browser: install Chromium (Debian's package chromium)")
@@ -94,7 +94,7 @@ def page() -> Iterator[Page]:
 
 @pytest.fixture
 def errors(page: Page) -> Iterator[list[str]]:
-    """Gather what goes wrong in the page: in its code, on its console, in what it asks for."""
+    """Collect the errors of the page: exceptions, console errors, failed requests."""
     found: list[str] = []
 
     def note(error: str) -> None:
@@ -122,7 +122,7 @@ def errors(page: Page) -> Iterator[list[str]]:
 
 
 def test_errors_of_a_page_are_seen(page: Page, links: dict[str, str], errors: list[str]) -> None:
-    """A console's error, an exception and a missing page: the other tests would fail by them."""
+    """Console errors, exceptions and missing pages make the other tests fail."""
     page.goto(links["leaderboard"])
     page.evaluate("console.error('by us')")
     page.evaluate("setTimeout(() => { throw new Error('thrown') }, 0)")
@@ -186,7 +186,7 @@ def test_charts_lay_the_trials_over_each_other(
 
 @pytest.fixture(scope="module")
 def uneven(study: Path, links: dict[str, str]) -> tuple[Journal, str]:
-    """Show a study with a trial pruned early and one that diverged; its journal and its charts."""
+    """Upload a study with an early pruned and a diverged trial; returns its journal and charts."""
     journal = Journal(study / "uneven")
     shutil.copytree(study / "runs/few", journal.folder, ignore=shutil.ignore_patterns("confirm*"))
     facts = journal.read_study()
@@ -214,7 +214,7 @@ def uneven(study: Path, links: dict[str, str]) -> tuple[Journal, str]:
 def test_chart_shows_every_curve_to_its_end(
     page: Page, uneven: tuple[Journal, str], errors: list[str]
 ) -> None:
-    """All points of all trials; the ends of the good ones in view, in spite of one at 9,000."""
+    """All points of all trials, and the ends of the good ones in view despite one at 9,000."""
     journal, url = uneven
     page.goto("about:blank")
     page.goto(url)
@@ -240,36 +240,10 @@ def test_chart_shows_every_curve_to_its_end(
     assert errors == []
 
 
-def test_two_trials_compare(
-    page: Page, links: dict[str, str], runs: list[Run], errors: list[str]
-) -> None:
-    """MLflow's own page of two runs side by side opens by our link."""
-    base, experiment = links["charts"].partition("/#/")[0], runs[0].info.experiment_id
-    page.goto(compare_url(base, experiment, [run.info.run_id for run in runs[:2]]))
-    expect(page.get_by_text("Comparing 2 Runs").first).to_be_visible()
-    for run in runs[:2]:
-        expect(page.get_by_text(str(run.info.run_name), exact=True).first).to_be_visible()
-        rate = run.data.params["learning_rate"]
-        expect(page.get_by_text(rate, exact=True).first).to_be_attached()
-    assert errors == []
-
-
-def test_trial_shows_its_figures(
-    page: Page, links: dict[str, str], runs: list[Run], errors: list[str]
-) -> None:
-    """The embedding's PNG, drawn in the artifact page of a run."""
-    base, info = links["charts"].partition("/#/")[0], runs[0].info
-    page.goto(run_url(base, info.experiment_id, info.run_id, "artifacts/figures/embedding.png"))
-    image = page.locator("img[src^='blob:'], img[src*='embedding.png']").first
-    expect(image).to_be_visible()
-    assert image.evaluate("image => image.naturalWidth") == 900
-    assert errors == []
-
-
 def test_trial_describes_itself(
     page: Page, links: dict[str, str], runs: list[Run], errors: list[str]
 ) -> None:
-    """The overview of a run: its result, the command to have it again, and its figures."""
+    """The overview of a run has its result, the command to reproduce it, and its figures."""
     base, info = links["charts"].partition("/#/")[0], runs[0].info
     page.goto(run_url(base, info.experiment_id, info.run_id))
     number = runs[0].data.tags["mmsearch.trial"]
@@ -282,7 +256,7 @@ def test_trial_describes_itself(
 
 
 def test_study_describes_itself(page: Page, links: dict[str, str], errors: list[str]) -> None:
-    """Its result first, then the space, the exact command, and the figures."""
+    """It has its result, the space, the exact command, and the figures."""
     page.goto(links["summary"])
     expect(page.get_by_text("Confirmed on dev: 2 fresh seeds").first).to_be_visible()
     unfold(page)
@@ -296,7 +270,7 @@ def test_study_describes_itself(page: Page, links: dict[str, str], errors: list[
 
 
 def unfold(page: Page) -> None:
-    """Show a description whole; MLflow may still have it so from the page before."""
+    """Expand a description, unless MLflow still has it expanded from the page before."""
     fold = page.get_by_text(re.compile("^Show (more|less)$"))
     expect(fold).to_be_visible()
     if fold.inner_text() == "Show more":
@@ -304,7 +278,7 @@ def unfold(page: Page) -> None:
 
 
 def drawn(page: Page) -> list[str]:
-    """Wait until the figures of a description are drawn; their files' names."""
+    """Wait until the figures of a description are drawn; returns the names of their files."""
     images = page.locator("img[src*='get-artifact']")
     expect(images.first).to_be_visible()
     for image in images.all():
@@ -316,7 +290,7 @@ def drawn(page: Page) -> list[str]:
 def test_confirmation_has_a_row_a_candidate(
     page: Page, links: dict[str, str], study: Path, errors: list[str]
 ) -> None:
-    """Its candidates by their means over the seeds, each with its seeds below."""
+    """Candidates are sorted by their means over the seeds, each with its seeds below."""
     page.goto(links["confirmed"])
     confirmation = Confirmation.read(Journal(study / "runs/few"))
     assert confirmation is not None
@@ -328,22 +302,4 @@ def test_confirmation_has_a_row_a_candidate(
     for candidate in confirmation.candidates:
         mean = f"{candidate.mean:.10f}"[:7]
         expect(page.get_by_text(re.compile(rf"^{re.escape(mean)}\d*")).first).to_be_visible()
-    assert errors == []
-
-
-def test_plain_link_needs_no_saved_view(
-    page: Page, links: dict[str, str], study: Path, runs: list[Run], errors: list[str]
-) -> None:
-    """Where MLflow cannot read the view, the trials still stand there best first."""
-    client = connect(f"sqlite:///{study}/runs/mlflow.db")
-    experiment = client.get_experiment(runs[0].info.experiment_id)
-    views = [tag for tag in experiment.tags if tag.startswith("mlflow.sharedViewState.")]
-    assert len(views) == 2
-    for view in views:
-        client.set_experiment_tag(experiment.experiment_id, view, "of another format")
-    page.goto("about:blank")
-    page.goto(links["plain"])
-    rows = page.get_by_role("link", name=re.compile(r"^trial \d+$"))
-    expect(rows).to_have_count(N_TRIALS)
-    assert rows.all_inner_texts() == [run.info.run_name for run in runs]
     assert errors == []

@@ -1,4 +1,4 @@
-"""With MLflow down, killed, broken or hung, a search neither stops, waits nor loses anything."""
+"""With MLflow's server down or hanging, a search neither stops nor waits, and loses nothing."""
 
 from __future__ import annotations
 
@@ -34,16 +34,12 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     service.kill()
 
 
-@pytest.fixture
-def words(
-    small_corpus: Path, tmp_path: Path, service: Service, request: pytest.FixtureRequest
-) -> tuple[object, ...]:
-    """Return the arguments of a search named after the test, with trials of 20 segments."""
-    config = tmp_path / "config.toml"
+def words(corpus: Path, folder: Path, study: str, service: Service) -> tuple[object, ...]:
+    """Return the arguments of a search with trials of 20 segments."""
+    config = folder / "config.toml"
     config.write_text('[space]\nhidden_width = 32\n[search]\npruner = "none"\n')
-    name = request.node.name[len("test_") : 40]
-    named = ("--corpus", small_corpus, "--config", config, "--study", name, "--steps", 10_000)
-    return (*named, "--workers", 2, "-n", N_TRIALS, "--tracking-uri", service.uri)
+    given = ("--corpus", corpus, "--config", config, "--study", study, "--steps", 10_000)
+    return (*given, "--workers", 2, "-n", N_TRIALS, "--tracking-uri", service.uri)
 
 
 def assert_behind(done: Done) -> None:
@@ -56,88 +52,40 @@ def assert_behind(done: Done) -> None:
     assert "Traceback" not in said
 
 
-def sync(search: Search, service: Service, warm_command: Warm, folder: Path) -> None:
-    """Upload with `mmsearch sync`, and check that everything is there once."""
-    done = warm_command("sync", "--study", search.journal.name, folder=folder)
-    assert done.returncode == 0, done.stderr
-    check(search, service, folder, N_TRIALS)
-
-
-def check(search: Search, service: Service, folder: Path, n_trials: int) -> None:
-    """Check that everything is in all stores once."""
-    assert_same_everywhere(folder / "runs", search.journal.name, n_trials, tracking_uri=service.uri)
-
-
 def test_server_that_is_down_stops_no_search(
-    service: Service, words: tuple[object, ...], warm_command: Warm, tmp_path: Path
+    service: Service, small_corpus: Path, warm_command: Warm, tmp_path: Path
 ) -> None:
-    """With the server down throughout, `mmsearch sync` uploads later."""
+    """With the server down throughout, `mmsearch sync` uploads everything later."""
     service.kill()
-    search = Search(warm_command, tmp_path, *words, patch=HURRIED)
-    assert_behind(search.end())
+    given = words(small_corpus, tmp_path, "down", service)
+    assert_behind(warm_command("run", *given, folder=tmp_path, patch=HURRIED))
 
     service.start()
-    sync(search, service, warm_command, tmp_path)
+    done = warm_command("sync", "--study", "down", folder=tmp_path)
 
-
-@pytest.mark.long
-def test_killed_server_is_filled_in_when_it_is_back(
-    service: Service, words: tuple[object, ...], warm_command: Warm, tmp_path: Path
-) -> None:
-    """The next run fills it in; if the server is back before the end, so does the same run."""
-    service.start()
-    search = Search(warm_command, tmp_path, *words, patch=HURRIED, **SHORT)
-    search.wait(6)
-    service.kill()
-    assert_behind(search.end())
-
-    service.start()
-    more = (*words, "-n", N_TRIALS + 1)
-    search = Search(warm_command, tmp_path, *more, patch=HURRIED, **SHORT)
-    search.wait(6)
-    with search.paused():
-        service.kill()
-    search.wait(6)
-    with search.paused():
-        service.start()
-    done = search.end()
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count("MLflow is unreachable") <= 1
-    assert "mmsearch sync" not in done.stdout
-    check(search, service, tmp_path, N_TRIALS + 1)
-
-
-def test_server_that_answers_with_errors_stops_no_search(
-    service: Service, words: tuple[object, ...], warm_command: Warm, tmp_path: Path
-) -> None:
-    """Each answer is 500 until the store is repaired."""
-    service.start()
-    search = Search(warm_command, tmp_path, *words, patch=HURRIED, **SHORT)
-    search.wait(6)
-    service.break_store()
-    try:
-        assert_behind(search.end())
-    finally:
-        service.mend_store()
-
-    sync(search, service, warm_command, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert_same_everywhere(tmp_path / "runs", "down", N_TRIALS, tracking_uri=service.uri)
 
 
 @pytest.mark.long
 def test_server_that_hangs_holds_up_no_search(
-    service: Service, words: tuple[object, ...], warm_command: Warm, tmp_path: Path
+    service: Service, small_corpus: Path, warm_command: Warm, tmp_path: Path
 ) -> None:
     """Calls that were given up and are carried out late duplicate nothing."""
     service.start()
-    search = Search(warm_command, tmp_path, *words, patch=HURRIED, **SHORT)
+    given = words(small_corpus, tmp_path, "hanging", service)
+    search = Search(warm_command, tmp_path, *given, patch=HURRIED, **SHORT)
     search.wait(6)
     service.signal(signal.SIGSTOP)
     try:
         assert_behind(search.end())
     finally:
         service.signal(signal.SIGCONT)
-    _, _, runs = mlflow_runs(tmp_path / "runs", search.journal.name, service.uri)
+    _, _, runs = mlflow_runs(tmp_path / "runs", "hanging", service.uri)
     late = {key: tag for key, tag in runs[0].data.tags.items() if key.startswith("mmsearch.")}
     MlflowClient(service.uri).create_run(runs[0].info.experiment_id, tags=late)
 
-    sync(search, service, warm_command, tmp_path)
+    done = warm_command("run", *given, "-n", N_TRIALS + 1, folder=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    assert_same_everywhere(tmp_path / "runs", "hanging", N_TRIALS + 1, tracking_uri=service.uri)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import sqlite3
+import threading
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
+from mmsearch.errors import MMSearchError
+from mmsearch.search.optimizer import storage
+from mmsearch.search.optimizer.storage import open_storage
 from tests.support.assertions import assert_same_everywhere
 from tests.support.background_search import Search
 from tests.support.fault_injection import hurried
@@ -90,25 +95,6 @@ def test_server_that_is_stopped_for_a_whole_search_costs_it_nothing(
     assert_same_everywhere(tmp_path / "runs", search.journal.name, N_TRIALS, storage=server.url)
 
 
-def test_server_that_goes_away_and_stays_away_is_filled_in_later(
-    server: Postgres, words: tuple[object, ...], warm_command: Warm, tmp_path: Path
-) -> None:
-    """Half a trial in the storage becomes a whole one with the next run."""
-    search = Search(warm_command, tmp_path, *words, patch=HURRIED)
-    search.wait(4)
-    server.stop()
-    try:
-        done = search.end()
-    finally:
-        server.start()
-    assert_done(done, is_behind=True)
-
-    done = warm_command("run", *words, folder=tmp_path)
-
-    assert done.returncode == 0, done.stderr
-    assert_same_everywhere(tmp_path / "runs", search.journal.name, N_TRIALS, storage=server.url)
-
-
 def test_ctrl_c_while_the_server_is_away_ends_the_search_in_order(
     server: Postgres, words: tuple[object, ...], warm_command: Warm, tmp_path: Path
 ) -> None:
@@ -142,3 +128,33 @@ def test_locked_file_holds_nobody_up(
 
     assert_done(search.end(), is_behind=False)
     assert_same_everywhere(tmp_path / "runs", search.journal.name, N_TRIALS)
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """Take connections and never answer; returns the port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken: list[socket.socket] = []
+
+        def take() -> None:
+            while True:
+                try:
+                    taken.append(server.accept()[0])
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=take, daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        for connection in taken:
+            connection.close()
+
+
+def test_silent_server_counts_as_away(silent: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a timeout, the driver would wait as long as the connection lives."""
+    monkeypatch.setattr(storage, "_ANSWER_S", 2)
+
+    with pytest.raises(MMSearchError):
+        open_storage(f"postgresql+psycopg://me@127.0.0.1:{silent}/db")

@@ -139,14 +139,20 @@ def search(study: Study, uploader: Uploader, first: int, n_trials: int) -> None:
         uploader.show(study.end(number, state, error="Traceback" if state == "FAIL" else ""))
 
 
-def test_server_that_is_down_is_reported_once_and_filled_in_later(
+@pytest.mark.parametrize("state", ["down", "broken"])
+def test_outage_of_a_whole_search_is_reported_once_and_filled_in_later(
     service: Service,
     study: Study,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
+    state: str,
 ) -> None:
-    """An outage of a whole search loses nothing, and is reported once."""
-    service.kill()
+    """A server that is down, or answers each call with an error 500, loses nothing."""
+    service.start()
+    if state == "down":
+        service.kill()
+    else:
+        service.break_store()
     uploader, told = uploader_to(study, service.uri)
     errors: list[Exception] = []
 
@@ -160,11 +166,13 @@ def test_server_that_is_down_is_reported_once_and_filled_in_later(
     assert uploader.error is not None
     assert len(told) == 1
     assert not [r for r in caplog.records if not r.name.startswith("mmsearch")]
-    assert str(service.port) in told[0]
     assert "\n" not in told[0]
     assert [record.state for record in study.journal.records()] == ["COMPLETE", "PRUNED", "FAIL"]
 
-    service.start()
+    if state == "down":
+        service.start()
+    else:
+        service.mend_store()
     uploader, told = uploader_to(study, service.uri)
 
     assert uploader.close(study.summary()) is True

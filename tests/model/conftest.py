@@ -1,4 +1,4 @@
-"""What the tests of this room share."""
+"""Fixtures for the tests of the model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_torch_thread() -> Iterator[None]:
-    """Compute as a worker does: more threads only wait for each other at these sizes."""
+    """Use one torch thread, as workers do."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

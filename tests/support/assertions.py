@@ -1,4 +1,4 @@
-"""A study as `mmsearch run` leaves it in all three places, and the processes of the run."""
+"""Checks of a study in journal, Optuna and MLflow, and of the processes of a run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
 def optuna_trials(
     workspace: Path, study: str, url: str | None = None
 ) -> list[optuna.trial.FrozenTrial]:
-    """Read a study as a person with plain Optuna would, in the workspace or at `url`."""
+    """Read a study with plain Optuna, in the workspace or at `url`."""
     storage = open_storage(url or f"sqlite:///{workspace}/optuna.db")
     trials = optuna.load_study(study_name=study, storage=storage).trials
     storage.remove_session()
@@ -37,11 +37,11 @@ def optuna_trials(
 def mlflow_runs(
     workspace: Path, study: str, uri: str | None = None
 ) -> tuple[MlflowClient, list[Run], list[Run]]:
-    """Read a study as a person with plain MLflow would: its client, parents and children."""
+    """Read a study with plain MLflow: the client, parent runs and child runs."""
     client = MlflowClient(uri or f"sqlite:///{workspace}/mlflow.db")
     experiment = client.get_experiment_by_name(f"mmsearch/{study}")
     assert experiment is not None
-    # A server may have made a run twice, and lost the second one again: see StudyTracker.
+    # On a server a run may have been created twice, and deleted again by StudyTracker.
     view = ViewType.ACTIVE_ONLY if uri else ViewType.ALL
     runs = list(client.search_runs([experiment.experiment_id], run_view_type=view))
     assert {run.info.lifecycle_stage for run in runs} == {"active"}
@@ -51,7 +51,7 @@ def mlflow_runs(
 
 
 def curves(workspace: Path, study: str) -> dict[int, Any]:
-    """Give what must be equal between two runs of one study: all but times."""
+    """Return what must be equal between two runs of one study: everything but times."""
     return {
         record.number: (
             record.spec,
@@ -70,7 +70,7 @@ def assert_same_everywhere(
     storage: str | None = None,
     tracking_uri: str | None = None,
 ) -> None:
-    """Hold Optuna, MLflow and the workspace against each other: N trials, each once."""
+    """Check that Optuna, MLflow and the workspace have the same N trials, each once."""
     records = Journal(workspace / study).records()
     trials = optuna_trials(workspace, study, storage)
     client, parents, children = mlflow_runs(workspace, study, tracking_uri)
@@ -138,21 +138,21 @@ def wait_for(journal: Journal, n_goal: int, process: subprocess.Popen[str]) -> N
 
 
 def children_of(pid: int) -> list[int]:
-    """Processes that a process has started."""
+    """Return the processes that a process has started."""
     found: list[int] = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended meanwhile
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
             found += map(int, task.read_text().split())
     return found
 
 
 def workers_of(pid: int) -> list[int]:
-    """Those of them that train."""
+    """Return the worker processes of a run."""
     found = []
     for child in children_of(pid):
         try:
             command = Path(f"/proc/{child}/cmdline").read_bytes()
-        except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+        except (FileNotFoundError, ProcessLookupError):  # it has ended
             continue
         if b"spawn_main" in command:
             found.append(child)
@@ -160,7 +160,7 @@ def workers_of(pid: int) -> list[int]:
 
 
 def assert_gone(pids: list[int]) -> None:
-    """Hold that processes end, soon."""
+    """Check that processes end soon."""
     for _ in range(200):
         if not any(Path(f"/proc/{pid}/stat").exists() for pid in pids):
             return

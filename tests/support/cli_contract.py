@@ -1,4 +1,4 @@
-"""What every command owes a person when something is wrong, and what it may not touch."""
+"""What every command must do when something is wrong, and what it may not change."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ if TYPE_CHECKING:
     from tests.support.forked_cli import Done
 
 CODES = frozenset({0, 1, 2, 3, 130})
-"""Those that the README lists."""
+"""The exit codes that the README lists."""
 _OWN = ("-lock", "-wal", "-shm")
-"""What a database that is only read may leave beside itself."""
+"""Endings of files that a reader of a database may leave behind."""
 
 
 def assert_told(done: Done) -> None:
-    """Hold that a command ended as documented, and said in one line what was wrong."""
+    """Check that a command ended as documented, with one line about what was wrong."""
     said = f"{done.returncode}\n{done.stdout}\n{done.stderr}"
     assert done.returncode in CODES, said
     assert "Traceback" not in said, said
     if done.returncode == 2 and done.stderr.startswith("Usage: "):
-        return  # typer's own box
+        return  # typer's message
     # On a slow machine a command may have to wait for its neighbour.
     lines = [line for line in done.stderr.splitlines() if not line.startswith("waiting for ")]
     if done.returncode in {1, 2, 3}:
@@ -34,7 +34,7 @@ def assert_told(done: Done) -> None:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Name everything in a folder by its content, but for locks, logs and the user's own ledger."""
+    """Map each path in a folder to its hash, without locks, logs and the user's own ledger."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))

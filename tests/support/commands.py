@@ -16,18 +16,18 @@ COMMAND = str(Path(sys.executable).with_name("mmsearch"))
 
 
 class Mmsearch(Protocol):
-    """Runs `mmsearch` as a person would."""
+    """Runs `mmsearch` as a user would."""
 
     def __call__(
         self, *words: object, env: Mapping[str, str] = ...
     ) -> subprocess.CompletedProcess[str]:
-        """Run it with these words, to its end."""
+        """Run it with these arguments, to its end."""
 
 
 def environment(folder: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Give the environment of a person who has set nothing, with a home in `folder`.
+    """Return the environment of a user who has set nothing, with `folder` as home.
 
-    Matplotlib's list of fonts alone is shared: it takes seconds to make.
+    Matplotlib's list of fonts is shared, since it takes seconds to build.
     """
     fonts = Path(tempfile.gettempdir()) / "mmsearch-tests-matplotlib"
     dropped = ("MLFLOW_", "MMSEARCH_", "XDG_")

@@ -1,7 +1,7 @@
-"""Lets a command run by root meet a file that it may not read, as anybody else would.
+"""Makes files unreadable for root, too.
 
 Root reads files of mode 000. A process that has given up two of root's capabilities does not, and
-neither does what it starts: so tests of unreadable files mean something wherever they run.
+neither do its children, so that tests of unreadable files work for every user.
 """
 
 UNPRIVILEGED = """
@@ -26,4 +26,4 @@ if os.geteuid() == 0:
         setattr(data[0], name, kept)
     assert system.capset(ctypes.byref(header), data) == 0
 """
-"""Python to run before a command, as `Command.patch`."""
+"""Python that a command runs first, as `Command.patch`."""

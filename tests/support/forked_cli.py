@@ -1,7 +1,7 @@
-"""Commands in processes that need no start-up: each is forked from one that has imported all.
+"""Runs commands in processes forked from one that has imported everything.
 
-What runs is the command line, in a process of its own that can be killed; a second of imports a
-command is saved. Called as a script it is the process that forks: a line of JSON in, one out.
+Each command has a process of its own, which can be killed, and saves a second of imports. Run as a
+script, this file is the process that forks: it reads a line of JSON and writes one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Done:
     """A command that has ended."""
 
     returncode: int
-    """As of `subprocess`: negative for a signal."""
+    """As in `subprocess`: negative for a signal."""
     stdout: str
     stderr: str
 
@@ -36,9 +36,9 @@ class Command:
 
     words: Sequence[object]
     folder: Path
-    """Where, and whose home."""
+    """Working folder and home."""
     patch: str = ""
-    """Python, run first."""
+    """Python that is run first."""
     env: tuple[tuple[str, str], ...] = ()
 
 
@@ -53,7 +53,7 @@ class Warm:
         return self.together([Command(words, folder, patch, tuple(env.items()))])[0]
 
     def together(self, commands: Sequence[Command]) -> list[Done]:
-        """Run commands at the same time, to the end of all."""
+        """Run commands at the same time, until all have ended."""
         from tests.support.commands import environment  # noqa: PLC0415 (not where this is a script)
 
         with tempfile.TemporaryDirectory() as scratch:
@@ -97,7 +97,7 @@ def warm() -> Iterator[Warm]:
 
 
 def _become(job: dict[str, Any]) -> NoReturn:
-    """Be a command, and end as it does."""
+    """Run a command in this process, and exit as it does."""
     os.setsid()
     os.chdir(job["cwd"])
     os.environ.clear()

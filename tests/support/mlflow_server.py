@@ -1,4 +1,4 @@
-"""A real MLflow server that can be taken away, stopped, broken and mended."""
+"""A real MLflow server that can be killed, paused, broken and repaired."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def free_port() -> int:
-    """Find a port that nobody listens on."""
+    """Find a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -25,7 +25,7 @@ def free_port() -> int:
 
 @dataclass(slots=True)
 class Service:
-    """An MLflow server that comes and goes, always on the same port and store."""
+    """An MLflow server that may be restarted, always on the same port and store."""
 
     folder: Path
     database: Path
@@ -35,11 +35,11 @@ class Service:
 
     @property
     def uri(self) -> str:
-        """Where a client finds it."""
+        """The tracking URI."""
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Make sure that it answers."""
+        """Start it, unless it runs."""
         if self.server is None:
             self.server = self.stack.enter_context(
                 serve(
@@ -51,7 +51,7 @@ class Service:
             )
 
     def kill(self) -> None:
-        """Make sure that it is gone, without a word of farewell."""
+        """Kill it with SIGKILL."""
         if self.server is not None:
             self.signal(signal.SIGKILL)
             self.server = None
@@ -63,14 +63,16 @@ class Service:
         os.killpg(self.server.process.pid, number)
 
     def break_store(self) -> None:
-        """Make it answer each call with an error of its own, 500."""
+        """Make it answer each call with an error 500."""
         self._rename("experiments", "hidden")
 
     def mend_store(self) -> None:
-        """Undo that."""
+        """Undo `break_store`."""
         self._rename("hidden", "experiments")
 
     def _rename(self, before: str, after: str) -> None:
         with closing(sqlite3.connect(self.database, timeout=60)) as connection:
-            connection.execute("PRAGMA legacy_alter_table = ON")  # others go on naming it
+            connection.execute(
+                "PRAGMA legacy_alter_table = ON"
+            )  # so that other tables keep the name
             connection.execute(f"ALTER TABLE {before} RENAME TO {after}")

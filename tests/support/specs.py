@@ -1,4 +1,4 @@
-"""Small trials for the tests of this room."""
+"""Small trials and parameters."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _DEFAULTS: dict[str, Any] = {
 
 
 def make_spec(**changes: Any) -> TrialSpec:
-    """Make a trial that takes milliseconds, but for some changes."""
+    """Make a trial that takes milliseconds, with some changes."""
     return TrialSpec(**(_DEFAULTS | changes))
 
 

@@ -1,4 +1,4 @@
-"""Commands in a pseudo-terminal of 80 columns and 24 lines."""
+"""Runs commands in a pseudo-terminal of 80 columns and 24 lines."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ def begin(
     """Start the installed command in a terminal.
 
     Args:
-        folder: where, and whose home.
-        words: of the command.
-        is_controlling: whether the command is told, by SIGHUP, when the terminal is closed.
-        env: more of its environment.
+        folder: working folder and home.
+        words: arguments of `mmsearch`.
+        is_controlling: whether the command gets SIGHUP when the terminal is closed.
+        env: additional environment variables.
 
     Returns:
-        The process, and what reads its terminal until it has ended.
+        The process, and the file descriptor of its terminal.
     """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    # The size is the terminal's to tell, and colours are asked for by nobody but `env`.
+    # The terminal tells the size, and only `env` asks for colours.
     unset = ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE")
     kept = {name: value for name, value in environment(folder).items() if name not in unset}
     process = subprocess.Popen(
@@ -55,10 +55,10 @@ def _control() -> None:
 
 
 def read(terminal: int) -> bytes:
-    """Read what a command has written; nothing once it has ended."""
+    """Read what a command has written; empty once it has ended."""
     try:
         return os.read(terminal, 65536)
-    except OSError:  # nobody writes any more
+    except OSError:  # the command has ended
         return b""
 
 
@@ -66,7 +66,7 @@ def in_terminal(folder: Path, *words: object, **env: str) -> tuple[int, str]:
     """Run a command as `begin` does, to its end.
 
     Returns:
-        Its exit code, and all that it wrote, control sequences included.
+        Its exit code, and its output with control sequences.
     """
     process, terminal = begin(folder, *words, is_controlling=False, **env)
     written = b"".join(iter(lambda: read(terminal), b""))

@@ -1,4 +1,4 @@
-"""A study searched without training: proposals, reports and ends, recorded as a search does."""
+"""A study searched without training: proposals, reports and ends are recorded by the test."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Search:
         enqueue: Iterable[Mapping[str, Any]] = (),
         folder: Path | None = None,
     ) -> None:
-        """Begin a study, or go on with the one in a folder.
+        """Begin a study, or resume the one in a folder.
 
         Args:
             settings: its settings.
-            enqueue: configurations as in a config file.
-            folder: where its journal is; None to keep the records in memory.
+            enqueue: configurations to try first, as in a config file.
+            folder: folder of its journal; None keeps the records in memory.
         """
         self._settings = settings
         self._enqueue = list(enqueue)
@@ -43,7 +43,7 @@ class Search:
         self.rebuild()
 
     def rebuild(self) -> None:
-        """Forget the study and build it from the records, as a new process does."""
+        """Build the study from its records, as a new process does."""
         records = list(self.records.values())
         queue = not_begun(self._enqueue, records)
         self.proposer = OptunaProposer("names", self._settings, records, queue)
@@ -53,7 +53,7 @@ class Search:
         return 1_700_000_000_000 + self._n_events
 
     def begin(self) -> int:
-        """Begin a trial; its number."""
+        """Begin a trial; returns its number."""
         proposal = self.proposer.ask()
         spec = self._settings.trial_spec(proposal.point, proposal.seed)
         facts = {"started_ms": self._next_ms(), "n_parameters": 1, **proposal.facts}
@@ -71,7 +71,7 @@ class Search:
     def report(self, number: int, step: int, loss: float, *, is_last: bool = False) -> bool:
         """Report a dev loss; returns whether the trial is to be pruned.
 
-        The pruner is not asked about a trial's last report.
+        The pruner is not consulted about the last report of a trial.
         """
         record = self.records[number]
         line = SegmentRecord(
