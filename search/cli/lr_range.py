@@ -80,11 +80,11 @@ def lr_range(  # noqa: PLR0913 (each is one flag)
     """
     from mmsearch.search.execution.lr_range import (  # noqa: PLC0415 (imports torch)
         RATES,
-        apply_range,
         draw,
         log,
         range_test,
     )
+    from mmsearch.search.study.config_file import write_learning_rates  # noqa: PLC0415 (likewise)
     from mmsearch.search.study.session import Request, Session  # noqa: PLC0415 (imports wait)
 
     if apply and config is None:
@@ -125,7 +125,7 @@ def lr_range(  # noqa: PLR0913 (each is one flag)
         with _umask(context.obj):  # the user's own, as the file is made to be shared
             draw(test, figure)
     if apply and config is not None and test.valley is not None:
-        apply_range(config, test.valley)
+        write_learning_rates(config, test.valley.low, test.valley.high)
     if as_json:
         print_json(test.to_json())
     else:

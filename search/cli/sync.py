@@ -17,7 +17,7 @@ def sync(  # noqa: PLR0913 (each is one flag)
     as_json: options.Json = False,
 ) -> None:
     """Upload results that MLflow or the Optuna storage is missing."""
-    from mmsearch.search.results.publish import sync_study  # noqa: PLC0415 (imports wait)
+    from mmsearch.search.results.sync import sync_study  # noqa: PLC0415 (imports wait)
 
     opened = Workspace.at(workspace)
     journal = opened.existing(study)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from mmsearch.search.display.console import make_console
 from mmsearch.search.display.live import LiveDisplay
-from mmsearch.search.execution.cores import n_cores
 from mmsearch.search.execution.interrupts import Interrupts
 
 if TYPE_CHECKING:
@@ -34,6 +33,8 @@ def train_live(  # noqa: PLR0913 (what is trained, and how it is shown)
 
     With `as_json`, stdout is kept for JSON, and messages go to stderr.
     """
+    from joblib import cpu_count  # noqa: PLC0415 (respects affinity and container limits; slow)
+
     from mmsearch.search.execution.runner import train  # noqa: PLC0415 (imports wait)
 
     ended = [record for record in earlier if record.outcome]
@@ -45,7 +46,7 @@ def train_live(  # noqa: PLR0913 (what is trained, and how it is shown)
             job,
             earlier,
             limits,
-            n_workers=workers or n_cores(),
+            n_workers=workers or cpu_count(),
             observers=(display,),
             say=say,
             interrupts=interrupts,

@@ -1,4 +1,4 @@
-"""`mmsearch lr-range`: the range test on a corpus, and its suggestion written into a config."""
+"""The learning-rate range test of `mmsearch lr-range`, its figure and its MLflow run."""
 
 from __future__ import annotations
 
@@ -8,19 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tomlkit
 import torch
-from tomlkit.exceptions import TOMLKitError
 
 from mmsearch.errors import InputError, MMSearchError
 from mmsearch.model.lr_range import Valley, range_losses, rates, smoothed, valley
 from mmsearch.model.training import TrialData
 from mmsearch.search.optimizer.optuna_study import trial_seed
 from mmsearch.search.results.publish import mlflow_at
-from mmsearch.search.study.settings import read_config
 from mmsearch.search.study.study_file import StudyFile
 from mmsearch.search.study.urls import artifacts_folder
-from mmsearch.tracking.journal import files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,34 +27,34 @@ if TYPE_CHECKING:
     from mmsearch.search.study.session import Session
 
 MAX_RATE = 1e6
-"""Upper limit of the rates: above any that trains."""
+"""Highest rate that may be asked for; none near it trains."""
 RATES = {"adam": (1e-5, 0.1), "sgd": (1e-3, 1.0)}
-"""First and last rate where nothing else is asked for, by the optimizer."""
+"""Default lowest and highest rate of each optimizer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RangeTest:
-    """What a range test was made of, and what came of it."""
+    """A range test and its result."""
 
     point: Mapping[str, float]
-    """The hyperparameters besides the rate."""
+    """Hyperparameters other than the learning rate."""
     spec: TrialSpec
-    """Spec of the first training, at the lowest rate."""
+    """Spec of the first seed's training at the lowest rate."""
     learning_rates: NDArray[np.float64]
-    """Of the steps, shape (S,)."""
+    """Learning rate of each step, shape (S,)."""
     losses: NDArray[np.float64]
-    """Of each seed's minibatches, in nats a character, shape (n_seeds, S)."""
+    """Loss of each seed's minibatches, in nats per character, shape (n_seeds, S)."""
     seeds: tuple[int, ...]
     valley: Valley | None
-    """What it suggests; None where no rate brought the loss down."""
+    """The suggested range; None if no rate lowered the loss."""
 
     @property
     def means(self) -> NDArray[np.float64]:
-        """The losses' moving means, shape (n_seeds, S)."""
+        """Moving means of the losses, shape (n_seeds, S)."""
         return smoothed(self.losses)
 
     def to_json(self) -> dict[str, Any]:
-        """Give it as JSON values; a loss that is not finite is null."""
+        """Return the test as JSON values; a loss that is not finite is null."""
         typical = np.median(self.means, axis=0)
         return {
             "hyperparameters": dict(self.point),
@@ -86,18 +82,18 @@ def range_test(  # noqa: PLR0913 (each is one flag)
     n_steps: int,
     n_seeds: int,
 ) -> RangeTest:
-    """Train on a study's train words, from several seeds, at rates that grow from step to step.
+    """Train on a study's train words from several seeds, at a rate that grows with each step.
 
     Args:
-        session: gives the words, the start, the batch size and the seed.
-        point: hyperparameters besides the learning rate.
-        low: the first rate.
-        high: the last one.
-        n_steps: optimizer steps, one a rate.
-        n_seeds: trainings.
+        session: the study whose words, settings and seed are used.
+        point: hyperparameters other than the learning rate.
+        low: the first learning rate.
+        high: the last learning rate.
+        n_steps: number of optimizer steps, each at its own rate.
+        n_seeds: number of trainings.
 
     Raises:
-        InputError: a value is outside its range.
+        InputError: a value is out of range.
     """
     if not 0 < low < high <= MAX_RATE:
         raise InputError(
@@ -133,7 +129,7 @@ def range_test(  # noqa: PLR0913 (each is one flag)
 
 
 def draw(test: RangeTest, path: Path) -> None:
-    """Draw a test into a PNG file.
+    """Draw a range test into a PNG file.
 
     Raises:
         MMSearchError: it cannot be written.
@@ -156,10 +152,10 @@ def draw(test: RangeTest, path: Path) -> None:
 
 
 def log(session: Session, test: RangeTest) -> None:
-    """Show a test in MLflow, as a run of its own in the study's experiment.
+    """Log a range test to MLflow, as a run of its own in the study's experiment.
 
     Raises:
-        MMSearchError: MLflow cannot be reached; shows no password.
+        MMSearchError: MLflow cannot be reached.
     """
     from mmsearch.tracking.mlflow.client import PREFIX, create, open_experiment  # noqa: PLC0415
     from mmsearch.tracking.mlflow.lr_range_run import write  # noqa: PLC0415 (MLflow is slow)
@@ -169,7 +165,7 @@ def log(session: Session, test: RangeTest) -> None:
     name = PREFIX + session.journal.name
     facts = test.to_json()
     has_begun = StudyFile.read(session.journal) is not None
-    with mlflow_at(uri, "once it does, the same line shows the test there"):
+    with mlflow_at(uri, "run the same command again to log the test there"):
         with session.workspace.locked("mlflow"):
             client = create(uri)
             experiment = open_experiment(client, name, artifacts_folder(session.workspace, uri))
@@ -190,33 +186,6 @@ def log(session: Session, test: RangeTest) -> None:
                 suggested=facts["suggested"],
                 figure=figure,
             )
-
-
-def apply_range(path: Path, found: Valley) -> None:
-    """Write a suggestion into a config file's `[space]`, and leave the rest of it as it is.
-
-    Raises:
-        InputError: the file cannot be read, or would not be a config any more.
-        MMSearchError: it cannot be written.
-    """
-    if path.exists():
-        read_config(path)
-    try:
-        document = tomlkit.parse(path.read_text("utf-8")) if path.exists() else tomlkit.document()
-        space = document.setdefault("space", tomlkit.table())
-        value = tomlkit.inline_table()
-        value.update({"low": found.low, "high": found.high, "log": True})
-        space["learning_rate"] = value
-        content = tomlkit.dumps(document)
-    except TOMLKitError as error:
-        raise InputError(f"config {str(path)!r} cannot be changed: {error}") from error
-    except OSError as error:
-        raise MMSearchError(f"config {str(path)!r} cannot be read: {error.strerror}") from error
-    target = path.resolve()  # a link stays one
-    mode = target.stat().st_mode if target.exists() else None
-    files.replace(target, content.encode())
-    if mode is not None:
-        target.chmod(mode)
 
 
 def _finite(value: float) -> float | None:

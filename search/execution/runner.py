@@ -150,7 +150,7 @@ def _close(
     say: Callable[[str], None],
 ) -> None:
     """Send what is left, with where the study stands, and say what could not be sent."""
-    from mmsearch.search.results.publish import summarise  # noqa: PLC0415 (slow)
+    from mmsearch.search.results.summary import summarise  # noqa: PLC0415 (slow)
 
     session, summary = job.session, None
     try:

@@ -1,8 +1,9 @@
-"""The one look: the chosen model on the test split, claimed before a test word is read.
+"""The final test: the chosen model on the test split, claimed before a test word is read.
 
-In this order: the claim into Optuna's storage, which decides, into the user's own ledger and into
-MLflow; the test words; the result into the same three; the model into MLflow's registry. Killed
-at any point, the same model may finish, and no other may begin.
+The order is: the claim goes into Optuna's storage, which decides, then into the user's own ledger
+and into MLflow; the test split is opened; the result goes into the same three; the model goes into
+MLflow's registry. If the process is killed at any point, the same model may finish and no other
+may begin.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import optuna
 import torch
 
 from mmsearch.data.split import Claim
@@ -25,22 +25,15 @@ from mmsearch.model import checkpoint
 from mmsearch.model.baselines import bigram_losses, uniform_losses
 from mmsearch.model.ngram import choose_ngram, ngram_losses
 from mmsearch.model.scoring import bootstrap_interval, word_losses
-from mmsearch.search.optimizer.optuna_view import REFILLED, STUDY_ID
-from mmsearch.search.optimizer.storage import open_storage, telling_errors
-from mmsearch.search.results.claims import OptunaLooks, merge
+from mmsearch.search.optimizer.claims import OptunaLooks, optuna_looks
 from mmsearch.search.results.final_note import used_up
-from mmsearch.search.results.publish import (
-    mlflow_at,
-    open_tracker,
-    show_look,
-    show_looks,
-    summarise,
-)
+from mmsearch.search.results.publish import mlflow_at, open_tracker, show_looks
 from mmsearch.search.results.selection import Choice, choose
+from mmsearch.search.results.summary import summarise
 from mmsearch.search.study.urls import ledger_folder
 from mmsearch.search.study.workspace import options_of, own
 from mmsearch.tracking.ledger.mlflow_runs import FinalRuns
-from mmsearch.tracking.ledger.record import LocalLooks, Look
+from mmsearch.tracking.ledger.record import LocalLooks, Look, merged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,14 +47,14 @@ MAX_REASON = 500
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FinalTest:
-    """What came of asking for the final test."""
+    """The outcome of `mmsearch final-test`."""
 
     look: Look
-    """With its result."""
+    """The look at the test split, with its result."""
     is_recorded: bool
-    """Whether the result was there already, and the test split stayed sealed."""
+    """Whether the result had been recorded before, so that the test split stayed sealed."""
     looks: Sequence[Look]
-    """All looks at this split so far, this one among them."""
+    """All looks at this split so far, this one included."""
 
 
 def final_test(
@@ -72,70 +65,51 @@ def final_test(
     *,
     is_forced: bool = False,
 ) -> FinalTest:
-    """Evaluate a study's model on the test split, once; asked again, give what is recorded.
+    """Evaluate a study's model on the test split once; later calls return the recorded result.
 
     Args:
         session: the study.
-        number: of the trial; None for the chosen model.
-        again: why another look is taken at a split that is spent; None to take none.
-        say: told, in a line, what a person should know.
-        is_forced: whether a model is tested that does not beat bigram counts on dev.
+        number: the trial's number; None for the chosen model.
+        again: the reason for another look at a split that is used up; None to take none.
+        say: called with each line that the user should read.
+        is_forced: whether to test a model that does not beat bigram counts on dev.
 
     Raises:
-        InputError: there is no such trial, or the reason is unfit.
-        RefusedError: the split is spent on another model, the study is in use or has no
-            settled choice, the trial is not complete, its weights are not the recorded ones, or
-            it does not beat bigram counts on dev.
+        InputError: there is no such trial, or the reason cannot be used.
+        RefusedError: the split is used up by another model, the study is in use, no model is
+            chosen, the trial is not complete, its weights are not the recorded ones, or it does
+            not beat bigram counts on dev.
         MMSearchError: a ledger cannot be read or written.
     """
     again = _checked(again)
     torch.set_num_threads(1)  # as in a worker: with more, torch's first tanh is off by up to 1e-4
+    journal = session.journal
     local = LocalLooks(ledger_folder())
-    with local.locked(session.split.fingerprint), own(session.journal):
-        choice = choose(session.journal, number)
+    with local.locked(session.split.fingerprint), own(journal):
+        choice = choose(journal, number)
         if choice.unsettled and number is None:
             raise RefusedError(f"the model is not chosen yet: {choice.unsettled}")
         if not choice.record.is_complete:
             raise RefusedError(
-                f"{choice.record.name} is {choice.record.state}, and no look is spent on what was "
-                "not trained to its end; name a complete trial, see: mmsearch trials"
+                f"{choice.record.name} is {choice.record.state}; only complete trials can be "
+                "tested, see: mmsearch trials"
             )
         weights = _weights(choice)
-        with telling_errors(session.storage):
-            with session.workspace.locked("optuna"):
-                storage = open_storage(session.storage)
-            try:
-                _check_known(storage, session)
-                central = OptunaLooks(storage)
-                examination = _Examination(session, choice, weights, central, local, say, is_forced)
-                return examination.run(again)
-            finally:
-                storage.engine.dispose()
-
-
-def _check_known(storage: optuna.storages.BaseStorage, session: Session) -> None:
-    """Refuse a storage that has never seen the study: its ledger knows nothing of earlier looks.
-
-    Raises:
-        RefusedError: it has not.
-    """
-    name = session.journal.name
-    if name in optuna.get_all_study_names(storage):
-        study = optuna.load_study(study_name=name, storage=storage)
-        attrs = study.user_attrs
-        # One that was made anew knows of no look before `mmsearch sync` has brought them.
-        if attrs.get(STUDY_ID) == session.file.id and not attrs.get(REFILLED, False):
-            return
-    raise RefusedError(
-        f"the Optuna storage does not hold study {name!r}, or was made anew, so it cannot tell "
-        "whether the test split is used up; fill it in with: mmsearch sync"
-        f"{options_of(session.journal)}"
-    )
+        creating = session.workspace.locked("optuna")
+        with optuna_looks(session.storage, creating) as central:
+            if not central.has_study(journal.name, session.file.id):
+                raise RefusedError(
+                    f"the Optuna storage lacks study {journal.name!r} or was created anew, so it "
+                    "cannot tell whether the test split is used up; fill it with: mmsearch sync"
+                    f"{options_of(journal)}"
+                )
+            test = _Test(session, choice, weights, central, local, say, is_forced)
+            return test.run(again)
 
 
 @dataclass(frozen=True, slots=True)
-class _Examination:
-    """One `mmsearch final-test`, with its split's ledger to itself."""
+class _Test:
+    """One `mmsearch final-test`; this process alone holds the split's ledger."""
 
     session: Session
     choice: Choice
@@ -146,43 +120,42 @@ class _Examination:
     is_forced: bool
 
     def run(self, again: str | None) -> FinalTest:
-        tracker, away = self._open_mlflow()
+        tracker, why_away = self._open_mlflow()
         looks = self._read(tracker)
-        look, is_recorded = self._settle(looks, again)
-        if is_recorded:
-            self._remember(looks)
+        look = self._find_or_make(looks, again)
+        if look.result is not None:
+            self._record(looks)
             if tracker is None:
-                self.say(f"MLflow was not asked: {away}")
+                self.say(f"MLflow was not asked: {why_away}")
             else:
                 self._show(tracker, looks, is_fresh=False)
             return FinalTest(look=look, is_recorded=True, looks=looks)
         if tracker is None:
             raise MMSearchError(
-                "the test split is opened only when every ledger can be asked; the same line again "
-                f"once MLflow is back: {away}"
+                "the test split is opened only if every ledger can be read; run the same command "
+                f"again when MLflow is back: {why_away}"
             )
         if look not in looks:
             look = self._claim(look)
-        self._remember([*looks, look])
+        self._record([*looks, look])
         with mlflow_at(tracker.uri):
-            show_look(tracker, look, self.session.file)
-        # Two Optuna storages that share MLflow alone cannot decide between their claims. Each is
-        # written before it is read again, so that of two at least one sees the other, and yields.
+            show_looks(tracker, self.session.journal, self.session.file, [look])
+        # Two Optuna storages that share only MLflow cannot decide between their claims. Each
+        # writes before it reads again, so that at least one of two sees the other and gives way.
         if rivals := _rivals(look, self._read(tracker)):
             raise RefusedError(used_up(rivals))
-        look = dataclasses.replace(look, result=self._look(look))
+        look = dataclasses.replace(look, result=self._evaluate(look))
         looks = [*(other for other in looks if other.id != look.id), look]
-        self._remember([look])
+        self._record([look])
         self._show(tracker, looks, is_fresh=True)
         return FinalTest(look=look, is_recorded=False, looks=looks)
 
     def _open_mlflow(self) -> tuple[StudyTracker | None, MMSearchError | None]:
-        """Open MLflow; None and why, where it is away."""
+        """Open MLflow; return None and the reason if it is away."""
         session = self.session
+        uri = session.given_tracking_uri
         try:
-            return open_tracker(
-                session.workspace, session.journal, session.given_tracking_uri
-            ), None
+            return open_tracker(session.workspace, session.journal, uri), None
         except MMSearchError as error:
             return None, error
 
@@ -192,31 +165,31 @@ class _Examination:
         if tracker is not None:
             with mlflow_at(tracker.uri):
                 stores.append(FinalRuns(tracker).read(split))
-        return merge(stores)
+        return merged(stores)
 
-    def _settle(self, looks: Sequence[Look], again: str | None) -> tuple[Look, bool]:
-        """Settle which look this is, and whether its result is recorded.
+    def _find_or_make(self, looks: Sequence[Look], again: str | None) -> Look:
+        """Return this model's look, recorded, claimed earlier, or new.
 
         Raises:
-            RefusedError: the split is spent on another model, or this one is not worth a look.
-            InputError: there is nothing to look at again.
+            RefusedError: the split is used up by another model, or this one is too bad to test.
+            InputError: there is no earlier look, so none can be taken again.
         """
         sha256 = checkpoint.sha256(self.weights)
         mine = [look for look in looks if look.model_sha256 == sha256]
         for look in mine:
             if look.result is None and not _rivals(look, looks):
-                self.say(f"{look} was claimed for this model and not finished; it is now")
-                return look, False
+                self.say(f"{look} was claimed for this model and not finished; finishing it now")
+                return look
         seen = [look for look in mine if look.result is not None]
         if seen and again is None:
-            return seen[-1], True
+            return seen[-1]
         if looks and again is None:
             raise RefusedError(used_up(looks))
         if not looks and again is not None:
-            raise InputError("the test split has not been looked at yet; leave --again out")
-        if not self.is_forced and not self._beats_bigram():
-            raise RefusedError(self._unworthy_words())
-        fresh = Look(
+            raise InputError("the test split has not been used yet; leave --again out")
+        if not self.is_forced:
+            self._check_beats_bigram()
+        return Look(
             id=uuid.uuid4().hex,
             number=max((look.number for look in looks), default=0) + 1,
             split=self.session.split.fingerprint,
@@ -228,31 +201,25 @@ class _Examination:
             claimed_ms=_now_ms(),
             host=socket.gethostname(),
         )
-        return fresh, False
 
     def _bigram_on_dev(self) -> float:
-        """Score dev by bigram counts, in nats per character."""
+        """Return the dev loss of bigram counts, in nats per character."""
         split, vocabulary = self.session.split, self.session.corpus.vocabulary
         return bigram_losses(split.train, split.dev, vocabulary).mean
 
-    def _beats_bigram(self) -> bool:
-        """Whether the model is better on dev than bigram counts."""
-        dev_loss = self.choice.record.dev_loss
-        return dev_loss is not None and dev_loss < self._bigram_on_dev()
-
-    def _unworthy_words(self) -> str:
-        """Return why the model is not worth the test split, and what to do."""
-        record = self.choice.record
-        return (
-            f"{record.name} has dev loss {record.dev_loss:.4f}, and bigram counts have "
-            f"{self._bigram_on_dev():.4f}: a model that does not beat them is not worth the one "
-            "look at the test split. Search a new --study with fewer --steps or weight_decay in "
-            "[space] where the words are few, or with more --steps; name another model with "
-            "--trial; or test this one all the same with --anyway"
-        )
+    def _check_beats_bigram(self) -> None:
+        """Refuse a model that is not better on dev than bigram counts."""
+        record, bigram = self.choice.record, self._bigram_on_dev()
+        if record.dev_loss is None or record.dev_loss >= bigram:
+            raise RefusedError(
+                f"{record.name} has dev loss {record.dev_loss:.4f} and does not beat bigram counts "
+                f"({bigram:.4f}), so it is not worth the only look at the test split. Search a new "
+                "--study with fewer --steps, or weight_decay in [space] if there are few words, or "
+                "more --steps; name another model with --trial; or test this one with --anyway"
+            )
 
     def _claim(self, look: Look) -> Look:
-        """Claim a look, or take up one that another machine has just claimed for this model.
+        """Claim a look, or take over one that another machine has just claimed for this model.
 
         Raises:
             RefusedError: another process was first, for another model.
@@ -262,14 +229,14 @@ class _Examination:
             raise RefusedError(used_up([accepted]))
         return accepted
 
-    def _remember(self, looks: Sequence[Look]) -> None:
-        """Bring the two ledgers of record up to what is known."""
+    def _record(self, looks: Sequence[Look]) -> None:
+        """Write looks to the Optuna storage and the user's ledger."""
         for look in looks:
             self.central.write(look)
             self.local.write(look)
 
-    def _look(self, look: Look) -> dict[str, Any]:
-        """Open the test split and evaluate; JSON values."""
+    def _evaluate(self, look: Look) -> dict[str, Any]:
+        """Open the test split and evaluate; return JSON values."""
         session, record, winner = self.session, self.choice.record, self.choice.winner
         parameters = checkpoint.from_bytes(self.weights)
         vocabulary, train = session.corpus.vocabulary, session.split.train
@@ -294,7 +261,7 @@ class _Examination:
             "ngram_loss": counted.mean,
             "ngram_order": ngram.order,
             "ngram_strength": ngram.strength,
-            "anyway": not self._beats_bigram(),
+            "anyway": record.dev_loss is None or record.dev_loss >= self._bigram_on_dev(),
             "n_test_words": len(words),
             "n_test_characters": int(losses.n_targets.sum()),
             "n_test_words_in_train": session.split.n_test_in_train,
@@ -304,18 +271,18 @@ class _Examination:
         }
 
     def _show(self, tracker: StudyTracker, looks: Sequence[Look], *, is_fresh: bool) -> None:
-        """Bring MLflow up to the study's looks; the ledger has them, whatever happens here."""
+        """Bring MLflow up to the study's looks; a failure only prints a line."""
         session = self.session
         try:
             with mlflow_at(tracker.uri):
                 show_looks(tracker, session.journal, session.file, looks, is_fresh=is_fresh)
                 tracker.show_study(summarise(session.journal, session.file, looks=looks))
         except MMSearchError as error:
-            self.say(f"the result is recorded; the same line again shows it in MLflow, as {error}")
+            self.say(f"the result is recorded; run the command again to show it in MLflow: {error}")
 
 
 def _rivals(look: Look, looks: Sequence[Look]) -> list[Look]:
-    """Find what another model has claimed under the number of this look."""
+    """Return the looks that another model has claimed under the same number."""
     return [
         other
         for other in looks
@@ -327,7 +294,7 @@ def _weights(choice: Choice) -> bytes:
     """Read a model's weights.
 
     Raises:
-        RefusedError: they are not the ones that the record names.
+        RefusedError: their SHA-256 is not the recorded one.
     """
     path = choice.journal.weights_path(choice.record.number)
     with contextlib.suppress(OSError):
@@ -347,8 +314,8 @@ def _checked(again: str | None) -> str | None:
     reason = " ".join(again.split())
     if not reason or len(reason) > MAX_REASON or not reason.isprintable():
         raise InputError(
-            f"--again takes the reason in 1 to {MAX_REASON} printable characters: it is kept for "
-            "good, and printed beside every later result"
+            f"--again takes a reason of 1 to {MAX_REASON} printable characters: it is recorded "
+            "permanently and shown beside every later result"
         )
     return reason
 

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmsearch.search.results.publish import describe, summarise
+from mmsearch.search.results.summary import describe, summarise
 from mmsearch.search.study.study_file import StudyFile
 from mmsearch.secrets import without_password
 from mmsearch.tracking import html_report

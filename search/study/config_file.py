@@ -5,12 +5,15 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
+from mmsearch.errors import InputError, MMSearchError
 from mmsearch.search.study.recipes import RANGES, START_WORDS, start_point
-from mmsearch.search.study.settings import TABLES, Settings, settle
+from mmsearch.search.study.settings import TABLES, Settings, read_config, settle
 from mmsearch.search.study.space import TRAINING
+from mmsearch.tracking.journal import files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 MEANINGS: Mapping[str, str] = {
     "keep_duplicates": "keep repeated words, as the article does; they leak from train into dev",
@@ -141,3 +144,32 @@ def to_toml(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(to_toml, value))}]"
     return f'"{value}"' if isinstance(value, str) else f"{value}"
+
+
+def write_learning_rates(path: Path, low: float, high: float) -> None:
+    """Set the learning-rate range in a config file's `[space]` and keep the rest of the file.
+
+    Raises:
+        InputError: the file cannot be read or is not a config file.
+        MMSearchError: it cannot be written.
+    """
+    import tomlkit  # noqa: PLC0415 (only `lr-range --apply` needs it)
+    from tomlkit.exceptions import TOMLKitError  # noqa: PLC0415 (likewise)
+
+    if path.exists():
+        read_config(path)
+    try:
+        document = tomlkit.parse(path.read_text("utf-8")) if path.exists() else tomlkit.document()
+        value = tomlkit.inline_table()
+        value.update({"low": low, "high": high, "log": True})
+        document.setdefault("space", tomlkit.table())["learning_rate"] = value
+        content = tomlkit.dumps(document)
+    except TOMLKitError as error:
+        raise InputError(f"config {str(path)!r} cannot be changed: {error}") from error
+    except OSError as error:
+        raise MMSearchError(f"config {str(path)!r} cannot be read: {error.strerror}") from error
+    target = path.resolve()  # a symbolic link stays one
+    mode = target.stat().st_mode if target.exists() else None
+    files.replace(target, content.encode())
+    if mode is not None:
+        target.chmod(mode)

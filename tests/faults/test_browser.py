@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import ConsoleMessage, Page, Response, expect, sync_playwright
 
-from mmsearch.search.results.publish import make_tracker, summarise
+from mmsearch.search.results.publish import make_tracker
 from mmsearch.search.results.selection import Confirmation
+from mmsearch.search.results.summary import summarise
 from mmsearch.search.study.study_file import StudyFile
 from mmsearch.search.study.workspace import Workspace
 from mmsearch.tracking.journal.journal import Journal

@@ -15,7 +15,7 @@ from mmsearch.tracking.journal import files
 from mmsearch.tracking.journal.files import JournalError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 
@@ -208,3 +208,16 @@ def look_words(look: Look) -> str:
 def shown_date(unix_ms: int) -> str:
     """Give a time to the minute."""
     return datetime.fromtimestamp(unix_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def merged(stores: Iterable[Iterable[Look]]) -> list[Look]:
+    """Merge the looks of several stores; of two copies of a look, one with a result wins.
+
+    Returns:
+        Each look once, by its number and the time of its claim.
+    """
+    looks: dict[str, Look] = {}
+    for look in (look for store in stores for look in store):
+        if look.id not in looks or looks[look.id].result is None:
+            looks[look.id] = look
+    return sorted(looks.values(), key=lambda look: (look.number, look.claimed_ms))

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mmsearch.search.optimizer.importance import importances
-from mmsearch.search.results.publish import MIN_TRIALS_FOR_IMPORTANCE
 from mmsearch.search.results.report import write_report
+from mmsearch.search.results.summary import MIN_TRIALS_FOR_IMPORTANCE
 from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.journal.records import Outcome, SegmentRecord, TrialState
-from tests.search.results.test_publish import FILE
+from tests.search.results.test_summary import FILE
 from tests.support.specs import make_spec
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ import pytest
 from optuna.trial import TrialState
 
 from mmsearch.errors import MMSearchError
+from mmsearch.search.optimizer.claims import OptunaLooks
 from mmsearch.search.optimizer.storage import open_storage
-from mmsearch.search.results.claims import OptunaLooks, merge
 from mmsearch.tracking.journal.files import JournalError
-from mmsearch.tracking.ledger.record import NUMBERS, LocalLooks, Look
+from mmsearch.tracking.ledger.record import NUMBERS, LocalLooks, Look, merged
 from tests.support.postgres import postgres
 
 if TYPE_CHECKING:
@@ -139,9 +139,9 @@ def test_merge_prefers_what_has_a_result() -> None:
     """A store that was away when a look ended does not make it unfinished again."""
     seen = replace(look(), result=RESULT)
     other = look("b", 2)
-    assert merge([[look()], [other, seen]]) == [seen, other]
-    assert merge([[seen, other], [look()]]) == [seen, other]
-    assert merge([[], []]) == []
+    assert merged([[look()], [other, seen]]) == [seen, other]
+    assert merged([[seen, other], [look()]]) == [seen, other]
+    assert merged([[], []]) == []
 
 
 def test_local_ledger_survives_a_torn_line(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mmsearch.search.results.publish import MIN_TRIALS_FOR_IMPORTANCE, summarise
+from mmsearch.search.results.summary import MIN_TRIALS_FOR_IMPORTANCE, summarise
 from mmsearch.search.study.settings import settle
 from mmsearch.search.study.study_file import StudyFile
 from mmsearch.tracking.journal.journal import Journal

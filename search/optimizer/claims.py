@@ -1,29 +1,55 @@
-"""The ledger of looks at a test split: Optuna's storage decides, and two more places remember.
+"""Looks at a test split in an Optuna storage, which decides which claim on a look counts.
 
-A look is claimed in Optuna's storage, where to add a trial to a study is one transaction that
-gives it the next number, whatever process or machine it comes from: of all claims on one look, the
-first counts. The user's own ledger and MLflow hold copies, each of which alone says spent.
+Adding a trial to a study is one transaction, which gives it the next number whatever process or
+machine it comes from: of all claims on one look, the first counts. The user's own ledger and MLflow
+hold copies.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 from typing import TYPE_CHECKING
 
 import optuna
 from optuna.trial import TrialState, create_trial
 
 from mmsearch.errors import MMSearchError
+from mmsearch.search.optimizer.optuna_view import REFILLED, STUDY_ID
+from mmsearch.search.optimizer.storage import open_storage, telling_errors
 from mmsearch.tracking.ledger.record import Look
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from optuna.trial import FrozenTrial
 
 _CLAIM = "mmsearch.claim"
 _RESULT = "mmsearch.result"
+
+
+@contextlib.contextmanager
+def optuna_looks(
+    url: str, creating: AbstractContextManager[None] | None = None
+) -> Iterator[OptunaLooks]:
+    """Open the looks in an Optuna storage.
+
+    Args:
+        url: of the storage.
+        creating: held while the storage's tables are created.
+
+    Raises:
+        InputError: the URL is not that of an Optuna storage.
+        MMSearchError: the storage cannot be opened or does not answer.
+    """
+    with telling_errors(url):
+        with creating or contextlib.nullcontext():
+            storage = open_storage(url)
+        try:
+            yield OptunaLooks(storage)
+        finally:
+            storage.remove_session()
+            storage.engine.dispose()
 
 
 class OptunaLooks:
@@ -32,11 +58,25 @@ class OptunaLooks:
     def __init__(self, storage: optuna.storages.BaseStorage) -> None:
         self._storage = storage
 
-    def read(self, split: str) -> list[Look]:
-        """Give the looks at a split that count: the first under each number, and whatever was seen.
+    def has_study(self, name: str, study_id: str) -> bool:
+        """Return whether the storage has always had a study, and so knows of its earlier looks."""
+        if name not in optuna.get_all_study_names(self._storage):
+            return False
+        attrs = optuna.load_study(study_name=name, storage=self._storage).user_attrs
+        # A study that was created anew lacks the earlier looks until `mmsearch sync` adds them.
+        return attrs.get(STUDY_ID) == study_id and not attrs.get(REFILLED, False)
 
-        Two under one number have been seen where two storages, each with a ledger of its own,
-        have come together.
+    def restore(self, name: str, looks: list[Look]) -> None:
+        """Add the looks of the other stores beside a study that was created anew."""
+        for look in looks:
+            self.write(look)
+        study_id = self._storage.get_study_id_from_name(name)
+        self._storage.set_study_user_attr(study_id, REFILLED, False)  # noqa: FBT003 (Optuna's)
+
+    def read(self, split: str) -> list[Look]:
+        """Return the looks at a split that count: the first of each number, and all with a result.
+
+        One number has two looks where two storages, each with a ledger of its own, were merged.
         """
         counting: dict[int, str] = {}
         return [
@@ -61,15 +101,15 @@ class OptunaLooks:
         return first
 
     def write(self, look: Look) -> None:
-        """Note a look's result, or a look that another store knows of."""
+        """Record a look's result, or a look that another store has."""
         study = self._open(look.split)
         trial = {known.id: trial for known, trial in self._all(look.split)}.get(look.id)
         if trial is None:
             study.add_trial(_trial(look))
         elif look.result is not None and trial.state == TrialState.RUNNING:
-            # Another machine may finish the same look meanwhile: with the same number.
+            # Another machine may finish the same look meanwhile, with the same number.
             with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
-                # The result first: a trial that has been told takes no more attributes.
+                # The result first: a finished trial takes no more attributes.
                 study_id = self._storage.get_study_id_from_name(_study_name(look.split))
                 trial_id = self._storage.get_trial_id_from_study_id_trial_number(
                     study_id, trial.number
@@ -86,7 +126,7 @@ class OptunaLooks:
         )
 
     def _all(self, split: str) -> list[tuple[Look, FrozenTrial]]:
-        """Give every claim with its trial, in the order in which they were made."""
+        """Return every claim with its trial, in the order in which they were made."""
         if _study_name(split) not in optuna.get_all_study_names(self._storage):
             return []
         return [(_look(trial), trial) for trial in self._open(split).get_trials(deepcopy=False)]
@@ -96,14 +136,14 @@ def _look(trial: FrozenTrial) -> Look:
     """Read a look from its trial.
 
     Raises:
-        MMSearchError: the trial's attributes hold none.
+        MMSearchError: the trial's attributes are not a look's.
     """
     try:
         claim = trial.user_attrs[_CLAIM]
         return Look.from_json({**claim, "result": trial.user_attrs.get(_RESULT)})
     except (KeyError, TypeError, ValueError) as error:
         raise MMSearchError(
-            f"Optuna's ledger of looks has a trial {trial.number} that is none: {error}"
+            f"trial {trial.number} of Optuna's ledger of looks is not a look: {error}"
         ) from error
 
 
@@ -112,18 +152,9 @@ def _study_name(split: str) -> str:
 
 
 def _trial(look: Look) -> FrozenTrial:
-    """Make the trial that holds a look."""
+    """Return the trial that holds a look."""
     claim = look.to_json()
     result = claim.pop("result")
     if result is None:
         return create_trial(state=TrialState.RUNNING, user_attrs={_CLAIM: claim})
     return create_trial(value=result["test_loss"], user_attrs={_CLAIM: claim, _RESULT: result})
-
-
-def merge(stores: Iterable[Iterable[Look]]) -> Sequence[Look]:
-    """Gather the looks of all stores, in their order; of one look, what has a result holds."""
-    found: dict[str, Look] = {}
-    for look in itertools.chain.from_iterable(stores):
-        if look.id not in found or found[look.id].result is None:
-            found[look.id] = look
-    return sorted(found.values(), key=lambda look: (look.number, look.claimed_ms))

@@ -1,0 +1,120 @@
+"""`mmsearch sync`: fill both views of a study from its journal."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from functools import partial
+from typing import TYPE_CHECKING
+
+from mmsearch.errors import MMSearchError
+from mmsearch.search.results.publish import mlflow_at, open_tracker, show_looks
+from mmsearch.search.results.selection import confirmations
+from mmsearch.search.results.summary import summarise
+from mmsearch.search.study.study_file import StudyFile
+from mmsearch.search.study.urls import ledger_folder, storage_url
+from mmsearch.search.study.workspace import own
+from mmsearch.tracking.journal.files import JournalError
+from mmsearch.tracking.journal.logs import logging_to
+from mmsearch.tracking.ledger.mlflow_runs import FinalRuns
+from mmsearch.tracking.ledger.record import LocalLooks, merged
+from mmsearch.tracking.mlflow.client import first_line
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mmsearch.search.study.workspace import Workspace
+    from mmsearch.tracking.journal.journal import Journal
+    from mmsearch.tracking.journal.records import TrialRecord
+    from mmsearch.tracking.uploader import View
+
+_logger = logging.getLogger(__name__)
+
+
+def sync_study(workspace: Workspace, journal: Journal, storage: str | None, uri: str | None) -> int:
+    """Add what the Optuna storage and MLflow lack: trials, and looks at the test split.
+
+    Returns:
+        Number of trials that were sent to either.
+
+    Raises:
+        RefusedError: another process searches the study and fills both itself.
+        MMSearchError: MLflow or the Optuna storage cannot be reached.
+        JournalError: some trials cannot be shown; all others were.
+    """
+    from mmsearch.search.optimizer.claims import optuna_looks  # noqa: PLC0415 (Optuna is slow)
+    from mmsearch.search.optimizer.optuna_view import OptunaView  # noqa: PLC0415 (likewise)
+    from mmsearch.search.optimizer.storage import telling_errors  # noqa: PLC0415 (likewise)
+
+    file = StudyFile.require(journal)
+    split = file.split_fingerprint
+    url = storage_url(workspace, storage, file.storage, file.id)
+    with own(journal), logging_to(journal.folder / "logs", url, uri or ""):
+        searched, confirmed = _Part(journal), _Part(confirmations(journal))
+        creating = partial(workspace.locked, "optuna")
+        away: MMSearchError | None = None
+        try:
+            view = OptunaView(url, journal.name, file.id, file.settings.space, creating)
+            with telling_errors(url), contextlib.closing(view):
+                searched.send(view)
+        except MMSearchError as error:
+            away = error  # MLflow is filled anyway
+        for part in (searched, confirmed):
+            tracker = open_tracker(workspace, part.journal, uri)
+            with mlflow_at(tracker.uri):
+                part.send(tracker)
+                tracker.delete_doubles()
+        with mlflow_at(tracker.uri):
+            looks = merged(
+                [LocalLooks(ledger_folder()).read(split), FinalRuns(tracker).read(split)]
+            )
+        if away is None:
+            with optuna_looks(url) as central:
+                looks = merged([central.read(split), looks])
+                central.restore(journal.name, looks)
+        with mlflow_at(tracker.uri):
+            show_looks(tracker, journal, file, looks)
+            trials = list(searched.records.values())
+            tracker.show_study(summarise(journal, file, looks, trials=trials, has_importances=True))
+        if away is not None:
+            raise away
+        sent = searched.sent | confirmed.sent
+        if failed := {**searched.failed, **confirmed.failed}:
+            name, why = next(iter(failed.items()))
+            reason = str(why) if isinstance(why, MMSearchError) else first_line(why)
+            raise JournalError(
+                f"{len(sent)} trials were sent; {len(failed)} could not be shown, the first of "
+                f"them {name}: {reason}"
+            )
+        return len(sent)
+
+
+class _Part:
+    """The trials of a search or of its confirmation, and which of them were sent."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.sent: set[str] = set()
+        self.failed: dict[str, Exception] = {}
+        """Errors of the trials that cannot be shown, by trial name."""
+        records, self._damaged = {}, set()
+        for number in journal.numbers():
+            try:
+                records[number] = journal.read(number)
+            except JournalError as error:
+                self._damaged.add(number)
+                self.failed[f"{journal.kind} {number}"] = error
+        self.records: Mapping[int, TrialRecord] = records
+
+    def send(self, view: View) -> None:
+        """Send the trials that a view lacks; one that fails does not stop the others."""
+        view.open()
+        for number in view.lacking(self.records.values(), self._damaged):
+            record = self.records[number]
+            try:
+                view.show_trial(record, self.journal, is_idle=True)
+                self.sent.add(record.name)
+            except Exception as error:
+                _logger.info("%s could not be sent", record.name, exc_info=True)
+                view.open()  # raises if the view is away, which is not this trial's fault
+                self.failed[record.name] = error
