@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import time
 from dataclasses import dataclass, field
@@ -97,14 +98,10 @@ def trials_table(records: Sequence[TrialRecord], *, is_running: bool) -> Table:
         TableColumn(
             heading="params", cells=[f"{r.facts['n_parameters']:,}" for r in records], rank=1
         ),
-        TableColumn(heading="time", cells=[_seconds(r.wall_s) for r in records]),
+        TableColumn(heading="time", cells=[f"{r.wall_s:.1f} s" for r in records]),
     ]
     styles = [None if r.is_complete else "dim" for r in records]
     return fitted_table(columns, styles, left={"state"})
-
-
-def _seconds(wall_s: float) -> str:
-    return f"{wall_s:.1f} s" if wall_s < 99.95 else f"{wall_s:.0f} s"  # noqa: PLR2004 (three digits)
 
 
 def _watch(out: Console, journal: Journal, limit: int | None, *, as_json: bool) -> None:
@@ -146,14 +143,12 @@ class _View:
 
     status: SearchStatus
     limit: int | None
-    ended: dict[int, TrialRecord] = field(default_factory=dict)
+    ended: list[TrialRecord] = field(default_factory=list)
+    """Best first; rich reads it from another thread."""
 
     def table(self, n_rows: int) -> Table:
         """Make a table of the best trials."""
-        records = sorted(
-            self.ended.copy().values(), key=lambda trial: trial.rank
-        )  # another thread adds to them
-        return trials_table(records[: min(n_rows, self.limit or n_rows)], is_running=True)
+        return trials_table(self.ended[: min(n_rows, self.limit or n_rows)], is_running=True)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw the status, and the trials for which there is room."""
@@ -169,14 +164,16 @@ class _View:
 
 def _follow(journal: Journal, view: _View) -> Iterator[TrialRecord]:
     """Read a journal until nobody writes it any more; yield each trial that has ended."""
+    ended: set[int] = set()
     while True:
         is_running = is_owned(journal)  # asked first, so that the last trials are read after it
         view.status.n_trials = StudyFile.require(journal).n_trials
-        new = [journal.read(n) for n in journal.numbers() if n not in view.ended]
+        new = [journal.read(n) for n in journal.numbers() if n not in ended]
         for record in sorted(new, key=latest_ms):
             view.status.update(record)
             if record.outcome is not None:
-                view.ended[record.number] = record
+                ended.add(record.number)
+                bisect.insort(view.ended, record, key=lambda trial: trial.rank)
                 yield record
         if not is_running:
             return

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from mmsearch.search.display.tables import WIDTH
 from mmsearch.tracking.hyperparameters import shown_columns
 from mmsearch.tracking.journal.records import TrialState
 
@@ -69,10 +68,7 @@ def trial_line(record: TrialRecord, *, is_best: bool) -> Text:
     text.append(f"{record.dev_loss:.4f}{'*' if is_best else ' '} ", style=style)
     if record.is_repeat:  # the table at the end has its hyperparameters
         return text
-    spec = format_spec(record.spec)
-    if len(text) + len(spec) > WIDTH:
-        spec = format_short_spec(record.spec)
-    return text.append(spec, style="dim")
+    return text.append(format_short_spec(record.spec), style="dim")
 
 
 def trial_json(record: TrialRecord) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import os
 import re
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import optuna
 import pytest
@@ -29,7 +29,7 @@ from tests.support.assertions import (
 from tests.support.terminal import begin, read
 
 if TYPE_CHECKING:
-    from tests.support.commands import Mmsearch
+    from tests.support.forked_cli import Done, Warm
 
 QUICK = ("--steps", 200)
 ENQUEUED = {"embedding_dim": 4, "hidden_width": 32, "block_size": 3, "learning_rate": 0.1}
@@ -52,6 +52,19 @@ hidden_width = 32
 block_size = 3
 learning_rate = 0.1
 """
+
+
+class Mmsearch(Protocol):
+    """Runs a command in a test's folder."""
+
+    def __call__(self, *words: object) -> Done:
+        """Run it to its end."""
+
+
+@pytest.fixture
+def mmsearch(tmp_path: Path, warm_command: Warm) -> Mmsearch:
+    """Run commands without their start-up; those that get signals are started as installed."""
+    return lambda *words: warm_command(*words, folder=tmp_path)
 
 
 @pytest.fixture(scope="module")
