@@ -130,7 +130,7 @@ def search(study: Study, uploader: Uploader, first: int, n_trials: int) -> None:
     """Write and show some trials at once, segment by segment, as a search does."""
     numbers = range(first, first + n_trials)
     for number in numbers:
-        uploader.show(study.begin(number))
+        uploader.show(study.begin(number, n_segments=3))
     for _ in range(3):
         for number in numbers:
             uploader.show(study.train(number))

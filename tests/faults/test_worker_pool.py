@@ -32,10 +32,14 @@ WORDS = Words(("emma",), ("olivia",), Vocabulary.of("emmaolivia"))
 
 PARENT = """
 import multiprocessing, time
+from mmsearch.data.corpus import Vocabulary
+from mmsearch.data.split import Words
+from mmsearch.search.execution import worker
 from mmsearch.search.execution.worker_pool import WorkerPool
 
 if __name__ == "__main__":
-    pool = WorkerPool(2, time.sleep, (0,))
+    words = Words(("emma",), ("olivia",), Vocabulary.of("emmaolivia"))
+    pool = WorkerPool(2, worker.start, (words,))
     for call in [pool.submit(abs, -1), pool.submit(abs, -2)]:
         call.result()
     busy = pool.submit(time.sleep, 600)
