@@ -22,12 +22,11 @@ from mmsearch.data.split import Words
 from mmsearch.errors import MMSearchError
 from mmsearch.search.execution import worker
 from mmsearch.search.execution.worker_pool import MAX_STARTS, WorkerPool
+from tests.support.waiting import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-PATIENCE_S = 60
-"""How long a test waits before it fails."""
 WORDS = Words(("emma",), ("olivia",), Vocabulary.of("emmaolivia"))
 
 PARENT = """
@@ -46,14 +45,6 @@ if __name__ == "__main__":
     print(*(child.pid for child in multiprocessing.active_children()), flush=True)
     time.sleep(600)
 """
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def is_running(pid: int) -> bool:
