@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmsearch.model.spec import TrialSpec
 from mmsearch.search.cli import options
 from mmsearch.search.display.advice import print_looks
 from mmsearch.search.display.console import make_console, print_json, print_wrapped
@@ -71,7 +72,8 @@ def final_test(  # noqa: PLR0913 (each is one flag)
 def print_final_test(out: Console, test: FinalTest) -> None:
     """Print the model, why it was chosen, and its test loss beside the baselines."""
     look, result = test.look, test.look.result or {}
-    out.print(f"study {look.study!r}, {look.model}: {format_spec(result['spec'])}")
+    spec = TrialSpec.from_json(result["spec"])
+    out.print(f"study {look.study!r}, {look.model}: {format_spec(spec)}")
     print_wrapped(out, f"  {result['why']}")
     out.print(_table(result))
     n_words, n_characters = result["n_test_words"], result["n_test_characters"]
