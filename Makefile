@@ -7,8 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 TRIALS ?= 50
 
-# The versions that were tested, for what is installed and for what builds the package: up to 25.2
-# pip reads the first variable there, later the second.
+# Install the tested versions, for the build of the package too: its pins come from the first
+# variable in pip up to 25.2, and from the second one later.
 PIP_INSTALL := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 	$(BIN)/python -m pip install --quiet -c constraints.txt
 
@@ -43,21 +43,21 @@ layers: $(VENV)/.installed-dev
 security: $(VENV)/.installed-dev
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml data model tracking search
 
-# What is installed is what pyproject.toml and constraints.txt say.
+# Check the installed versions against pyproject.toml and constraints.txt.
 versions: $(VENV)/.installed-dev
 	$(BIN)/python .ci/versions.py
 
-# The built wheel, tried from outside the checkout.
+# Build the wheel, and try it outside the checkout.
 wheel: $(VENV)/.installed-dev
 	$(BIN)/python .ci/try_wheel.py
 
-# Not a check: what it says changes without a change of ours, and it needs the network.
+# Not part of `check`: its result changes without a change of ours, and it needs the network.
 audit: $(VENV)/.installed-dev
 	$(PYTHON) -m venv .venv-audit
 	.venv-audit/bin/python -m pip install --quiet pip-audit
 	$(BIN)/python .ci/audit.py .venv-audit/bin/pip-audit
 
-# Not a check: it takes long, and its figures are worth what the machine is idle.
+# Not part of `check`: it takes long, and needs an idle machine.
 CORPUS ?=
 bench: $(VENV)/.installed
 	$(BIN)/python bench/step.py

@@ -1,8 +1,8 @@
-"""Ask the public databases of vulnerabilities about every package that is installed here.
+"""Ask the public vulnerability databases about every installed package.
 
-Exits with 0 where none is known, 1 where some are, and 2 where no database could be asked: one that
-does not know what everybody knows of an old release counts as silent, since a mirror may answer
-politely and know nothing.
+Exits with 0 if no vulnerability is known, 1 if some are, and 2 if no database could be asked. A
+database that does not know a famous vulnerability counts as unreachable, since a mirror may answer
+and know nothing.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from typing import Any
 
 SERVICES = ("pypi", "osv")
 KNOWN = "requests==2.19.0"
-"""Its vulnerabilities have been published since 2018 (CVE-2018-18074)."""
+"""An old release with vulnerabilities published in 2018 (CVE-2018-18074)."""
 
 
 def installed() -> list[str]:
-    """Name the packages of this environment, but for ours; without local parts, such as `+cpu`."""
-    found = {
-        f"{each.name}=={each.version.partition('+')[0]}"
-        for each in distributions()
-        if each.name != "mmsearch"
+    """List the packages of this environment except ours, without local parts such as `+cpu`."""
+    packages = {
+        f"{package.name}=={package.version.partition('+')[0]}"
+        for package in distributions()
+        if package.name != "mmsearch"
     }
-    return sorted(found)
+    return sorted(packages)
 
 
 def ask(auditor: str, service: str, packages: list[str]) -> dict[str, list[dict[str, Any]]] | None:
-    """Give what a database knows of each package; None where it cannot be asked."""
+    """Return a database's vulnerabilities by package; None if it cannot be asked."""
     with tempfile.TemporaryDirectory() as folder:
         pins = Path(folder) / "pins.txt"
         pins.write_text("\n".join(packages) + "\n")
@@ -51,27 +51,28 @@ def ask(auditor: str, service: str, packages: list[str]) -> dict[str, list[dict[
 
 
 def main() -> int:
-    """Audit, and say in words what came of it."""
+    """Audit with the first database that answers, and print the result."""
     auditor = sys.argv[1]
     for service in SERVICES:
         if not (ask(auditor, service, [KNOWN]) or {}).get(KNOWN):
-            print(f"audit: {service} cannot be reached, or knows nothing of {KNOWN}")
+            print(f"audit: {service} cannot be reached, or knows no vulnerability of {KNOWN}")
             continue
         packages = installed()
         answers = ask(auditor, service, packages)
         if answers is None:
             print(f"audit: {service} stopped answering")
             continue
-        found = {name: vulns for name, vulns in answers.items() if vulns}
-        for name, vulns in found.items():
+        vulnerable = {name: vulns for name, vulns in answers.items() if vulns}
+        for name, vulns in vulnerable.items():
             for vuln in vulns:
                 fixed = ", ".join(vuln["fix_versions"]) or "no release"
                 print(f"audit: {name}: {vuln['id']}, fixed in {fixed}")
         print(
-            f"audit: {service} knows {len(answers)} of {len(packages)} packages, {len(found)} bad"
+            f"audit: {service} knows {len(answers)} of {len(packages)} packages, "
+            f"{len(vulnerable)} of them vulnerable"
         )
-        return 1 if found else 0
-    print("audit: NOTHING WAS AUDITED: no database of vulnerabilities could be asked from here")
+        return 1 if vulnerable else 0
+    print("audit: NOTHING WAS AUDITED: no vulnerability database could be reached")
     return 2
 
 

@@ -1,7 +1,7 @@
 """Build the wheel, install it alone into a new environment, and use it outside the checkout.
 
-What builds it is pinned by constraints.txt. The dependencies are those of the environment that
-runs this, lent by a path file: what is tried is our wheel, and it must not find the checkout.
+The build is pinned by constraints.txt. A path file lends the new environment the dependencies of
+the one that runs this script; the package itself must come from the wheel, not from the checkout.
 """
 
 import os
@@ -13,13 +13,13 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-# As a URI, since pip takes a space for the end of a path.
+# As a URI, because pip splits paths at spaces.
 PINS = (ROOT / "constraints.txt").as_uri()
 ENVIRONMENT = {**os.environ, "PIP_CONSTRAINT": PINS, "PIP_BUILD_CONSTRAINT": PINS}
 
 
 def call(*command: object, cwd: Path) -> str:
-    """Run a command; its output, or the end of this script."""
+    """Run a command and return its output; a failure ends this script."""
     words = [str(word) for word in command]
     done = subprocess.run(
         words, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, check=False
@@ -40,9 +40,9 @@ with tempfile.TemporaryDirectory() as folder:
         python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=scratch
     ).strip()
     (Path(site) / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    where = call(python, "-c", "import mmsearch; print(mmsearch.__file__)", cwd=scratch)
-    if not Path(where.strip()).resolve().is_relative_to(scratch.resolve()):
-        sys.exit(f"the wheel is not what was imported: {where}")
+    origin = call(python, "-c", "import mmsearch; print(mmsearch.__file__)", cwd=scratch)
+    if not Path(origin.strip()).resolve().is_relative_to(scratch.resolve()):
+        sys.exit(f"not imported from the wheel: {origin}")
     mmsearch = scratch / "env/bin/mmsearch"
     call(mmsearch, "run", "--trials", 2, "--steps", 200, "--workers", 1, cwd=scratch)
     print(call(mmsearch, "trials", cwd=scratch))

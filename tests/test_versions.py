@@ -1,4 +1,4 @@
-"""What is installed by the README's commands is pinned, and the pins are among what works."""
+"""The README's commands install pinned versions, which the declared bounds allow."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ PINS = {canonicalize_name(Requirement(line).name): Requirement(line) for line in
 
 
 @pytest.mark.parametrize("line", DIRECT)
-def test_tested_version_is_one_that_works(line: str) -> None:
-    """A bound and a pin that exclude each other would make the README's commands fail."""
+def test_pin_is_within_its_bound(line: str) -> None:
+    """A pin outside its bound would make the README's commands fail."""
     asked = Requirement(line)
     [pin] = PINS[canonicalize_name(asked.name)].specifier
     assert pin.operator == "=="
     assert asked.specifier.contains(Version(pin.version.replace(".*", ".0")))
 
 
-def test_pins_are_releases_and_nothing_of_this_machine() -> None:
-    """No path, no address, no local build, not ourselves, nothing twice."""
+def test_pins_are_plain_releases() -> None:
+    """There is no path, URL or local build, no pin of this package, and no duplicate."""
     assert len(PINS) == len(LINES)
     assert canonicalize_name("mmsearch") not in PINS
     for line in LINES:
         assert re.fullmatch(r"[\w.-]+==[\w.]+(\.\*)?", line), line
     assert str(PINS[canonicalize_name("torch")].specifier).endswith(".*"), (
-        "else no build with a local part fits"
+        "without it no build with a local part matches"
     )
 
 
 @pytest.mark.parametrize("name", ["Makefile", "README.md"])
-def test_what_installs_us_takes_the_pins(name: str) -> None:
-    """Both of the README's ways, make and plain pip."""
+def test_installing_uses_the_pins(name: str) -> None:
+    """Both ways of the README, make and plain pip, use them."""
     text = (ROOT / name).read_text().replace("$(PIP_INSTALL)", "pip install -c constraints.txt")
     installing = re.findall(r"^.*(?:pip install|-m pip).*--editable.*$", text, re.MULTILINE)
     assert len(installing) == 2

@@ -1,4 +1,4 @@
-"""optuna-dashboard opens a study as it is."""
+"""optuna-dashboard shows a study and does not change it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STATES = {"Complete": "COMPLETE", "Pruned": "PRUNED", "Fail": "FAIL"}
 
 @contextlib.contextmanager
 def dashboard(folder: Path) -> Iterator[str]:
-    """Serve a workspace's database; gives the address."""
+    """Serve a workspace's database; returns the address."""
     port = free_port()
     command = Path(sys.executable).with_name("optuna-dashboard")
     place = ("--host", "127.0.0.1", "--port", str(port), "--server", "wsgiref")
@@ -44,7 +44,7 @@ def dashboard(folder: Path) -> Iterator[str]:
 
 
 def get(url: str) -> Any:
-    """Ask for a page, for as long as the server starts."""
+    """Request a page, again while the server starts."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
@@ -56,13 +56,13 @@ def get(url: str) -> Any:
 
 
 def dump(folder: Path) -> list[str]:
-    """Give all that the database holds."""
+    """Return the content of the database."""
     with contextlib.closing(sqlite3.connect(folder / "runs/optuna.db")) as database:
         return list(database.iterdump())
 
 
 def test_dashboard_shows_the_study_unchanged(copied: Path) -> None:
-    """Its trials have the journal's states, scores, hyperparameters and curves."""
+    """The trials have the journal's states, scores, hyperparameters and curves."""
     before = dump(copied)
     with dashboard(copied) as base:
         (study,) = get(f"{base}/api/studies")["study_summaries"]

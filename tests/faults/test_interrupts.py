@@ -6,26 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from typing import TYPE_CHECKING
 
 import pytest
 
 from mmsearch.search.execution.interrupts import Interrupts
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("hangups")
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    """Wait until another thread has written."""
-    for _ in range(200):
-        if holds():
-            return
-        time.sleep(0.02)
-    pytest.fail("no message within four seconds")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -1,4 +1,4 @@
-"""A workspace that version 0.1 made opens, goes on and comes out again with this version.
+"""A workspace that version 0.1 made can be opened, resumed and replayed by this version.
 
 `workspace_0_1.tar.gz` is what commit d196f30 left of a study of 200 made-up words: trials 0 to 4
 complete, 5 to 9 pruned, trial 10 ended by `kill -9` after two of five segments; then the best two
@@ -26,7 +26,7 @@ RUN = ("run", "--study", STUDY, "--workers", 1, "--quiet")
 
 
 def unpack(folder: Path) -> Path:
-    """Unpack the workspace, and name its corpus where it is now."""
+    """Unpack the workspace, and correct the path of its corpus."""
     with tarfile.open(PACKED) as packed:
         packed.extractall(folder, filter="data")
     path = folder / "runs" / STUDY / "study.json"
@@ -41,28 +41,28 @@ def records(folder: Path) -> list[TrialRecord]:
 
 
 def facts(record: TrialRecord) -> tuple[Any, ...]:
-    """Give what a version may not change of a trial: its spec, its end and its losses."""
+    """Return what no version may change of a trial: its spec, its end and its losses."""
     losses = [(line.step, line.dev_loss, line.weights_sha256) for line in record.curve]
     return record.spec, record.state, record.dev_loss, losses
 
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    """Give a test the workspace as 0.1 left it."""
+    """Return the workspace as 0.1 left it."""
     return unpack(tmp_path)
 
 
 @pytest.fixture(scope="module")
 def gone_on(tmp_path_factory: pytest.TempPathFactory, warm_command: Warm) -> Path:
-    """Search it for two finished trials more than it had."""
+    """Resume the search for two more finished trials."""
     folder = unpack(tmp_path_factory.mktemp("gone-on"))
     done = warm_command(*RUN, "-n", N_OLD + 2, folder=folder)
     assert done.returncode == 0, done.stderr
     return folder
 
 
-def test_search_goes_on_where_0_1_was_killed(old: Path, gone_on: Path) -> None:
-    """The trial that was in training is finished, and no more is added than was asked for."""
+def test_search_resumes_where_0_1_was_killed(old: Path, gone_on: Path) -> None:
+    """The running trial is finished, and exactly the asked number is added."""
     before, after = records(old), records(gone_on)
     assert counts_by_state(before)[TrialState.RUNNING] == 1
     assert before[UNFINISHED].state == "RUNNING"
@@ -72,13 +72,13 @@ def test_search_goes_on_where_0_1_was_killed(old: Path, gone_on: Path) -> None:
 
 
 def test_old_trials_keep_their_specs_and_scores(old: Path, gone_on: Path) -> None:
-    """A field that came later is not written into what was trained before it."""
+    """A later field is not written into older trials."""
     before, after = records(old)[:N_OLD], records(gone_on)[:N_OLD]
     assert list(map(facts, after)) == list(map(facts, before))
 
 
 def test_goes_on_with_the_same_settings(gone_on: Path, warm_command: Warm) -> None:
-    """The settings that 0.1 stored mean what they meant: its own config is no other search."""
+    """The settings that 0.1 stored keep their meaning: its own config is not another search."""
     done = warm_command("init", "same.toml", "--study", STUDY, folder=gone_on)
     assert done.returncode == 0, done.stderr
     done = warm_command(*RUN, "-n", N_OLD + 2, "--config", "same.toml", folder=gone_on)
@@ -86,7 +86,7 @@ def test_goes_on_with_the_same_settings(gone_on: Path, warm_command: Warm) -> No
 
 
 def test_trials_are_listed(old: Path, warm_command: Warm) -> None:
-    """Each with its score, and the one that was in training as stopped."""
+    """Each has its score, and the running one is listed as stopped."""
     done = warm_command("trials", "--json", folder=old)
     assert done.returncode == 0, done.stderr
     assert {row["trial"]: row["dev_loss"] for row in json.loads(done.stdout)} == {
@@ -96,14 +96,14 @@ def test_trials_are_listed(old: Path, warm_command: Warm) -> None:
 
 
 def test_old_trial_is_reproduced(old: Path, warm_command: Warm) -> None:
-    """What 0.1 trained comes out again."""
+    """A trial of 0.1 is trained again to the same result."""
     done = warm_command("replay", 3, "--json", folder=old)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["is_reproduced"]
 
 
 def test_confirmation_goes_on(gone_on: Path, warm_command: Warm) -> None:
-    """Seeds that 0.1 trained count, and one more is trained like them."""
+    """Seeds that 0.1 trained count, and one more is added."""
     before = Journal(gone_on / "runs" / STUDY, "confirm").records()
     done = warm_command(
         "confirm", "--top", 2, "--seeds", 3, "--workers", 1, "--json", folder=gone_on
@@ -116,7 +116,7 @@ def test_confirmation_goes_on(gone_on: Path, warm_command: Warm) -> None:
 
 
 def test_report_is_written(old: Path, warm_command: Warm) -> None:
-    """With the best trial that 0.1 found."""
+    """It has the best trial that 0.1 found."""
     done = warm_command("report", "old.html", folder=old)
     assert done.returncode == 0, done.stderr
     assert "Trial 3" in (old / "old.html").read_text()

@@ -1,4 +1,4 @@
-"""An emptied MLflow is filled again from the workspace, as if nothing had been lost."""
+"""`mmsearch sync` rebuilds a deleted MLflow store from the workspace."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from tests.support.forked_cli import Warm
 
 VOLATILE = ("mlflow.log-model.history", "mlflow.parentRunId", "mlflow.loggedArtifacts")
-"""Tags that name other runs, each new in another store."""
+"""Tags with ids of runs, which differ between stores."""
 
 IMAGE_ID = re.compile(r"[+%][0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-"""What MLflow draws by lot for the name of an image."""
+"""The random part of the name of an image."""
 
 
 def artifacts(client: MlflowClient, run_id: str, path: str | None = None) -> dict[str, str]:
-    """Give what lies with a run: a hash of each file, and no more than the name of a drawing."""
+    """Hash the artifacts of a run; images, which have a random name, count by name only."""
     found: dict[str, str] = {}
     for item in client.list_artifacts(run_id, path):
         if item.is_dir:
@@ -37,8 +37,8 @@ def artifacts(client: MlflowClient, run_id: str, path: str | None = None) -> dic
     return found
 
 
-def shown(client: MlflowClient, run: Run) -> dict[str, Any]:
-    """Give all that a run says: but ids, and when the study and a look were shown."""
+def content_of(client: MlflowClient, run: Run) -> dict[str, Any]:
+    """Return everything of a run but ids and the times of uploads."""
     info, data = run.info, run.data
     is_training = data.tags["mmsearch.kind"] in {"trial", "confirm"}
     points = {
@@ -58,7 +58,7 @@ def shown(client: MlflowClient, run: Run) -> dict[str, Any]:
 
 
 def everything(uri: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Give what a store says of its one study: of the experiment, and of each run by its name."""
+    """Return the tags of the only experiment, and each of its runs by name."""
     client = MlflowClient(uri)
     (experiment,) = [e for e in client.search_experiments() if e.name == "mmsearch/few"]
     runs = list(client.search_runs([experiment.experiment_id]))
@@ -67,14 +67,16 @@ def everything(uri: str) -> tuple[dict[str, Any], dict[str, Any]]:
         **experiment.tags,
         "champion": (champion.tags["mmsearch.model_sha256"], champion.description),
     }
-    found = {f"{r.data.tags['mmsearch.kind']} {r.info.run_name}": shown(client, r) for r in runs}
+    found = {
+        f"{r.data.tags['mmsearch.kind']} {r.info.run_name}": content_of(client, r) for r in runs
+    }
     assert len(found) == len(runs)
     return said, found
 
 
 @pytest.mark.long
 def test_sync_gives_an_emptied_mlflow_all_that_it_held(copied: Path, warm_command: Warm) -> None:
-    """Trials, confirmations, the look at the test split, its model: points, tags and files."""
+    """Trials, confirmations, the test evaluation and its model: points, tags and files."""
     for words in (("confirm", "--top", 2, "--seeds", 2), ("final-test",)):
         done = warm_command(*words, folder=copied)
         assert done.returncode == 0, done.stderr
@@ -89,7 +91,7 @@ def test_sync_gives_an_emptied_mlflow_all_that_it_held(copied: Path, warm_comman
     done = warm_command("sync", folder=copied)
 
     assert done.returncode == 0, done.stderr
-    # Under another name: MLflow goes on reading the file that was deleted.
+    # Under another name, since MLflow still has the deleted file open.
     fresh = shutil.copy(store, store.with_name("fresh.db"))
     said_again, again = everything(f"sqlite:///{fresh}")
     assert said_again == said

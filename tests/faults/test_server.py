@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from mlflow import MlflowClient
 
 from mmsearch.errors import InputError, MMSearchError
 from mmsearch.tracking.mlflow.server import Server, check_hosts, serve
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -226,10 +226,7 @@ def test_server_ends_with_its_context_and_with_its_killed_parent(
         assert parent.stdout is not None
         group = int(parent.stdout.readline())
         parent.send_signal(signal.SIGKILL)
-    deadline = time.monotonic() + 30
-    while is_alive(group) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not is_alive(group)
+    wait_until(lambda: not is_alive(group))
 
 
 def test_store_that_cannot_be_opened_shows_the_log_without_the_password(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Several commands in one workspace at once: studies side by side, and readers beside a search."""
+"""Several commands in one workspace at once: two studies, and readers beside a search."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CONFIG = (
 
 
 def words(folder: Path, corpus: Path, study: str) -> tuple[object, ...]:
-    """Give the words of a search whose trials follow from its seed alone, in short segments."""
+    """Return the arguments of a search whose trials depend on its seed alone."""
     config = folder / "config.toml"
     config.write_text(CONFIG)
     given = ("--corpus", corpus, "--config", config, "--study", study, "--workers", 2)
@@ -35,7 +35,7 @@ def words(folder: Path, corpus: Path, study: str) -> tuple[object, ...]:
 def test_studies_begun_at_the_same_moment_share_a_new_workspace(
     small_corpus: Path, warm_command: Warm, tmp_path: Path
 ) -> None:
-    """Three make one workspace, one Optuna database and one MLflow store, and end as if alone."""
+    """Three create one workspace, one Optuna database and one MLflow store, and all succeed."""
     studies = ("one", "two", "three")
     commands = [
         Command(("run", *words(tmp_path, small_corpus, study), "-n", 2), tmp_path)
@@ -43,7 +43,7 @@ def test_studies_begun_at_the_same_moment_share_a_new_workspace(
     ]
     for done in warm_command.together(commands):
         assert done.returncode == 0, done.stderr
-        # On a slow machine each waits for another that makes a database.
+        # On a slow machine they wait for the one that creates a database.
         said = done.stderr.splitlines()
         assert all(line.startswith("waiting for another process") for line in said), said
         assert "MLflow" not in done.stdout
@@ -54,7 +54,7 @@ def test_studies_begun_at_the_same_moment_share_a_new_workspace(
 def test_readers_disturb_no_search_and_are_not_disturbed(
     small_corpus: Path, warm_command: Warm, tmp_path: Path
 ) -> None:
-    """Whoever looks meanwhile, by our commands, MLflow or Optuna, gets an answer each time."""
+    """Readers by our commands, MLflow and Optuna get an answer each time."""
     apart = tmp_path / "undisturbed"
     apart.mkdir()
     assert warm_command("run", *words(apart, small_corpus, "s"), folder=apart).returncode == 0

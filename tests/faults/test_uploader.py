@@ -18,6 +18,7 @@ from mmsearch.tracking import uploader as uploader_module
 from mmsearch.tracking.journal.files import JournalError
 from mmsearch.tracking.uploader import Uploader
 from tests.support.mlflow_server import Service, free_port
+from tests.support.waiting import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
     from tests.support.tracked_study import NewStore, Study
 
-PATIENCE_S = 60.0
-"""How long a test waits before it fails."""
 STILL_S = 3
 """Seconds without a change after which a slow server has carried out its calls."""
 
@@ -50,14 +49,6 @@ def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploader_module, "RETRY_S", (0.05, 0.1))
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def wait_until_still(value: Callable[[], object]) -> None:
@@ -130,7 +121,7 @@ def search(study: Study, uploader: Uploader, first: int, n_trials: int) -> None:
     """Write and show some trials at once, segment by segment, as a search does."""
     numbers = range(first, first + n_trials)
     for number in numbers:
-        uploader.show(study.begin(number))
+        uploader.show(study.begin(number, n_segments=3))
     for _ in range(3):
         for number in numbers:
             uploader.show(study.train(number))
@@ -158,7 +149,7 @@ def test_outage_of_a_whole_search_is_reported_once_and_filled_in_later(
 
     search(study, uploader, 0, 3)
     for _ in range(3):  # failures in a row
-        wait_for(lambda: uploader.error is not None and uploader.error not in errors)
+        wait_until(lambda: uploader.error is not None and uploader.error not in errors)
         assert uploader.error is not None
         errors.append(uploader.error)
 
@@ -186,7 +177,7 @@ def test_hung_server_holds_nobody_up(service: Service, study: Study) -> None:
     service.start()
     uploader, told = uploader_to(study, service.uri)
     uploader.show(study.begin(0))
-    wait_for(lambda: len(runs(study, service.uri)) == 1)
+    wait_until(lambda: len(runs(study, service.uri)) == 1)
     records = [study.train(0) for _ in range(4)]
 
     service.signal(signal.SIGSTOP)
@@ -212,17 +203,17 @@ def test_server_that_answers_too_late_doubles_nothing(
     service.start()
     uploader, told = uploader_to(study, service.uri)
     uploader.show(study.begin(0))
-    wait_for(lambda: any(run.data.params for run in runs(study, service.uri)))  # and it is idle
+    wait_until(lambda: any(run.data.params for run in runs(study, service.uri)))  # and it is idle
 
     # Another writer makes the server slow: it reads as before, but each write waits.
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     with closing(sqlite3.connect(service.database, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         search(study, uploader, 1, 2)
-        wait_for(lambda: told)
+        wait_until(lambda: told)
         other.execute("ROLLBACK")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    wait_for(lambda: uploader.error is None)
+    wait_until(lambda: uploader.error is None)
     wait_until_still(lambda: len(runs(study, service.uri)))  # what was given up has arrived
     uploader.show(study.train(0))
     uploader.show(study.end(0, "PRUNED"))
@@ -237,15 +228,15 @@ def test_killed_server_that_comes_back_lacks_nothing(service: Service, study: St
     service.start()
     uploader, told = uploader_to(study, service.uri)
     search(study, uploader, 0, 2)
-    wait_for(lambda: any(run.data.metrics for run in runs(study, service.uri)))
+    wait_until(lambda: any(run.data.metrics for run in runs(study, service.uri)))
 
     service.kill()
     search(study, uploader, 2, 2)
     uploader.show(study.begin(4))
     uploader.show(study.train(4))
-    wait_for(lambda: told)
+    wait_until(lambda: told)
     service.start()
-    wait_for(lambda: uploader.error is None)
+    wait_until(lambda: uploader.error is None)
     uploader.show(study.train(4))
     uploader.show(study.end(4, "COMPLETE"))
 
@@ -262,7 +253,7 @@ def test_close_gives_up_on_a_server_that_is_behind_and_hangs(
     monkeypatch.setattr(uploader_module, "GRACE_S", 0.5)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3600")
     uploader, told = uploader_to(study, service.uri)
-    wait_for(lambda: told)
+    wait_until(lambda: told)
 
     with socket.create_server(("127.0.0.1", service.port)) as hung:  # it takes calls, no more
         taken, _ = hung.accept()
@@ -292,7 +283,7 @@ def test_study_that_goes_on_keeps_its_runs(
     study.complete(3)  # as by a search that was killed before it could upload
 
     uploader, _ = uploader_to(study, uri)
-    wait_for(lambda: runs(study, uri, "study")[0].info.status == "RUNNING")
+    wait_until(lambda: runs(study, uri, "study")[0].info.status == "RUNNING")
     uploader.show(study.train(2))
     uploader.show(study.end(2, "COMPLETE"))
     assert uploader.close(study.summary()) is True
@@ -335,7 +326,7 @@ def test_trial_that_cannot_be_uploaded_keeps_no_other_out(
     repair = damage(study)
 
     uploader, told = uploader_to(study, uri)
-    wait_for(lambda: told)
+    wait_until(lambda: told)
     uploader.show(study.begin(3))
     uploader.show(study.train(3))
     uploader.show(study.end(3, "PRUNED"))

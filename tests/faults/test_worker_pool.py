@@ -22,34 +22,29 @@ from mmsearch.data.split import Words
 from mmsearch.errors import MMSearchError
 from mmsearch.search.execution import worker
 from mmsearch.search.execution.worker_pool import MAX_STARTS, WorkerPool
+from tests.support.waiting import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-PATIENCE_S = 60
-"""How long a test waits before it fails."""
 WORDS = Words(("emma",), ("olivia",), Vocabulary.of("emmaolivia"))
 
 PARENT = """
 import multiprocessing, time
+from mmsearch.data.corpus import Vocabulary
+from mmsearch.data.split import Words
+from mmsearch.search.execution import worker
 from mmsearch.search.execution.worker_pool import WorkerPool
 
 if __name__ == "__main__":
-    pool = WorkerPool(2, time.sleep, (0,))
+    words = Words(("emma",), ("olivia",), Vocabulary.of("emmaolivia"))
+    pool = WorkerPool(2, worker.start, (words,))
     for call in [pool.submit(abs, -1), pool.submit(abs, -2)]:
         call.result()
     busy = pool.submit(time.sleep, 600)
     print(*(child.pid for child in multiprocessing.active_children()), flush=True)
     time.sleep(600)
 """
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def is_running(pid: int) -> bool:

@@ -1,4 +1,4 @@
-"""Weights survive the disk bit for bit, and bytes from elsewhere do no harm."""
+"""Weights survive the disk bit for bit, and foreign bytes are refused."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CONTENT = to_bytes(WEIGHTS)
 
 
 def bits(parameters: Parameters) -> dict[str, tuple[torch.dtype, torch.Size, bytes]]:
-    """Take tensors apart into what `==` cannot blur: NaN, and the sign of zero."""
+    """Return the bits of tensors, which tell NaN and signed zeros apart."""
     return {
         name: (tensor.dtype, tensor.shape, tensor.contiguous().numpy().tobytes())
         for name, tensor in parameters.named().items()
@@ -33,13 +33,13 @@ def bits(parameters: Parameters) -> dict[str, tuple[torch.dtype, torch.Size, byt
 
 
 def with_header(header: object, n_bytes: int) -> bytes:
-    """Write a safetensors file by hand, its numbers all zero."""
+    """Write a safetensors file with a given header and zeros."""
     text = json.dumps(header).encode()
     return len(text).to_bytes(8, "little") + text + bytes(n_bytes)
 
 
 def assert_usable_or_refused(content: bytes) -> None:
-    """Read bytes from anywhere: what is not refused can be computed with."""
+    """Check that bytes are refused, or give parameters that can be computed with."""
     try:
         parameters = from_bytes(content)
     except InputError:
@@ -51,7 +51,7 @@ def assert_usable_or_refused(content: bytes) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_round_trip_keeps_every_bit(dtype: torch.dtype) -> None:
-    """A trial carried on from the disk must be the trial carried on from memory."""
+    """A trial resumed from the disk equals one resumed from memory."""
     parameters = make_parameters(27, 10, 20, 3, dtype=dtype)
     parameters.b1[:4] = torch.tensor([torch.nan, torch.inf, -0.0, 1e-40], dtype=dtype)
 
@@ -59,7 +59,7 @@ def test_round_trip_keeps_every_bit(dtype: torch.dtype) -> None:
 
 
 def test_model_and_iterate_survive_together() -> None:
-    """A trial under way has two sets of weights; who wants the model gets the model."""
+    """A running trial has two sets of weights, and `from_bytes` returns the model."""
     iterate = make_parameters(*SHAPE, seed=1)
     content = to_bytes(State(WEIGHTS, iterate))
 
@@ -71,31 +71,22 @@ def test_model_and_iterate_survive_together() -> None:
     assert state_from_bytes(CONTENT).iterate is None
 
 
-@pytest.mark.parametrize(
-    ("iterate", "message"),
-    [
-        ({"iterate.C": WEIGHTS.C}, "hold"),
-        (
-            {f"iterate.{name}": t for name, t in WEIGHTS.named().items()}
-            | {"iterate.x": WEIGHTS.C},
-            "hold",
-        ),
-        ({f"iterate.{name}": t for name, t in make_parameters(5, 2, 6, 3).named().items()}, "fit"),
-        ({f"iterate.{name}": t.double() for name, t in WEIGHTS.named().items()}, "fit together"),
-    ],
-)
-def test_iterate_of_another_network_is_refused(
-    iterate: dict[str, torch.Tensor], message: str
-) -> None:
-    """Half an iterate, or one of other sizes, is no place to go on from."""
-    tensors = {**WEIGHTS.named(), **{name: tensor.clone() for name, tensor in iterate.items()}}
-
-    with pytest.raises(InputError, match=message):
-        state_from_bytes(safetensors.torch.save(tensors))
+def test_iterate_of_another_network_is_refused() -> None:
+    """Half an iterate, or one of other sizes, is nothing to go on from."""
+    own = WEIGHTS.named()
+    for iterate in (
+        {"C": WEIGHTS.C},
+        {**own, "x": WEIGHTS.C},
+        make_parameters(5, 2, 6, 3).named(),
+        {name: tensor.double() for name, tensor in own.items()},
+    ):
+        tensors = own | {f"iterate.{name}": tensor.clone() for name, tensor in iterate.items()}
+        with pytest.raises(InputError):
+            state_from_bytes(safetensors.torch.save(tensors))
 
 
 def test_equal_tensors_give_equal_bytes() -> None:
-    """A model is named by the SHA-256 of its bytes, so they may not depend on how it came about."""
+    """A model is named by the SHA-256 of its bytes, whatever the layout of its tensors."""
     transposed = WEIGHTS.map(lambda t: t.t().contiguous().t())
     assert not transposed.W1.is_contiguous()
 
@@ -117,7 +108,7 @@ def test_one_changed_bit_changes_the_name() -> None:
 
 
 def test_bytes_are_a_json_header_and_plain_numbers() -> None:
-    """Opening weights runs no code: they are JSON and numbers, which plain Python can read."""
+    """Weights are JSON and numbers, so that reading them runs no code."""
     length = int.from_bytes(CONTENT[:8], "little")
     header = json.loads(CONTENT[8 : 8 + length])
     data = CONTENT[8 + length :]
@@ -133,68 +124,59 @@ def test_bytes_are_a_json_header_and_plain_numbers() -> None:
         assert data[begin:end] == tensor.numpy().tobytes()
 
 
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_pickles_are_refused(protocol: int) -> None:
-    """A pickle could run anything; it is not even looked into."""
-    with pytest.raises(InputError, match="cannot be read"):
-        from_bytes(pickle.dumps(WEIGHTS.named(), protocol=protocol))
+def test_pickles_are_refused() -> None:
+    """A pickle could run anything, so it is not even parsed."""
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        with pytest.raises(InputError):
+            from_bytes(pickle.dumps(WEIGHTS.named(), protocol=protocol))
 
 
 def changed(**tensors: Any) -> dict[str, torch.Tensor]:
-    """Give the good tensors, but for some."""
+    """Return the good tensors with some changed, or removed by None."""
     both = {**WEIGHTS.named(), **tensors}
     return {name: tensor for name, tensor in both.items() if tensor is not None}
 
 
 @pytest.mark.parametrize(
-    ("tensors", "message"),
+    "tensors",
     [
-        ({}, "hold"),
-        ({"fc.weight": torch.zeros(3, 3)}, "hold"),
-        (changed(b2=None), "hold"),
-        (changed(extra=torch.zeros(1)), "hold"),
-        (changed(C=torch.zeros(6, 2)), "fit together"),
-        (changed(C=torch.zeros(5, 0)), "fit together"),
-        (changed(C=torch.zeros(5)), "fit together"),
-        (changed(W1=torch.zeros(5, 4)), "fit together"),
-        (changed(W1=torch.zeros(0, 4)), "fit together"),
-        (changed(W1=torch.zeros(6, 2, 2)), "fit together"),
-        (changed(b1=torch.zeros(3)), "fit together"),
-        (changed(b1=torch.zeros(1, 4)), "fit together"),
-        (changed(W2=torch.zeros(5, 4)), "fit together"),
-        (changed(b2=torch.zeros(4)), "fit together"),
-        ({name: torch.zeros([]) for name in WEIGHTS.named()}, "fit together"),
-        ({name: torch.zeros_like(t)[:0] for name, t in WEIGHTS.named().items()}, "fit together"),
-        (changed(b2=torch.zeros(5, dtype=torch.float64)), "float32"),
-        ({name: t.int() for name, t in WEIGHTS.named().items()}, "float32"),
-        ({name: t.half() for name, t in WEIGHTS.named().items()}, "float32"),
+        {},
+        changed(b2=None),
+        changed(extra=torch.zeros(1)),
+        changed(C=torch.zeros(6, 2)),
+        changed(C=torch.zeros(5, 0)),
+        changed(C=torch.zeros(5)),
+        changed(W1=torch.zeros(5, 4)),
+        changed(W1=torch.zeros(6, 2, 2)),
+        changed(b1=torch.zeros(1, 4)),
+        changed(W2=torch.zeros(5, 4)),
+        {name: torch.zeros([]) for name in WEIGHTS.named()},
+        {name: torch.zeros_like(t)[:0] for name, t in WEIGHTS.named().items()},
+        changed(b2=torch.zeros(5, dtype=torch.float64)),
+        {name: t.half() for name, t in WEIGHTS.named().items()},
     ],
 )
-def test_foreign_tensors_are_refused(tensors: dict[str, torch.Tensor], message: str) -> None:
+def test_foreign_tensors_are_refused(tensors: dict[str, torch.Tensor]) -> None:
     """A file of another network is refused where it is read, not in the middle of a matmul."""
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError):
         from_bytes(safetensors.torch.save(tensors))
 
 
-@pytest.mark.parametrize(
-    ("dtype", "shape", "n_bytes"),
-    [
+def test_odd_headers_are_refused() -> None:
+    """Types that PyTorch lacks, and shapes that overflow, are bad input like any other."""
+    odd: list[tuple[str, list[int], int]] = [
         ("F4", [4], 2),
-        ("F6_E2M3", [4], 3),
         ("F8_E8M0", [4], 4),
         ("Q7", [4], 4),
         ("F32", [0, 2**62, 4], 0),
         ("F32", [0, 2**63 + 5], 0),
         ("F32", [2**40, 2**40], 16),
         ("F32", [-1], 4),
-    ],
-)
-def test_odd_headers_are_refused(dtype: str, shape: list[int], n_bytes: int) -> None:
-    """What safetensors allows and PyTorch lacks, or overflows at, is bad input like any other."""
-    header = {"C": {"dtype": dtype, "shape": shape, "data_offsets": [0, n_bytes]}}
-
-    with pytest.raises(InputError, match="cannot be read"):
-        from_bytes(with_header(header, n_bytes))
+    ]
+    for dtype, shape, n_bytes in odd:
+        header = {"C": {"dtype": dtype, "shape": shape, "data_offsets": [0, n_bytes]}}
+        with pytest.raises(InputError):
+            from_bytes(with_header(header, n_bytes))
 
 
 @given(content=st.binary(max_size=200))
@@ -203,14 +185,14 @@ def test_odd_headers_are_refused(dtype: str, shape: list[int], n_bytes: int) -> 
 @example(b"\xff" * 8)
 @example(with_header([], 0))
 def test_random_bytes_are_refused(content: bytes) -> None:
-    """No file that is not ours comes back as a model, or as any error but the one that says so."""
+    """A foreign file gives no model, and no error but `InputError`."""
     with pytest.raises(InputError):
         from_bytes(content)
 
 
 @given(length=st.integers(0, len(CONTENT) - 1), tail=st.binary(max_size=3))
 def test_cut_off_bytes_are_refused(length: int, tail: bytes) -> None:
-    """A half-written file is not a model; nor is one with something behind it."""
+    """A half-written file is not a model, nor is one with trailing bytes."""
     for content in (CONTENT[:length] + tail, CONTENT + b"x" + tail):
         if len(content) != len(CONTENT):
             with pytest.raises(InputError):
@@ -220,7 +202,7 @@ def test_cut_off_bytes_are_refused(length: int, tail: bytes) -> None:
 @settings(deadline=None, max_examples=150)
 @given(position=st.integers(0, len(CONTENT) - 1), mask=st.integers(1, 255))
 def test_flipped_bits_are_refused_or_usable(position: int, mask: int) -> None:
-    """A flip in the numbers gives other numbers; one in the header never a foreign error."""
+    """A flip in the numbers gives other numbers; one in the header gives no foreign error."""
     damaged = bytearray(CONTENT)
     damaged[position] ^= mask
 

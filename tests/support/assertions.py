@@ -16,6 +16,7 @@ from mlflow.entities import ViewType
 from mmsearch.search.optimizer.storage import open_storage
 from mmsearch.tracking.journal.journal import Journal
 from tests.support.commands import COMMAND, environment
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -161,8 +162,4 @@ def workers_of(pid: int) -> list[int]:
 
 def assert_gone(pids: list[int]) -> None:
     """Check that processes end soon."""
-    for _ in range(200):
-        if not any(Path(f"/proc/{pid}/stat").exists() for pid in pids):
-            return
-        time.sleep(0.05)
-    pytest.fail(f"processes are left: {pids}")
+    wait_until(lambda: not any(Path(f"/proc/{pid}/stat").exists() for pid in pids))
