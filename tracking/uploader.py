@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from mmsearch.tracking.journal.journal import Journal
     from mmsearch.tracking.journal.records import TrialRecord
-    from mmsearch.tracking.mlflow.notes import StudySummary
+    from mmsearch.tracking.study_summary import StudySummary
 
 FLUSH_S = 2.0
 """Seconds for which updates are gathered before they are sent."""

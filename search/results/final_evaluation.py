@@ -39,8 +39,9 @@ from mmsearch.search.results.publish import (
 from mmsearch.search.results.selection import Choice, choose
 from mmsearch.search.study.urls import ledger_folder
 from mmsearch.search.study.workspace import options_of, own
-from mmsearch.tracking.ledger.mlflow_runs import FinalRuns
-from mmsearch.tracking.ledger.record import LocalLooks, Look
+from mmsearch.tracking.ledger.mlflow_runs import MLflowLedger
+from mmsearch.tracking.ledger.record import Look
+from mmsearch.tracking.ledger.user_file import UserLedger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -90,7 +91,7 @@ def final_test(
     """
     again = _checked(again)
     torch.set_num_threads(1)  # as in a worker: with more, torch's first tanh is off by up to 1e-4
-    local = LocalLooks(ledger_folder())
+    local = UserLedger(ledger_folder())
     with local.locked(session.split.fingerprint), own(session.journal):
         choice = choose(session.journal, number)
         if choice.unsettled and number is None:
@@ -141,7 +142,7 @@ class _Examination:
     choice: Choice
     weights: bytes
     central: OptunaLooks
-    local: LocalLooks
+    local: UserLedger
     say: Callable[[str], None]
     is_forced: bool
 
@@ -191,7 +192,7 @@ class _Examination:
         stores = [self.central.read(split), self.local.read(split)]
         if tracker is not None:
             with mlflow_at(tracker.uri):
-                stores.append(FinalRuns(tracker).read(split))
+                stores.append(MLflowLedger(tracker).read(split))
         return merge(stores)
 
     def _settle(self, looks: Sequence[Look], again: str | None) -> tuple[Look, bool]:

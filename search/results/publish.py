@@ -26,11 +26,12 @@ from mmsearch.secrets import without_password
 from mmsearch.tracking.journal.files import JournalError
 from mmsearch.tracking.journal.logs import logging_to
 from mmsearch.tracking.journal.records import TrialState, counts_by_state, n_finished
-from mmsearch.tracking.ledger.mlflow_runs import FinalRuns
-from mmsearch.tracking.ledger.record import LocalLooks, Look
+from mmsearch.tracking.ledger.mlflow_runs import MLflowLedger
+from mmsearch.tracking.ledger.user_file import UserLedger
+from mmsearch.tracking.markdown import block, table
 from mmsearch.tracking.mlflow.client import first_line
-from mmsearch.tracking.mlflow.notes import StudySummary, block, table
 from mmsearch.tracking.mlflow.tracker import StudyFacts, StudyTracker
+from mmsearch.tracking.study_summary import StudySummary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from mmsearch.search.study.workspace import Workspace
     from mmsearch.tracking.journal.journal import Journal
     from mmsearch.tracking.journal.records import TrialRecord
+    from mmsearch.tracking.ledger.record import Look
     from mmsearch.tracking.uploader import View
 
 logger = logging.getLogger(__name__)
@@ -102,7 +104,7 @@ def summarise(
             ]
             sections.append(_confirmation_note(confirmation))
         if looks is None:
-            looks = LocalLooks(ledger_folder()).read(file.split_fingerprint)
+            looks = UserLedger(ledger_folder()).read(file.split_fingerprint)
         sections += map(final_note, _own(looks, file)[-MAX_LOOKS_SHOWN:])
         baselines = journal.read_baselines()
     except MMSearchError as error:
@@ -159,7 +161,7 @@ def _own(looks: Iterable[Look], file: StudyFile) -> list[Look]:
 def show_look(tracker: StudyTracker, look: Look, file: StudyFile) -> None:
     """Show a look in MLflow, if it is this study's."""
     if look.study_id == file.id:
-        FinalRuns(tracker).write(look, n_words=file.n_words["test"], note=final_note(look))
+        MLflowLedger(tracker).write(look, n_words=file.n_words["test"], note=final_note(look))
 
 
 def show_looks(
@@ -195,7 +197,7 @@ def show_looks(
         publish(
             tracker.client,
             experiment_id=tracker.experiment_id,
-            run_id=FinalRuns(tracker).run_id(look),
+            run_id=MLflowLedger(tracker).run_id(look),
             folder=folder,
             registered_name=f"mmsearch-{look.study}",
             model_sha256=look.model_sha256,
@@ -253,8 +255,8 @@ def sync_study(workspace: Workspace, journal: Journal, storage: str | None, uri:
                 tracker.delete_doubles()
         split = file.split_fingerprint
         with mlflow_at(tracker.uri):
-            shown = FinalRuns(tracker).read(split)
-        looks = merge([LocalLooks(ledger_folder()).read(split), shown])
+            shown = MLflowLedger(tracker).read(split)
+        looks = merge([UserLedger(ledger_folder()).read(split), shown])
         if away is None:
             looks = _sync_looks(url, journal.name, file, looks)
         with mlflow_at(tracker.uri):

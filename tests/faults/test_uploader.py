@@ -16,6 +16,7 @@ import pytest
 
 from mmsearch.tracking import uploader as uploader_module
 from mmsearch.tracking.journal.files import JournalError
+from mmsearch.tracking.mlflow.client import PREFIX
 from mmsearch.tracking.uploader import Uploader
 from tests.support.mlflow_server import Service, free_port
 
@@ -83,7 +84,7 @@ def uploader_to(study: Study, uri: str) -> tuple[Uploader, list[str]]:
 def runs(study: Study, uri: str, kind: str = "trial") -> list[Run]:
     """Return a study's runs of one kind by trial; none while there is no experiment."""
     client = client_of(uri)
-    experiment = client.get_experiment_by_name(study.facts.experiment)
+    experiment = client.get_experiment_by_name(PREFIX + study.facts.name)
     if experiment is None:
         return []
     found = client.search_runs([experiment.experiment_id])
