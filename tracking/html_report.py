@@ -1,4 +1,4 @@
-"""A page of Markdown and pictures as one HTML file, which needs no network and no other file."""
+"""Markdown and pictures as one HTML file, which needs no network and no other file."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from markdown_it import MarkdownIt
 
+from mmsearch.tracking import markdown
 from mmsearch.tracking.journal import files
-from mmsearch.tracking.mlflow import notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -33,42 +33,31 @@ pre { padding: 0.7rem; overflow-x: auto; }
 
 
 def picture(path: Path, text: str) -> str:
-    """Give a PNG file as Markdown that holds it whole.
-
-    Args:
-        path: the file.
-        text: what it shows, for who cannot see it.
-    """
+    """Return Markdown that embeds a PNG file; `text` describes it for those who cannot see it."""
     content = base64.b64encode(path.read_bytes()).decode()
-    return f"![{escaped(text)}](data:image/png;base64,{content})"
+    return f"![{markdown.escaped(text)}](data:image/png;base64,{content})"
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Give a table as Markdown that shows its cells as they are."""
-    return notes.table([*map(escaped, headings)], [[*map(escaped, row)] for row in rows])
+    """Return a table in Markdown whose cells are plain text."""
+    escaped = markdown.escaped
+    return markdown.table([*map(escaped, headings)], [[*map(escaped, row)] for row in rows])
 
 
-def escaped(text: str) -> str:
-    """Give a text as Markdown that shows it as it is, on one line."""
-    marks = "\\`*_{}[]<>|&#!"
-    return "".join(f"\\{c}" if c in marks else c for c in " ".join(text.split()))
-
-
-def write(path: Path, title: str, markdown: str) -> None:
-    """Write a page, to be read by whom the umask lets; HTML in the Markdown is shown, not obeyed.
+def write(path: Path, title: str, text: str) -> None:
+    """Write a page of Markdown, readable according to the umask; HTML in the Markdown is escaped.
 
     Raises:
-        JournalError: it cannot be written.
+        JournalError: the file cannot be written.
     """
-    # A link or a picture from elsewhere would tell there that the page is read.
+    # A link or a picture from elsewhere would reveal there that the page is being read.
     parser = MarkdownIt("commonmark", {"html": False}).enable("table").disable("link")
-    body = parser.render(markdown)
     page = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
         "img-src data:; style-src 'unsafe-inline'\">\n"
         f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
-        f"<body>\n{body}</body>\n</html>\n"
+        f"<body>\n{parser.render(text)}</body>\n</html>\n"
     )
     files.replace(path, page.encode("utf-8", "backslashreplace"), opener=None)

@@ -1,4 +1,4 @@
-"""The columns in which a trial's hyperparameters are shown, wherever they are."""
+"""The list of hyperparameters, from which every table, note and chart takes its columns."""
 
 from __future__ import annotations
 
@@ -13,30 +13,39 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Column:
-    """One field of a trial's spec."""
+    """One field of a trial's spec, as a column."""
 
     name: str
-    """In the spec, Optuna and MLflow."""
+    """Name of the field, in Optuna and MLflow too."""
     heading: str
-    """In a narrow table."""
+    """Heading in a narrow table."""
     digits: int = 2
     """Significant digits of a float in a narrow table."""
     is_always_shown: bool = False
+    """Whether the column is shown even where all trials are equal."""
     is_hyperparameter: bool = True
-    """Whether each space has it; else it is a key of `[training]` that a space may search too."""
+    """Whether every space has it; otherwise it is a key of `[training]` that a space may search."""
 
     def value(self, spec: TrialSpec) -> Any:
-        """Return a trial's value."""
+        """Return the value of a trial."""
         return getattr(spec, self.name)
 
     def text(self, spec: TrialSpec, digits: int | None = None) -> str:
-        """Return a trial's value for a table, as short as possible unless digits are given."""
+        """Format the value of a trial, with `digits` significant digits or as short as possible."""
         value = self.value(spec)
         if not isinstance(value, float):
             return f"{value}"
         return _short(value, self.digits) if digits is None else f"{value:.{digits}g}"
 
 
+_TRAINING = {
+    "batch_size": "batch",
+    "optimizer": "optimizer",
+    "targets": "targets",
+    "init": "init",
+    "schedule": "schedule",
+    "averaging": "averaging",
+}
 COLUMNS = (
     Column(name="embedding_dim", heading="emb", is_always_shown=True),
     Column(name="hidden_width", heading="hidden", is_always_shown=True),
@@ -44,25 +53,17 @@ COLUMNS = (
     Column(name="learning_rate", heading="lr", digits=3, is_always_shown=True),
     Column(name="weight_decay", heading="wd"),
     Column(name="context_noise", heading="noise"),
-    *(
-        Column(name=name, heading=heading, is_hyperparameter=False)
-        for name, heading in {
-            "batch_size": "batch",
-            "optimizer": "optimizer",
-            "targets": "targets",
-            "init": "init",
-            "schedule": "schedule",
-            "averaging": "averaging",
-        }.items()
-    ),
+    *(Column(name=n, heading=h, is_hyperparameter=False) for n, h in _TRAINING.items()),
 )
-"""In the order in which a person compares them."""
+"""All columns, in the order of every table."""
 HYPERPARAMETERS = tuple(column.name for column in COLUMNS if column.is_hyperparameter)
-"""Their names alone, without the keys of `[training]`."""
+"""Names of the hyperparameters that every space has."""
+ALWAYS_SHOWN = tuple(column.name for column in COLUMNS if column.is_always_shown)
+"""Names of the hyperparameters that every table shows."""
 
 
 def _short(value: float, digits: int) -> str:
-    """Write a number by its power of ten, where that is shorter."""
+    """Format a number, by its power of ten where that is shorter."""
     plain = f"{value:.{digits}g}"
     mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
     if "." in mantissa:
@@ -71,9 +72,9 @@ def _short(value: float, digits: int) -> str:
 
 
 def shown_columns(specs: Sequence[TrialSpec]) -> list[Column]:
-    """Return the columns that tell trials apart, the first four in any case.
+    """Return the columns that are always shown and those in which trials differ.
 
-    Of a single trial, these are its hyperparameters that are not 0.
+    For a single trial, these are its hyperparameters that are not 0.
     """
 
     def is_shown(column: Column) -> bool:

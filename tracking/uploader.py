@@ -1,4 +1,4 @@
-"""The thread that brings a view of the journal up to date, off the path that workers wait for.
+"""The thread that brings a view of the journal up to date while the search goes on.
 
 MLflow and Optuna's storage are views: each is filled from the journal alone, and can be rebuilt
 from it at any time.
@@ -23,48 +23,48 @@ if TYPE_CHECKING:
 
     from mmsearch.tracking.journal.journal import Journal
     from mmsearch.tracking.journal.records import TrialRecord
-    from mmsearch.tracking.mlflow.notes import StudySummary
+    from mmsearch.tracking.study_summary import StudySummary
 
 FLUSH_S = 2.0
-"""Seconds for which updates are gathered before they are sent."""
+"""Seconds between sending updates of running trials."""
 POLL_S = 0.2
-"""Seconds after which a waiting `close` checks whether it has been abandoned."""
+"""Seconds between the checks of a waiting `close` whether it has been abandoned."""
 GRACE_S = 10.0
-"""Seconds for which `close` waits for a view that has failed before and does not answer."""
+"""Seconds that `close` waits for a view that has failed before and does not answer."""
 RETRY_S = (2, 5, 15, 30, 60)
-"""Seconds to wait after each failure in a row; then the last one again."""
+"""Seconds to wait after the first failure in a row, the second, and so on; then the last again."""
 MAX_TRIES = 4
-"""Failed attempts at one trial after which that is said."""
+"""Failed attempts after which a trial is given up for this process."""
 
 logger = logging.getLogger(__name__)
 
 
 class View(Protocol):
-    """A copy of the journal that other programs read. Used by one thread.
+    """A copy of the journal for other programs; used by one thread at a time.
 
-    After any error, `open` comes before the next call: the failed call may or may not have been
-    carried out.
+    After any error, `open` is called before any other method: the failed call may or may not have
+    been carried out.
     """
 
     @property
     def title(self) -> str:
-        """What a person calls it, such as `MLflow`."""
+        """Name in messages, such as `MLflow`."""
 
     @property
     def uri(self) -> str:
-        """Where it is, password and all."""
+        """Its address, with its password."""
 
     def open(self) -> None:
-        """Connect to it."""
+        """Connect."""
 
     def lacking(
         self, records: Iterable[TrialRecord], unreadable: Collection[int] = ()
     ) -> list[int]:
-        """Return the numbers of the trials that it lacks or holds in part.
+        """Return the numbers of the trials that the view lacks or holds in part.
 
         Args:
-            records: the journal's trials.
-            unreadable: numbers of those whose files are damaged.
+            records: the trials of the journal.
+            unreadable: numbers of trials whose files are damaged.
         """
 
     def show_running(self) -> None:
@@ -76,7 +76,7 @@ class View(Protocol):
         Args:
             record: the trial.
             journal: where its files are, and the other trials.
-            is_idle: whether nobody trains it at present, where it has not ended.
+            is_idle: whether no process trains it, where it has not ended.
         """
 
     def show_study(self, summary: StudySummary) -> None:
@@ -88,20 +88,27 @@ class View(Protocol):
 
 @dataclass(slots=True)
 class _Failure:
-    """Attempts at a trial that raised an error."""
+    """Failed attempts to show one trial, with the view open: the trial is at fault."""
 
     error: Exception
     n_tries: int = 0
     due_s: float = 0.0
     """Monotonic time of the next attempt."""
-    is_told: bool = False
+    is_reported: bool = False
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether the trial is not tried again by this process."""
+        return self.n_tries >= MAX_TRIES
 
 
 class Uploader:
-    """Sends what the journal holds to a view, from a thread of its own.
+    """Sends the journal to a view, from a thread of its own.
 
     A view that is away, slow or broken never stops the caller: what could not be sent is tried
-    again, and stays in the journal for the next run. `show` and `close` are for one caller.
+    again, and is in the journal for the next command. A trial that cannot be shown while the view
+    works is given up after `MAX_TRIES` attempts, and the others are sent. `show` and `close` must
+    be called from one thread.
     """
 
     def __init__(
@@ -113,23 +120,23 @@ class Uploader:
         *,
         is_awaited: bool = False,
     ) -> None:
-        """Prepare it.
+        """Prepare the thread.
 
         Args:
-            view: where to; used by the thread alone once it has started.
-            journal: where from.
-            on_behind: called from the thread with a reason when the view cannot be reached, once,
+            view: the view; used by the thread alone once it has started.
+            journal: what to send.
+            on_behind: called from the thread with a message, once when the view cannot be reached,
                 and for each trial that cannot be shown.
-            earlier: the journal's trials, where they have been read already.
-            is_awaited: whether the caller waits until it is open, and says itself why it is
-                refused.
+            earlier: the trials of the journal, where they have been read already.
+            is_awaited: whether the caller waits until the view is open, and itself reports why it
+                is refused.
         """
         self._view = view
         self._journal = journal
         self._on_behind = on_behind
         self._earlier = earlier
         self._is_awaited = is_awaited
-        self._pending: dict[int, TrialRecord | None] = {}
+        self._queue: dict[int, TrialRecord | None] = {}
         self._unfinished: dict[int, TrialRecord] = {}
         self._failures: dict[int, _Failure] = {}
         self._summary: StudySummary | None = None
@@ -141,56 +148,55 @@ class Uploader:
             target=self._work, name=f"uploader to {view.title}", daemon=True
         )
         self._is_open = False
-        self._has_told = False
-        self._has_told_trial = False
+        self._is_away_reported = False
         self._is_abandoned = False
         self._answered_s = -math.inf
-        """Monotonic time of the last call that was carried out."""
+        """Monotonic time at which the view last carried out a call."""
         self.error: Exception | None = None
         """Why the view is behind; None while it is not."""
 
+    @property
+    def title(self) -> str:
+        """Name of the view in messages."""
+        return self._view.title
+
     def start(self) -> None:
-        """Start the thread; trials that the view lacks are shown first."""
+        """Start the thread; trials that the view lacks are sent first."""
         self._thread.start()
 
     def wait_until_open(self, timeout_s: float) -> Exception | None:
         """Wait for the first attempt to open the view.
 
         Returns:
-            The error that it raised, a `TimeoutError` where it does not answer in time; None where
-            it is open. After an `InputError` or a `RefusedError` no other attempt is made.
+            The error that it raised, or a `TimeoutError` if it does not answer in time; None if it
+            is open. After an `InputError` or a `RefusedError` there is no other attempt.
         """
         if not self._tried.wait(timeout_s):
             return TimeoutError()
         return self.error
 
     def show(self, record: TrialRecord) -> None:
-        """Queue a trial's latest state; does not block."""
+        """Queue a trial's update; does not block."""
         with self._lock:
             if record.outcome is None:
-                self._unfinished[record.number] = self._pending[record.number] = record
+                self._unfinished[record.number] = self._queue[record.number] = record
             else:
                 # An ended trial is read from the journal when its turn comes: an outage of hours
                 # must not fill the memory.
-                self._pending[record.number] = None
+                self._queue[record.number] = None
                 self._unfinished.pop(record.number, None)
         if record.outcome:
             self._wake.set()
-
-    @property
-    def title(self) -> str:
-        """What a person calls the view."""
-        return self._view.title
 
     def close(self, summary: StudySummary | None) -> bool:
         """Send the rest and stop.
 
         Args:
-            summary: where the study stands; None where that cannot be told.
+            summary: where the study stands; None where that is not known.
 
         Returns:
-            Whether the view holds everything; False as soon as it fails once more, does not answer
-            after it has failed before, or is abandoned.
+            Whether the view holds everything. False as soon as it fails once more, does not answer
+            after it has failed before, or `abandon` is called.
         """
         began_s = time.monotonic()
         self._summary = summary
@@ -201,7 +207,7 @@ class Uploader:
         return self.error is None and not self._thread.is_alive()
 
     def stop(self) -> None:
-        """End the thread where `close` has not been called, after a fault elsewhere."""
+        """End the thread after an error elsewhere, where `close` has not been called."""
         self._closing.set()
         self._wake.set()
         if self._thread.ident is not None:
@@ -212,8 +218,8 @@ class Uploader:
         self._is_abandoned = True
 
     def _is_lost(self, since_s: float) -> bool:
-        """Return whether the view is away and has not answered for a while."""
-        is_behind = self._has_told and self.error is not None
+        """Return whether the view has failed and has not answered for `GRACE_S`."""
+        is_behind = self._is_away_reported and self.error is not None
         return is_behind and time.monotonic() - max(since_s, self._answered_s) > GRACE_S
 
     def _work(self) -> None:
@@ -221,7 +227,7 @@ class Uploader:
         try:
             while True:
                 is_last = self._closing.is_set()
-                error = self._bring_up(is_last=is_last)
+                error = self._update(is_last=is_last)
                 if is_last or self._is_refused(error):
                     return
                 self._tried.set()
@@ -231,7 +237,7 @@ class Uploader:
                     self._wake.clear()
                 else:
                     n_failures += 1
-                    self._closing.wait(RETRY_S[min(n_failures, len(RETRY_S)) - 1])
+                    self._closing.wait(_delay(n_failures))
         finally:
             self._tried.set()
             try:
@@ -239,8 +245,8 @@ class Uploader:
             except Exception:
                 logger.info("%s could not be closed", self._view.title, exc_info=True)
 
-    def _bring_up(self, *, is_last: bool) -> Exception | None:
-        """Bring the view up to the journal; returns why that failed."""
+    def _update(self, *, is_last: bool) -> Exception | None:
+        """Bring the view up to the journal; return the error if the view fails."""
         try:
             if not self._is_open:
                 self._open()
@@ -252,20 +258,20 @@ class Uploader:
             self.error = error
             self._is_open = False
             if not self._is_refused(error):
-                self._tell_away(error)
+                self._report_away(error)
             return error
-        self.error = next((f.error for f in self._failures.values()), None)
+        self.error = next((failure.error for failure in self._failures.values()), None)
         return None
 
     def _is_refused(self, error: Exception | None) -> bool:
-        """Return whether the caller learns from the first attempt that there is no use in it."""
+        """Return whether the first attempt has shown the waiting caller that there is no use."""
         is_first = self._is_awaited and not self._tried.is_set()
         return is_first and isinstance(error, InputError | RefusedError)
 
     def _open(self) -> None:
-        """Connect, and queue the ended trials that the view lacks, from this run or earlier ones.
+        """Connect, and queue the ended trials that the view lacks, of this run or earlier ones.
 
-        Trials that have not ended are shown when somebody trains them, or at the end.
+        Trials that have not ended are shown when they are trained again, or at the end.
         """
         self._view.open()
         self._answered_s = time.monotonic()
@@ -281,53 +287,45 @@ class Uploader:
                     unreadable[number] = error
         lacking = set(self._view.lacking(records, unreadable))
         for number, damage in unreadable.items():
-            self._note(number, damage)
+            self._note_failure(number, damage)
         with self._lock:
-            for number in unreadable:
-                self._pending.setdefault(number, None)
             for record in records:
                 if record.outcome is None:
                     self._unfinished.setdefault(record.number, record)
                 elif record.number in lacking:
-                    self._pending.setdefault(record.number, None)
+                    self._queue.setdefault(record.number, None)
+            for number in unreadable:
+                self._queue.setdefault(number, None)
 
     def _flush(self, *, is_last: bool) -> None:
-        """Send what is queued and due; at the end, whatever is queued."""
+        """Send what is queued and due; at the end, everything that is not given up."""
         now_s = time.monotonic()
         with self._lock:
-            due = [
-                number
-                for number in sorted(self._pending)
-                if is_last or number not in self._failures or self._failures[number].due_s <= now_s
-            ]
-        for number in due:
+            numbers = sorted(self._queue)
+        for number in numbers:
+            failure = self._failures.get(number)
+            is_due = failure is None or is_last or failure.due_s <= now_s
+            if (failure is not None and failure.is_given_up) or not is_due:
+                continue
             with self._lock:
-                record = self._pending.pop(number)
-            if not self._send(number, record, is_last=is_last):
-                with self._lock:
-                    self._pending.setdefault(number, record)
+                record = self._queue.pop(number)
+            is_shown = False
+            try:
+                is_shown = self._send(number, record)
+            finally:
+                if not is_shown:
+                    with self._lock:
+                        self._queue.setdefault(number, record)
 
-    def _send(
-        self,
-        number: int,
-        record: TrialRecord | None,
-        *,
-        is_last: bool,
-        is_idle: bool = False,
-    ) -> bool:
-        """Show one trial; whether it is shown. One that is not must not keep the others out."""
+    def _send(self, number: int, record: TrialRecord | None, *, is_idle: bool = False) -> bool:
+        """Show one trial; return whether it is shown. Raises only if the view is away."""
         try:
-            whole = record or self._journal.read(number)
-            self._view.show_trial(whole, self._journal, is_idle=is_idle)
+            current = record or self._journal.read(number)
+            self._view.show_trial(current, self._journal, is_idle=is_idle)
         except Exception as error:  # noqa: BLE001 (see above)
             if not isinstance(error, JournalError):
-                try:
-                    self._view.open()  # fails where the view is away, and not this trial at fault
-                except BaseException:
-                    with self._lock:
-                        self._pending.setdefault(number, record)
-                    raise
-            self._note(number, error, is_last=is_last)
+                self._view.open()  # raises if the view is away, and this trial not at fault
+            self._note_failure(number, error)
             return False
         self._answered_s = time.monotonic()
         self._failures.pop(number, None)
@@ -339,36 +337,50 @@ class Uploader:
             unfinished = list(self._unfinished.values())
         for record in unfinished:
             if record.number not in self._failures:
-                self._send(record.number, record, is_last=True, is_idle=True)
+                self._send(record.number, record, is_idle=True)
+        for number in self._failures:
+            self._report_trial(number)
         if self._summary is not None:
             self._view.show_study(self._summary)
 
-    def _note(self, number: int, error: Exception, *, is_last: bool = False) -> None:
-        """Note that an attempt at a trial has failed; say so after some, and at the last one."""
+    def _note_failure(self, number: int, error: Exception) -> None:
+        """Note a failed attempt at a trial; report the first trial that is given up or damaged.
+
+        What is wrong with one trial may be wrong with all, so the others are reported at the end.
+        """
         failure = self._failures.setdefault(number, _Failure(error))
         failure.error = error
         failure.n_tries += 1
-        failure.due_s = time.monotonic() + RETRY_S[min(failure.n_tries, len(RETRY_S)) - 1]
+        failure.due_s = time.monotonic() + _delay(failure.n_tries)
         title = self._view.title
         logger.info("trial %d could not be shown in %s", number, title, exc_info=error)
-        is_stubborn = failure.n_tries >= MAX_TRIES or isinstance(error, JournalError)
-        # What is wrong with one trial may be wrong with all: the others are named at the end.
-        if not failure.is_told and (is_last or (is_stubborn and not self._has_told_trial)):
-            failure.is_told = self._has_told_trial = True
-            self._on_behind(f"trial {number} cannot be shown in {title}: {self._reason(error)}")
+        is_final = failure.is_given_up or isinstance(error, JournalError)
+        if is_final and not any(other.is_reported for other in self._failures.values()):
+            self._report_trial(number)
 
-    def _tell_away(self, error: Exception) -> None:
-        self.error = error
+    def _report_trial(self, number: int) -> None:
+        failure = self._failures[number]
+        if not failure.is_reported:
+            failure.is_reported = True
+            reason = self._reason(failure.error)
+            self._on_behind(f"trial {number} cannot be shown in {self._view.title}: {reason}")
+
+    def _report_away(self, error: Exception) -> None:
         logger.info("%s is behind", self._view.title, exc_info=error)
-        if not self._has_told:
-            self._has_told = True
+        if not self._is_away_reported:
+            self._is_away_reported = True
             self._on_behind(
                 f"{self._view.title} is unreachable; the search continues and results are kept "
                 f"locally: {self._reason(error)} ({without_password(self._view.uri)})"
             )
 
     def _reason(self, error: Exception) -> str:
-        """Format an error as one line without a password."""
+        """Format an error on one line, with passwords masked."""
         if isinstance(error, MMSearchError):
             return without_secrets(str(error), self._view.uri)
         return first_line(error, self._view.uri)
+
+
+def _delay(n_failures: int) -> float:
+    """Return the seconds to wait after so many failures in a row."""
+    return RETRY_S[min(n_failures, len(RETRY_S)) - 1]

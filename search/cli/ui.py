@@ -50,14 +50,13 @@ def ui(  # noqa: PLR0913 (each is one flag)
     from mmsearch.search.results.publish import open_tracker  # noqa: PLC0415 (imports wait)
     from mmsearch.search.results.selection import Plan  # noqa: PLC0415
     from mmsearch.search.study.urls import without_userinfo  # noqa: PLC0415
-    from mmsearch.tracking.mlflow.server import (  # noqa: PLC0415
+    from mmsearch.tracking.mlflow.links import (  # noqa: PLC0415
         charts_url,
-        check_hosts,
         leaderboard_url,
         plain_url,
         run_url,
-        serve,
     )
+    from mmsearch.tracking.mlflow.server import check_hosts, serve  # noqa: PLC0415
 
     allowed = [name.strip() for name in (allowed_hosts or "").split(",") if name.strip()]
     check_hosts(host, allowed)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from mmsearch.errors import MMSearchError
 from mmsearch.search.display.console import print_wrapped
 from mmsearch.search.study.urls import ledger_folder
-from mmsearch.tracking.ledger.record import LocalLooks, look_words
+from mmsearch.tracking.ledger.record import look_words
+from mmsearch.tracking.ledger.user_file import UserLedger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,7 @@ def known_looks(out: Console, split: str) -> list[Look]:
         split: fingerprint of the test words.
     """
     try:
-        return LocalLooks(ledger_folder()).read(split)
+        return UserLedger(ledger_folder()).read(split)
     except MMSearchError as error:
         out.print(str(error), style="yellow")
         return []

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mmsearch.search.study.space import Space
     from mmsearch.tracking.journal.journal import Journal
     from mmsearch.tracking.journal.records import TrialRecord
-    from mmsearch.tracking.mlflow.notes import StudySummary
+    from mmsearch.tracking.study_summary import StudySummary
 
 STUDY_ID = "mmsearch.id"
 """User attribute of a study: the id that its workspace knows it by."""

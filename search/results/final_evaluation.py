@@ -32,8 +32,9 @@ from mmsearch.search.results.selection import Choice, choose
 from mmsearch.search.results.summary import summarise
 from mmsearch.search.study.urls import ledger_folder
 from mmsearch.search.study.workspace import options_of, own
-from mmsearch.tracking.ledger.mlflow_runs import FinalRuns
-from mmsearch.tracking.ledger.record import LocalLooks, Look, merged
+from mmsearch.tracking.ledger.mlflow_runs import MLflowLedger
+from mmsearch.tracking.ledger.record import Look, merged
+from mmsearch.tracking.ledger.user_file import UserLedger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -84,7 +85,7 @@ def final_test(
     again = _checked(again)
     torch.set_num_threads(1)  # as in a worker: with more, torch's first tanh is off by up to 1e-4
     journal = session.journal
-    local = LocalLooks(ledger_folder())
+    local = UserLedger(ledger_folder())
     with local.locked(session.split.fingerprint), own(journal):
         choice = choose(journal, number)
         if choice.unsettled and number is None:
@@ -115,7 +116,7 @@ class _Test:
     choice: Choice
     weights: bytes
     central: OptunaLooks
-    local: LocalLooks
+    local: UserLedger
     say: Callable[[str], None]
     is_forced: bool
 
@@ -164,7 +165,7 @@ class _Test:
         stores = [self.central.read(split), self.local.read(split)]
         if tracker is not None:
             with mlflow_at(tracker.uri):
-                stores.append(FinalRuns(tracker).read(split))
+                stores.append(MLflowLedger(tracker).read(split))
         return merged(stores)
 
     def _find_or_make(self, looks: Sequence[Look], again: str | None) -> Look:

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from mmsearch.tracking.ledger.record import look_words, shown_date
-from mmsearch.tracking.mlflow.notes import table
+from mmsearch.tracking.markdown import table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,7 +17,7 @@ from mmsearch.search.study import provenance
 from mmsearch.search.study.study_file import StudyFile
 from mmsearch.search.study.urls import artifacts_folder, tracking_uri
 from mmsearch.secrets import without_password
-from mmsearch.tracking.ledger.mlflow_runs import FinalRuns
+from mmsearch.tracking.ledger.mlflow_runs import MLflowLedger
 from mmsearch.tracking.mlflow.client import first_line
 from mmsearch.tracking.mlflow.tracker import StudyFacts, StudyTracker
 
@@ -74,7 +74,7 @@ def show_looks(
     from mmsearch.tracking.mlflow.registry import publish  # noqa: PLC0415 (slow; see client.connect)
 
     own = [look for look in looks if look.study_id == file.id]
-    runs = FinalRuns(tracker)
+    runs = MLflowLedger(tracker)
     for look in own:
         runs.write(look, n_words=file.n_words["test"], note=final_note(look))
     tested = [look for look in own if look.result is not None]

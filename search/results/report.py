@@ -10,14 +10,16 @@ from mmsearch.search.results.summary import describe, summarise
 from mmsearch.search.study.study_file import StudyFile
 from mmsearch.secrets import without_password
 from mmsearch.tracking import html_report
+from mmsearch.tracking.figures import build
 from mmsearch.tracking.hyperparameters import shown_columns
 from mmsearch.tracking.journal.records import TrialState, best_trial, counts_by_state, ranked
+from mmsearch.tracking.markdown import escaped
 from mmsearch.tracking.mlflow import notes
 
 if TYPE_CHECKING:
     from mmsearch.tracking.journal.journal import Journal
     from mmsearch.tracking.journal.records import TrialRecord
-    from mmsearch.tracking.mlflow.notes import StudySummary
+    from mmsearch.tracking.study_summary import StudySummary
 
 _FIGURES = {
     "confirmation": "What the search promised of its best trials, and what fresh seeds came to.",
@@ -47,7 +49,7 @@ def write_report(journal: Journal, path: Path, top: int) -> None:
     summary = summarise(journal, file, has_importances=True)
     counts = counts_by_state(summary.trials)
     best = best_trial(summary.trials)
-    parts = [f"# {html_report.escaped(journal.name)}", describe(journal.name, file)]
+    parts = [f"# {escaped(journal.name)}", describe(journal.name, file)]
     parts.append(
         notes.best_note(best, counts, summary.baselines) if best else "No trial is complete yet."
     )
@@ -61,7 +63,7 @@ def write_report(journal: Journal, path: Path, top: int) -> None:
 
 
 def _study_parts(summary: StudySummary, name: str, scratch: Path) -> list[str]:
-    drawn = {path.stem: path for path in notes.study_figures(summary, name, scratch)}
+    drawn = {path.stem: path for path in build.study_figures(summary, name, scratch)}
     n_complete = counts_by_state(summary.trials)[TrialState.COMPLETE]
     parts = ["## The search"] if drawn else []
     for stem, template in _FIGURES.items():
@@ -75,17 +77,17 @@ def _trial_parts(
     record: TrialRecord, journal: Journal, file: StudyFile, scratch: Path
 ) -> list[str]:
     weights = journal.read_weights(record)
-    figures = notes.trial_figures(record, weights, tuple(file.vocabulary), scratch)
+    figures = build.trial_figures(record, weights, tuple(file.vocabulary), scratch)
     columns = shown_columns([record.spec])
     parts = [
-        f"## {html_report.escaped(record.name.capitalize())}, dev loss {record.dev_loss:.4f}",
+        f"## {escaped(record.name.capitalize())}, dev loss {record.dev_loss:.4f}",
         *notes.losses_table(record),
         html_report.table([c.name for c in columns], [[c.text(record.spec, 4) for c in columns]]),
         *(html_report.picture(path, f"{record.name}: {path.stem}") for path in figures),
     ]
     samples = journal.read_samples(record.number)
     if samples:
-        parts.append(f"Sampled from it: {', '.join(map(html_report.escaped, samples))}.")
+        parts.append(f"Sampled from it: {', '.join(map(escaped, samples))}.")
     return parts
 
 

@@ -13,8 +13,9 @@ from mmsearch.search.results.selection import Confirmation
 from mmsearch.search.study.config_file import differing
 from mmsearch.search.study.urls import ledger_folder
 from mmsearch.tracking.journal.records import TrialState, counts_by_state, n_finished
-from mmsearch.tracking.ledger.record import LocalLooks
-from mmsearch.tracking.mlflow.notes import StudySummary, block, table
+from mmsearch.tracking.ledger.user_file import UserLedger
+from mmsearch.tracking.markdown import block, table
+from mmsearch.tracking.study_summary import StudySummary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -71,7 +72,7 @@ def summarise(
             ]
             sections.append(_confirmation_note(confirmation))
         if looks is None:
-            looks = LocalLooks(ledger_folder()).read(file.split_fingerprint)
+            looks = UserLedger(ledger_folder()).read(file.split_fingerprint)
         own = [look for look in looks if look.study_id == file.id]
         sections += map(final_note, own[-MAX_LOOKS_SHOWN:])
         baselines = journal.read_baselines()

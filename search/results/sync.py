@@ -16,8 +16,9 @@ from mmsearch.search.study.urls import ledger_folder, storage_url
 from mmsearch.search.study.workspace import own
 from mmsearch.tracking.journal.files import JournalError
 from mmsearch.tracking.journal.logs import logging_to
-from mmsearch.tracking.ledger.mlflow_runs import FinalRuns
-from mmsearch.tracking.ledger.record import LocalLooks, merged
+from mmsearch.tracking.ledger.mlflow_runs import MLflowLedger
+from mmsearch.tracking.ledger.record import merged
+from mmsearch.tracking.ledger.user_file import UserLedger
 from mmsearch.tracking.mlflow.client import first_line
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def sync_study(workspace: Workspace, journal: Journal, storage: str | None, uri:
                 tracker.delete_doubles()
         with mlflow_at(tracker.uri):
             looks = merged(
-                [LocalLooks(ledger_folder()).read(split), FinalRuns(tracker).read(split)]
+                [UserLedger(ledger_folder()).read(split), MLflowLedger(tracker).read(split)]
             )
         if away is None:
             with optuna_looks(url) as central:

@@ -15,7 +15,7 @@ import platformdirs
 
 from mmsearch.errors import InputError
 from mmsearch.secrets import HIDDEN
-from mmsearch.tracking.mlflow.relocate import local_uri
+from mmsearch.tracking.mlflow.local_database import local_uri
 
 if TYPE_CHECKING:
     from mmsearch.search.study.workspace import Workspace

@@ -20,7 +20,7 @@ from mmsearch.search.study.workspace import Workspace
 from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.journal.records import ranked
 from mmsearch.tracking.mlflow.client import connect, search_runs
-from mmsearch.tracking.mlflow.server import charts_url, leaderboard_url, run_url
+from mmsearch.tracking.mlflow.links import charts_url, leaderboard_url, run_url
 from tests.support.commands import COMMAND, environment
 
 if TYPE_CHECKING:

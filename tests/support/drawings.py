@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.text import Text
 
-from mmsearch.tracking.figures.study import loss_curve
+from mmsearch.tracking.figures.loss_curve import loss_curve
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,8 +12,8 @@ import numpy as np
 from safetensors.numpy import save
 
 from mmsearch.tracking.journal.records import Outcome, SegmentRecord, TrialRecord, TrialState
-from mmsearch.tracking.mlflow.notes import StudySummary
 from mmsearch.tracking.mlflow.tracker import StudyFacts, StudyTracker
+from mmsearch.tracking.study_summary import StudySummary
 from tests.support.specs import make_spec
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Study:
         return StudyTracker(uri=uri, facts=self.facts, artifacts=artifacts)
 
     def begin(
-        self, number: int, patience: int = 0, n_segments: int = 2, **facts: Any
+        self, number: int, patience: int = 0, n_segments: int = 3, **facts: Any
     ) -> TrialRecord:
         """Start a trial of so many planned segments."""
         spec = make_spec(

@@ -1,7 +1,4 @@
-"""The figure of a learning-rate range test: the loss at each rate, and the range it suggests.
-
-It takes plain numbers and returns a `matplotlib.figure.Figure`; `style.save_png` writes it.
-"""
+"""The figure of a learning-rate range test: the loss at each rate, and the suggested range."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -24,17 +21,17 @@ def lr_range(  # noqa: PLR0913 (what one figure shows)
 ) -> Figure:
     """Draw the losses of a range test against the learning rate, on a log axis.
 
+    Each step of each seed is a point. The line is the median of the moving means, and the band
+    reaches from the lowest to the highest of them; it is open above where a seed has diverged.
+
     Args:
         learning_rates: of the steps, ascending, shape (S,).
-        losses: of each seed's minibatches, in nats a character, shape (n_seeds, S); infinite once
-            a seed has diverged.
-        means: their moving means, likewise.
-        suggested: both ends of the range, None where the test suggests none.
-        title: what it is.
+        losses: minibatch losses of each seed in nats per character, shape (n_seeds, S); infinite
+            once a seed has diverged.
+        means: moving means of `losses`, same shape.
+        suggested: both ends of the suggested range; None where there is none.
+        title: the study.
         detail: what was trained.
-
-    A point a step is drawn light; the line is the median of the moving means, the band reaches
-    from the lowest to the highest of them. Where a seed has diverged the band is open above.
     """
     figure = style.figure(4.0)
     axes = style.add_axes(figure, 0.82, 0.5, 4.9, 2.82)
@@ -42,7 +39,7 @@ def lr_range(  # noqa: PLR0913 (what one figure shows)
     middle, low, high = np.median(means, axis=0), means.min(axis=0), means.max(axis=0)
     finite = np.isfinite(middle)
     if not finite.any():
-        style.say_empty(axes, "no finite losses")
+        style.note_empty(axes, "no finite losses")
     else:
         points = losses[np.isfinite(losses)]
         bottom, top = _view(low[finite], middle[finite])
@@ -64,12 +61,12 @@ def lr_range(  # noqa: PLR0913 (what one figure shows)
         style.legend_above(axes)
     axes.set_xlim(learning_rates[0], learning_rates[-1])
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    axes.set(xlabel="learning rate", ylabel="loss, nats per character")
+    axes.set(xlabel="learning rate", ylabel=f"loss, {style.NATS}")
     style.set_title(axes, title, detail)
     return figure
 
 
 def _view(low: style.Floats, middle: style.Floats) -> tuple[float, float]:
-    """Give both ends of the y-axis: from the lowest to the loss at the start, and a little more."""
+    """Return both ends of the y-axis: the lowest loss and the loss at the start, with margins."""
     fall = float(middle[0] - low.min()) or 1.0
     return float(low.min()) - 0.15 * fall, float(middle[0]) + 0.25 * fall

@@ -1,13 +1,12 @@
-"""What the figures share: one style, the parts of their axes, and how they become a file.
+"""What the figures share: one style, the parts of their axes, and the PNG writer.
 
 The style (Okabe-Ito colours, 6 in wide at 150 dpi, readable at 600 pixels) starts from matplotlib's
-own defaults, so a `matplotlibrc` on the machine changes nothing. pyplot is never imported: a figure
-belongs to its caller, in whatever thread, and nothing global is left.
+own defaults, so a `matplotlibrc` on the machine changes nothing. pyplot is never imported, so that
+figures can be drawn in any thread and leave no global state.
 """
 
 import io
 import math
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,8 +20,10 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
+
+from mmsearch.tracking.journal import files
 
 Floats = NDArray[np.float64]
 P = ParamSpec("P")
@@ -30,6 +31,14 @@ P = ParamSpec("P")
 # Okabe & Ito (2008), "Color universal design": told apart under every common colour blindness.
 BLUE, SKY, VERMILLION = "#0072B2", "#56B4E9", "#D55E00"
 GREEN, BLACK, GREY, LIGHT = "#009E73", "#000000", "#5F5F5F", "#A8A8A8"
+HALO: Final[dict[str, Any]] = {"fc": "white", "ec": "none", "alpha": 0.8, "pad": 0.8}
+"""Box behind a text that may cover a line."""
+NATS = "nats per character"
+WIDTH_IN = 6.0
+_TITLE_LENGTH = 72
+"""Characters in one line over the narrowest axes."""
+_NEAR = 0.25
+"""Share of a view's height by which it is extended to show a baseline above or below it."""
 
 _FONT = "DejaVu Sans"  # ships with matplotlib: the same figure on every machine
 _STYLE: Final[dict[str, Any]] = {
@@ -56,12 +65,6 @@ _STYLE: Final[dict[str, Any]] = {
     "xtick.labelsize": 8,
     "ytick.labelsize": 8,
 }
-WIDTH_IN = 6.0
-_TITLE_LENGTH = 72  # characters in one line of the narrowest axes
-_NEAR = 0.25
-"""Share of a view's height by which it is widened for a baseline above or below it."""
-_LINE_PT = 11.0
-"""Height of a line of text in a margin, in points."""
 
 # rc_context swaps process-wide settings: two threads at once would restore each other's.
 _rc_lock = threading.Lock()
@@ -87,35 +90,30 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 def save_png(figure: Figure, path: Path) -> None:
-    """Write `figure` to `path` as PNG, whole or not at all.
+    """Write a figure as a PNG file, atomically.
 
     The same figure gives the same bytes: no date and no version is written into the file.
+
+    Raises:
+        JournalError: the file cannot be written.
     """
-    buffer = io.BytesIO()
+    png = io.BytesIO()
     with _style():  # ticks are made while drawing
         figure.savefig(
-            buffer, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 3}
+            png, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 3}
         )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-    try:
-        temporary.write_bytes(buffer.getbuffer())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-# --- the parts of a figure ------------------------------------------------------------------------
+    files.replace(path, png.getvalue(), opener=None, is_flushed=False)
 
 
 def figure(height_in: float, *, layout: Literal["constrained"] | None = None) -> Figure:
-    """Make an empty figure of the shared width, which no window holds."""
+    """Make an empty figure of the shared width."""
     figure = Figure(figsize=(WIDTH_IN, height_in), layout=layout)
     FigureCanvasAgg(figure)
     return figure
 
 
 def add_axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
-    """Axes at a known place, all in inches: constrained layout would draw everything twice."""
+    """Add axes at a place in inches; a layout engine would draw everything twice."""
     w, h = figure.get_size_inches().tolist()
     axes = figure.add_axes((left / w, bottom / h, width / w, height / h))
     axes.yaxis.set_label_coords(-0.46 / width, 0.5)  # outside of "0.0001" at 8 points
@@ -128,18 +126,17 @@ def _has_glyph(character: str) -> bool:
     return bool(font.get_char_index(ord(character)))
 
 
-def shown(text: str) -> str:
-    """`text` with what the font cannot draw written as its code point."""
+def drawable(text: str) -> str:
+    """Return a text with each character that the font lacks replaced by its code point."""
     return "".join(c if c.isprintable() and _has_glyph(c) else f"U+{ord(c):04X}" for c in text)
 
 
 def set_title(axes: Axes, title: str, detail: str = "") -> None:
-    """Write the title, cut to one line, over `detail`; the legend comes first."""
-    title = shown(title)
+    """Set the title, cut to one line, above a line of detail; call it after `legend_above`."""
+    title = drawable(title)
     if len(title) > _TITLE_LENGTH:
         title = title[: _TITLE_LENGTH - 1] + "…"
-    above_legend = 19 if axes.get_legend() else 6
-    axes.set_title(f"{title}\n{detail}".strip(), pad=above_legend)
+    axes.set_title(f"{title}\n{detail}".strip(), pad=19 if axes.get_legend() else 6)
 
 
 def legend_above(axes: Axes) -> None:
@@ -150,8 +147,15 @@ def legend_above(axes: Axes) -> None:
     )  # fmt: skip
 
 
+def finite_points(pairs: object) -> Floats:
+    """Return the finite (x, y) pairs in order of x; float64, shape (N, 2)."""
+    points = np.asarray(pairs, dtype=np.float64).reshape(-1, 2)
+    points = points[np.isfinite(points).all(axis=1)]
+    return points[np.argsort(points[:, 0], kind="stable")]
+
+
 def view(values: Floats) -> tuple[float, float]:
-    """Lower and upper end of a view in which a few huge losses do not flatten the rest.
+    """Return the ends of an axis on which a few huge losses do not flatten the rest.
 
     The upper end is Tukey's far-out fence (1977), three interquartile ranges above the third
     quartile, but only where the values beyond it would take more than half of the height.
@@ -165,56 +169,42 @@ def view(values: Floats) -> tuple[float, float]:
 
 
 def set_view(axes: Axes, values: Floats, keep: float | None = None) -> str:
-    """Fit the y-axis to `values`, with `keep` in view; returns what to say of those cut off."""
+    """Fit the y-axis to the values, `keep` included; return a note on the points above it."""
     low, high = view(values)
     high = high if keep is None else max(high, keep)
     pad = 0.06 * (high - low) or 0.1
     axes.set_ylim(low - pad, high + pad)
     n_above = int((values > high + pad).sum())
-    if not n_above:
-        return ""
     points = "point" if n_above == 1 else "points"
-    return f"{n_above:,} {points} above the view, up to {values.max():.3g}"
+    return f"{n_above:,} {points} above the view, up to {values.max():.3g}" if n_above else ""
 
 
 def at_right(axes: Axes, value: float, text: str, color: str) -> None:
-    """Write `text` in the right margin at the height of `value`."""
+    """Write a text in the right margin at the height of a value."""
     axes.annotate(
         text, (1, value), (4, 0), ("axes fraction", "data"), "offset points",
         va="center", fontsize=8, color=color, annotation_clip=False,
     )  # fmt: skip
 
 
-def draw_baselines(axes: Axes, baselines: Mapping[str, float], best: float | None) -> None:
-    """Draw the baselines that lie in the view or so near that it can be widened to them.
-
-    Args:
-        axes: with their view settled.
-        baselines: name to dev loss.
-        best: the dev loss that is written into the right margin already, if there is one.
-    """
+def draw_baselines(axes: Axes, baselines: Mapping[str, float]) -> None:
+    """Draw the baselines (name to dev loss) that lie in the view, which must be set, or near it."""
     low, high = axes.get_ylim()
-    room = _NEAR * (high - low)
+    room, pad = _NEAR * (high - low), 0.06 * (high - low)
     near = {name: v for name, v in baselines.items() if low - room <= v <= high + room}
     if not near:
         return
-    pad = 0.06 * (high - low)
     axes.set_ylim(min(low, min(near.values()) - pad), max(high, max(near.values()) + pad))
-    low, high = axes.get_ylim()
-    height_pt = 72 * axes.get_window_extent().height / axes.figure.dpi
     for name, value in near.items():
         axes.axhline(value, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1.5)
-        gap_pt = 0.0 if best is None else (value - best) / (high - low) * height_pt
-        is_free = best is None or abs(gap_pt) >= _LINE_PT
-        shift_pt = 0.0 if is_free else math.copysign(_LINE_PT, gap_pt) - gap_pt
         axes.annotate(
-            name, (1, value), (4, shift_pt), ("axes fraction", "data"), "offset points",
-            va="center", fontsize=8, color=GREY, annotation_clip=False,
+            name, (0, value), (3, 2), ("axes fraction", "data"), "offset points",
+            fontsize=8, color=GREY, zorder=1.6,
         )  # fmt: skip
 
 
 def whole_steps(axes: Axes, label: str) -> None:
-    """Tick the x-axis at whole numbers, and name it."""
+    """Tick the x-axis at whole numbers, and label it."""
     axes.xaxis.set_major_locator(
         MaxNLocator(nbins=7, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
     )
@@ -222,6 +212,30 @@ def whole_steps(axes: Axes, label: str) -> None:
     axes.set_xlabel(label)
 
 
-def say_empty(axes: Axes, text: str) -> None:
-    """Write into the empty axes why they are empty."""
+def log_steps(axes: Axes, low: float, high: float) -> None:
+    """Make the x-axis logarithmic from `low` to `high`, with ticks at whole numbers."""
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    axes.xaxis.set_major_locator(FixedLocator(ticks(low, high, log=True, whole=True)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def ticks(low: float, high: float, *, log: bool, whole: bool) -> list[float]:
+    """Return round numbers from `low` to `high`; for a log axis the fewest that suffice."""
+    if low == high:
+        return [low]
+    if log:
+        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        for factors in ((1,), (1, 3), (1, 2, 5)):
+            chosen = [f * 10.0**p for p in powers for f in factors if low <= f * 10.0**p <= high]
+            if len(chosen) >= 3:  # noqa: PLR2004  # enough to read a scale from
+                return chosen
+        # Less than a decade: as on a linear axis.
+    locator = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10], integer=whole)
+    return [float(t) for t in locator.tick_values(low, high) if low <= t <= high]
+
+
+def note_empty(axes: Axes, text: str) -> None:
+    """Write into empty axes why they are empty."""
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY)

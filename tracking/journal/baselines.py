@@ -1,4 +1,4 @@
-"""What a study's dev words cost without any network: the losses that a trial is held against."""
+"""The dev losses of models that are counted, not trained, which trials are compared with."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class Baselines:
     """Dev losses of three models that are counted on train, in nats per character."""
 
     uniform: float
-    """Every character is as likely as any other."""
+    """Dev loss where every character is equally likely."""
     bigram: float
-    """Counts of character pairs, each of them counted once more than it is seen."""
+    """Dev loss of counts of character pairs with add-one smoothing."""
     ngram: float
-    """Witten-Bell interpolated counts of longer contexts."""
+    """Dev loss of Witten-Bell interpolated counts of longer contexts."""
     ngram_order: int
     """Context length of the n-gram in characters, chosen on dev."""
     ngram_strength: float
-    """Weight of its shorter contexts, chosen on dev."""
+    """Weight of the n-gram's shorter contexts, chosen on dev."""
 
     def to_json(self) -> dict[str, float]:
         """Return the fields as JSON values."""
@@ -32,24 +32,29 @@ class Baselines:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Baselines:
-        """Read back what `to_json` returns.
+        """Read what `to_json` returns.
 
         Raises:
-            ValueError: a field is missing, unknown, or cannot be what it says.
+            ValueError: a field is missing, unknown or out of range.
         """
         names = [field.name for field in dataclasses.fields(cls)]
         if set(values) != set(names):
-            raise ValueError(f"it has {', '.join(names)}")
+            raise ValueError(f"its fields must be {', '.join(names)}")
         numbers = [values[name] for name in names]
         if not all(type(n) in {int, float} and math.isfinite(n) and n >= 0 for n in numbers):
-            raise ValueError("a loss, an order or a strength is no finite number")
+            raise ValueError("its values must be finite numbers of at least 0")
         if type(values["ngram_order"]) is not int:
-            raise ValueError("the n-gram's order is no whole number")
+            raise ValueError("ngram_order must be an integer")
         return cls(**values)
 
     @property
+    def losses(self) -> dict[str, float]:
+        """The three dev losses by name, the lowest first as a rule."""
+        return {"ngram": self.ngram, "bigram": self.bigram, "uniform": self.uniform}
+
+    @property
     def rows(self) -> list[tuple[str, float]]:
-        """Each baseline in words with its loss, the one that is hardest to beat first."""
+        """A description of each baseline with its loss, in the order of `losses`."""
         return [
             (f"n-gram ({ngram_words(self.ngram_order, self.ngram_strength)})", self.ngram),
             ("bigram counts", self.bigram),
@@ -57,14 +62,14 @@ class Baselines:
         ]
 
     def __str__(self) -> str:
-        """Name all of them in one line of less than 80 characters."""
-        chosen = ngram_words(self.ngram_order, self.ngram_strength)
+        """Return all three on one line of less than 80 characters."""
+        settings = ngram_words(self.ngram_order, self.ngram_strength)
         return (
-            f"n-gram {self.ngram:.4f} ({chosen}), bigram {self.bigram:.4f}, "
+            f"n-gram {self.ngram:.4f} ({settings}), bigram {self.bigram:.4f}, "
             f"uniform {self.uniform:.4f}"
         )
 
 
 def ngram_words(order: int, strength: float) -> str:
-    """Name an n-gram's settings."""
+    """Format the settings of an n-gram."""
     return f"order {order}, strength {strength:g}"

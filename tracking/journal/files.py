@@ -1,10 +1,11 @@
-"""Files that survive: replaced atomically or appended to, and on the disk before a call returns.
+"""Files of the record: read, replaced atomically or appended to, and locked.
 
-And locks, which processes of one machine wait for.
+What is written is flushed to the disk before a call returns, unless the call says otherwise.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -15,77 +16,63 @@ from typing import IO, TYPE_CHECKING, Any
 from mmsearch.errors import MMSearchError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 
-NEXT_STEP = "put it back from a copy, or begin a new study with --study"
-"""What a person can do about a damaged file of a study."""
+NEXT_STEP = "restore it from a copy, or start a new study with --study"
+"""What the user can do about a damaged file of a study."""
 
 SILENCE_S = 2.0
-"""Seconds for which a lock is waited for without a word."""
+"""Seconds to wait for a lock without a message."""
 _POLL_S = 0.05
 
 
 class JournalError(MMSearchError):
-    """A file of the record is damaged or cannot be written; names the file."""
+    """A file of the record is damaged, or cannot be read or written; the message names it."""
 
 
 def damaged(path: Path, why: object, next_step: str = NEXT_STEP) -> JournalError:
-    """Make the error of a file that is not what was written."""
+    """Return the error for a file with impossible content."""
     return JournalError(f"{str(path)!r} is damaged: {why}; {next_step}")
 
 
-def exists(path: Path) -> bool:
-    """Whether there is anything of this name.
-
-    Raises:
-        JournalError: that cannot be told.
-    """
+@contextlib.contextmanager
+def _named(path: Path, verb: str) -> Iterator[None]:
+    """Raise an `OSError` as a `JournalError` that names the path."""
     try:
-        path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
+        yield
     except OSError as error:
-        raise JournalError(f"{str(path)!r} cannot be read: {error.strerror}") from error
-    return True
+        raise JournalError(f"{str(path)!r} cannot be {verb}: {error.strerror}") from error
+
+
+def exists(path: Path) -> bool:
+    """Return whether there is anything at a path, a dangling link included."""
+    with _named(path, "read"), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        path.lstat()
+        return True
+    return False
 
 
 def listed(folder: Path) -> list[str]:
-    """Give the names in a folder, sorted; none where there is no folder.
-
-    Raises:
-        JournalError: it cannot be read.
-    """
-    try:
+    """Return the sorted names in a folder; empty where there is no folder."""
+    with _named(folder, "read"), contextlib.suppress(FileNotFoundError, NotADirectoryError):
         return sorted(path.name for path in folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise JournalError(f"{str(folder)!r} cannot be read: {error.strerror}") from error
+    return []
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a file.
-
-    Raises:
-        JournalError: it cannot be read.
-    """
-    try:
+    """Read a file."""
+    with _named(path, "read"):
         return path.read_bytes()
-    except OSError as error:
-        raise JournalError(f"{str(path)!r} cannot be read: {error.strerror}") from error
 
 
 def read_json(path: Path, next_step: str = NEXT_STEP) -> dict[str, Any]:
     """Read a file that holds one JSON object.
 
     Args:
-        path: where.
-        next_step: what a person can do where it is damaged.
-
-    Raises:
-        JournalError: it cannot be read, or is damaged.
+        path: the file.
+        next_step: what the user can do where it is damaged.
     """
     content = read_bytes(path)
     try:
@@ -98,42 +85,42 @@ def read_json(path: Path, next_step: str = NEXT_STEP) -> dict[str, Any]:
 
 
 def json_bytes(values: Mapping[str, Any]) -> bytes:
-    """Give what `read_json` reads."""
+    """Return the content of a file for `read_json`."""
     text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     # A path that is not UTF-8 holds lone surrogates; as JSON's escapes they read back.
     return text.encode("utf-8", "backslashreplace")
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, private to its owner.
-
-    Raises:
-        JournalError: it cannot be made.
-    """
-    try:
+    """Make a folder, private to its owner, if it is missing."""
+    with _named(folder, "made"):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise JournalError(f"{str(folder)!r} cannot be made: {error.strerror}") from error
 
 
 def private(path: str, flags: int) -> int:
-    """Open a file that nobody else may read, where it is new; an `opener`."""
+    """Open a file, as an `opener`; a new one is private to its owner."""
     return os.open(path, flags, 0o600)
 
 
+def opened(path: Path) -> IO[str]:
+    """Open a file for appending, such as one to lock; a new one is private to its owner."""
+    with _named(path, "written"):
+        return open(path, "a", opener=private)
+
+
 def to_stderr(line: str) -> None:
-    """Print a line to standard error, wherever that leads now: a display may have replaced it."""
+    """Print a line to the current `sys.stderr`, which a live display may have replaced."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 
 
 def lock(file: IO[Any], path: Path, say: Callable[[str], None] = to_stderr) -> None:
-    """Lock an open file for this process alone, until it is closed; waits for others.
+    """Lock an open file until it is closed; waits for other processes.
 
     Args:
-        file: what is locked.
-        path: its name.
-        say: told, in a line, which file is waited for, once that takes longer than `SILENCE_S`.
+        file: the file to lock.
+        path: its name, for the message.
+        say: called with a message once waiting takes longer than `SILENCE_S`.
     """
     deadline = time.monotonic() + SILENCE_S
     while True:
@@ -145,27 +132,20 @@ def lock(file: IO[Any], path: Path, say: Callable[[str], None] = to_stderr) -> N
             time.sleep(_POLL_S)
         else:
             return
-    say(f"waiting for another process, which holds {str(path)!r}; fuser tells which one")
+    say(f"waiting for another process that has locked {str(path)!r}; find it with fuser")
     fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def append(path: Path, content: bytes) -> None:
-    """Append to a file, and return once it is on the disk.
-
-    Raises:
-        JournalError: it cannot be written.
-    """
-    try:
-        with open(path, "ab", opener=private) as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise JournalError(f"{str(path)!r} cannot be written: {error.strerror}") from error
+    """Append to a file."""
+    with _named(path, "written"), open(path, "ab", opener=private) as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring a file's name to the disk, which a loss of power could take back."""
+    """Flush the names in a folder to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -174,17 +154,11 @@ def _sync_folder(folder: Path) -> None:
 
 
 def flush(path: Path) -> None:
-    """Bring a file and its name to the disk.
-
-    Raises:
-        JournalError: it cannot be written.
-    """
-    try:
+    """Flush a file that was written before, and its name, to the disk."""
+    with _named(path, "written"):
         with path.open("rb") as file:
             os.fsync(file.fileno())
         _sync_folder(path.parent)
-    except OSError as error:
-        raise JournalError(f"{str(path)!r} cannot be written: {error.strerror}") from error
 
 
 def replace(
@@ -194,20 +168,16 @@ def replace(
     *,
     is_flushed: bool = True,
 ) -> None:
-    """Replace a file, so that a reader and a killed process see the old or the new one, whole.
+    """Write a file atomically: readers and a killed process leave the old or the new one, whole.
 
     Args:
         path: the file.
-        content: what it shall hold.
-        opener: of the new file; None to let the umask say who may read it.
-        is_flushed: whether it is on the disk before the call returns, so that it survives a loss
-            of power, too.
-
-    Raises:
-        JournalError: it cannot be written.
+        content: its new content.
+        opener: opens the new file; None for permissions according to the umask.
+        is_flushed: whether to flush it to the disk, so that it also survives a loss of power.
     """
     fresh = path.with_name(f".{path.name}.new")
-    try:
+    with _named(path, "written"):
         with open(fresh, "wb", opener=opener) as file:
             file.write(content)
             file.flush()
@@ -216,5 +186,3 @@ def replace(
         fresh.replace(path)
         if is_flushed:
             _sync_folder(path.parent)
-    except OSError as error:
-        raise JournalError(f"{str(path)!r} cannot be written: {error.strerror}") from error

@@ -17,60 +17,58 @@ _FORMAT = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
 
 
 class _Formatter(logging.Formatter):
-    """Hides passwords, in tracebacks too."""
+    """Masks passwords, also in tracebacks."""
 
     def __init__(self, style: str, uris: Sequence[str]) -> None:
         super().__init__(style)
         self._uris = uris
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format a record, its traceback included."""
-        return "\n".join(map(self._hidden, super().format(record).split("\n")))
+        """Format a record and its traceback."""
+        return "\n".join(map(self._masked, super().format(record).split("\n")))
 
-    def _hidden(self, line: str) -> str:
+    def _masked(self, line: str) -> str:
         for uri in self._uris:
             line = without_secrets(line, uri)
         return without_password(line)
 
 
 class _LogFile(logging.FileHandler):
-    """A log file that is made with its first line, and whose failures stop nothing."""
+    """A log file that is created with its first line, and whose failures stop nothing."""
 
     def __init__(self, path: Path, uris: Sequence[str]) -> None:
         super().__init__(path, encoding="utf-8", errors="backslashreplace", delay=True)
         self.setFormatter(_Formatter(_FORMAT, uris))
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line; a full disk is reported by the journal."""
+        """Write a record; a full disk is reported by the journal."""
         with contextlib.suppress(OSError):
             Path(self.baseFilename).parent.mkdir(mode=0o700, exist_ok=True)
             super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the base class's)
-        """Write no traceback to the terminal."""
+        """Print no traceback."""
 
 
 class _Terminal(logging.Handler):
-    """Writes to whatever stderr is at the moment: a live display puts itself in its place."""
+    """Prints warnings to the current `sys.stderr`, which a live display may have replaced."""
 
     def __init__(self, uris: Sequence[str]) -> None:
         super().__init__(logging.WARNING)
         self.setFormatter(_Formatter("%(message)s", uris))
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line."""
+        """Print a record."""
         sys.stderr.write(f"{self.format(record)}\n")
 
 
 @contextlib.contextmanager
 def logging_to(folder: Path, *uris: str) -> Iterator[None]:
-    """Write what the package logs to `mmsearch.log` in a folder, while entered.
-
-    Warnings go to the terminal, too. What a command says by itself is logged below that level.
+    """Write what the package logs to `mmsearch.log` in a folder; print warnings as well.
 
     Args:
-        folder: made when there is something to write.
-        uris: of databases and servers, whose passwords are hidden in whatever form they appear.
+        folder: created with the first record.
+        uris: addresses of databases and servers, whose passwords are masked.
     """
     logger = logging.getLogger("mmsearch")
     level, handlers = logger.level, (_LogFile(folder / "mmsearch.log", uris), _Terminal(uris))

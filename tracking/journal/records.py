@@ -54,6 +54,11 @@ class SegmentRecord:
     """Loss of the same weights on parts of dev: `half_1` and `half_2`; and, where repeated words
     were kept, `in_train` for words that also stand in train and `not_in_train` for the others."""
 
+    @property
+    def latest_train_loss(self) -> float:
+        """The train loss; in records of version 0.1, that of the last minibatches."""
+        return self.train[-1][1] if self.train_loss is None else self.train_loss
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:

@@ -1,4 +1,4 @@
-"""Looks at a test split in MLflow: a run each, in the experiment of the study that looked."""
+"""The ledger in MLflow: a run per look, in the experiment of the study that looked."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from mmsearch.errors import MMSearchError
 from mmsearch.tracking.ledger.record import LATER_NUMBERS, NUMBERS, Look
-from mmsearch.tracking.mlflow.client import search_runs
-from mmsearch.tracking.mlflow.notes import metric, note_tag
+from mmsearch.tracking.mlflow.client import log_params, search_runs, set_tags
+from mmsearch.tracking.mlflow.metrics import metric
+from mmsearch.tracking.mlflow.notes import note_tag
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -16,39 +17,37 @@ if TYPE_CHECKING:
     from mmsearch.tracking.mlflow.tracker import StudyTracker
 
 _EXPERIMENTS = 100
-"""Experiments whose runs are asked for in one call."""
+"""Experiments whose runs are searched in one call."""
 
 
-class FinalRuns:
-    """The final-test runs of an MLflow store. Every call may raise MLflow's errors."""
+class MLflowLedger:
+    """The final-test runs of an MLflow store; every method may raise MLflow's errors."""
 
     def __init__(self, tracker: StudyTracker) -> None:
-        """Look at them through a study's tracker, which is open."""
+        """Read and write through the tracker of a study, which must be open."""
         self._tracker = tracker
 
     def read(self, split: str) -> list[Look]:
-        """Give the looks at a split, of whatever study; deleted runs still tell."""
+        """Return the looks at a split by any study; runs that were deleted count too."""
         return [_look(run) for run in self._search(f"tags.mmsearch.split = '{split}'")]
 
     def run_id(self, look: Look) -> str:
-        """Find the run of a look that has been shown."""
+        """Return the run of a look that has been written."""
         return str(self._search(f"tags.mmsearch.look_id = '{look.id}'")[0].info.run_id)
 
     def write(self, look: Look, *, n_words: int, note: str) -> None:
-        """Show a look of this study, and close its run once there is a result.
+        """Write a look of the tracker's study, and end its run if it has a result.
 
         Args:
-            look: the claim, with its result if there is one.
-            n_words: words in the test split.
-            note: Markdown.
+            look: the look.
+            n_words: number of words in the test split.
+            note: the note on the run's page, in Markdown.
         """
-        from mlflow.entities import Param, RunTag  # noqa: PLC0415 (slow; see store.connect)
-
         client = self._tracker.client
         found = self._search(f"tags.mmsearch.look_id = '{look.id}'")
         run = found[0] if found else self._create(look)
         run_id = run.info.run_id
-        for double in found[1:]:  # a slow server makes one of each call that timed out
+        for double in found[1:]:  # from a call that timed out and was repeated
             client.delete_run(double.info.run_id)
         if run.info.status == "FINISHED":
             return
@@ -59,27 +58,18 @@ class FinalRuns:
                 self._log_test_split(run_id, look.split, n_words)
             except Exception:  # noqa: BLE001 (another process may just have made the data set)
                 self._log_test_split(run_id, look.split, n_words)
-        tags = note_tag(note)
-        metrics, params = [], []
-        if look.result is not None:
-            tags |= {
-                "mmsearch.look": _json(look),
-                "mmsearch.state": "COMPLETE",
-            }
-            metrics = [
-                metric(name, look.result[name], look.result["tested_ms"], 0)
-                for name in (*NUMBERS, *LATER_NUMBERS)
-                if name != "tested_ms" and name in look.result
-            ]
-            params = [Param(key, str(value)) for key, value in look.result["spec"].items()]
-        client.log_batch(
-            run_id,
-            metrics=metrics,
-            params=params,
-            tags=[RunTag(key, value) for key, value in tags.items()],
-        )
-        if look.result is not None:
-            client.set_terminated(run_id, "FINISHED", end_time=look.result["tested_ms"])
+        set_tags(client, run_id, note_tag(note))
+        if look.result is None:
+            return
+        metrics = [
+            metric(name, look.result[name], look.result["tested_ms"], 0)
+            for name in (*NUMBERS, *LATER_NUMBERS)
+            if name != "tested_ms" and name in look.result
+        ]
+        client.log_batch(run_id, metrics=metrics)
+        log_params(client, run_id, look.result["spec"])
+        set_tags(client, run_id, {"mmsearch.look": _json(look), "mmsearch.state": "COMPLETE"})
+        client.set_terminated(run_id, "FINISHED", end_time=look.result["tested_ms"])
 
     def _create(self, look: Look) -> Run:
         tracker = self._tracker
@@ -103,8 +93,8 @@ class FinalRuns:
         )
 
     def _log_test_split(self, run_id: str, split: str, n_words: int) -> None:
-        """Name the words by their fingerprint, and count them; none of them is stored."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag  # noqa: PLC0415 (likewise)
+        """Log the test split as a data set: its fingerprint and its size, but no word."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag  # noqa: PLC0415 (slow; see client.connect)
 
         dataset = Dataset(
             name="test",
@@ -117,43 +107,43 @@ class FinalRuns:
         self._tracker.client.log_inputs(run_id, [DatasetInput(dataset, [context])])
 
     def _search(self, condition: str) -> list[Run]:
-        """Find final-test runs in every study's experiment, oldest first."""
-        from mlflow.entities import ViewType  # noqa: PLC0415 (likewise)
+        """Return final-test runs of all studies, oldest first."""
+        from mlflow.entities import ViewType  # noqa: PLC0415 (slow; see client.connect)
 
         client = self._tracker.client
         experiments: list[str] = []
-        token: str | None = None
-        while True:
+        token: str | None = ""
+        while token is not None:
             page = client.search_experiments(
-                view_type=ViewType.ALL, filter_string="name LIKE 'mmsearch/%'", page_token=token
+                view_type=ViewType.ALL,
+                filter_string="name LIKE 'mmsearch/%'",
+                page_token=token or None,
             )
             experiments += [experiment.experiment_id for experiment in page]
-            token = page.token
-            if not token:
-                break
+            token = page.token or None
         condition = f"tags.mmsearch.kind = 'final-test' and {condition}"
-        found: list[Run] = []
+        runs: list[Run] = []
         for start in range(0, len(experiments), _EXPERIMENTS):
             some = experiments[start : start + _EXPERIMENTS]
-            found += search_runs(client, some, condition, has_deleted=True)
-        return found
+            runs += search_runs(client, some, condition, has_deleted=True)
+        return runs
 
 
 def _json(look: Look) -> str:
-    # As it is, and not in escapes: MLflow cuts a tag at 8,000 characters.
+    # Not in escapes: MLflow cuts a tag at 8,000 characters.
     return json.dumps(look.to_json(), allow_nan=False, ensure_ascii=False)
 
 
 def _look(run: Run) -> Look:
-    """Read a look from its run.
+    """Read the look of a run.
 
     Raises:
-        MMSearchError: the run's tag holds none.
+        MMSearchError: the tag of the run is missing or damaged.
     """
     try:
         return Look.from_json(json.loads(run.data.tags["mmsearch.look"]))
     except (KeyError, ValueError, RecursionError) as error:
         raise MMSearchError(
-            f"MLflow's run {run.info.run_id} is a final test, and its tag mmsearch.look cannot be "
+            f"the tag mmsearch.look of MLflow's run {run.info.run_id}, a final test, cannot be "
             f"read: {error}"
         ) from error

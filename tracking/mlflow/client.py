@@ -1,27 +1,18 @@
-"""An MLflow store: made, opened, and asked for runs."""
+"""Opens MLflow stores, and wraps the calls of MLflow's client that several modules make."""
 
 from __future__ import annotations
 
 import logging
 import os
-import sqlite3
-from contextlib import closing
-from typing import TYPE_CHECKING
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any
 
-from mmsearch.errors import InputError, MMSearchError
+from mmsearch.errors import MMSearchError
 from mmsearch.secrets import without_secrets
-from mmsearch.tracking.mlflow.migration import migrate, upgrade
-from mmsearch.tracking.mlflow.relocate import (
-    OWN_DATABASE,
-    UnknownTablesError,
-    bring_home,
-    local_database,
-    local_uri,
-)
+from mmsearch.tracking.mlflow import relocate
+from mmsearch.tracking.mlflow.local_database import local_path, prepare_database
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from mlflow import MlflowClient
@@ -30,155 +21,35 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 PREFIX = "mmsearch/"
-"""Of the experiments' names."""
-
-_WAIT_S = 60
-"""Seconds to wait for another process."""
-
-_PAGE = 1000
-"""Runs that MLflow is asked for in one call."""
-
+"""Prefix of the names of our experiments."""
+OWN_DATABASE = "mlflow.db"
+"""Name of a workspace's own database, which lies beside its `artifacts` folder."""
+PAGE = 1000
+"""Runs that MLflow returns in one call."""
 _BATCH = 1000
-"""Metrics that MLflow takes in one call."""
+"""Metrics that MLflow accepts in one call."""
 
 
 def create(uri: str) -> MlflowClient:
-    """Open an MLflow store; a local one is made first where it is missing, not by two at once."""
-    _create_database(uri)
+    """Open an MLflow store; create or migrate a local one, which two processes must not do at once.
+
+    Raises:
+        InputError: the database is not MLflow's.
+        MMSearchError: the database cannot be opened or migrated.
+    """
+    path = local_path(uri)
+    if path is not None:
+        _configure()
+        prepare_database(path)
     return connect(uri)
 
 
-def open_experiment(client: MlflowClient, name: str, artifacts: Path | None) -> Experiment:
-    """Find a study's experiment, or make it; not for two processes at once in a local store.
-
-    Args:
-        client: of `connect`.
-        name: `mmsearch/` and the study's.
-        artifacts: where those of a local store lie; None to leave it to the server. Where the
-            store is the workspace's own they lie nowhere else, whatever it says.
-
-    Raises:
-        MMSearchError: it has been deleted, or is not MLflow's work.
-    """
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        tags = {
-            "mmsearch.study": name.removeprefix(PREFIX),
-            # Else the UI opens runs on its pages for language-model applications.
-            "mlflow.experimentKind": "custom_model_development",
-        }
-        location = artifacts.as_uri() if artifacts else None
-        made = client.create_experiment(name, artifact_location=location, tags=tags)
-        return client.get_experiment(made)
-    if found.lifecycle_stage != "active":
-        raise MMSearchError(
-            f"MLflow's experiment {name!r} has been deleted; with MLFLOW_TRACKING_URI set to its "
-            "store, restore it with: "
-            f"mlflow experiments restore --experiment-id {found.experiment_id}"
-        )
-    database = local_database(client.tracking_uri)
-    if database is None or artifacts is None or database != artifacts.with_name(OWN_DATABASE):
-        return found
-    try:
-        bring_home(database, found.experiment_id, artifacts)
-    except UnknownTablesError as error:
-        if not _is_home(client, found, artifacts.as_uri()):
-            raise
-        # Nothing was to be changed.
-        _logger.warning("%s", error)
-    return client.get_experiment(found.experiment_id)
-
-
-def _is_home(client: MlflowClient, experiment: Experiment, home: str) -> bool:
-    """Whether an experiment, its runs and its models keep their artifacts below a folder."""
-    ids = [experiment.experiment_id]
-    places = [experiment.artifact_location]
-    places += [run.info.artifact_uri for run in search_runs(client, ids, "", has_deleted=True)]
-    token = None
-    while True:
-        models = client.search_logged_models(ids, page_token=token)
-        places += [model.artifact_location for model in models]
-        token = models.token
-        if not token:
-            break
-    return all(place == home or place.startswith(f"{home}/") for place in places)
-
-
-def _create_database(uri: str) -> None:
-    """Create a local database whole or not at all, or bring an older one to this MLflow's schema.
-
-    A process that is killed within MLflow's migrations leaves one that never opens again.
-    """
-    path = local_database(uri)
-    if path is None:
-        return
-    if path.exists():
-        _check_database(path)
-        _prepare()
-        migrate(path)
-        return
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    try:
-        _make_tables(local_uri(fresh))
-        fresh.replace(path)
-    except BaseException:
-        # A full disk needs the room.
-        fresh.unlink(missing_ok=True)
-        raise
-
-
-def _make_tables(uri: str) -> None:
-    """Make MLflow's tables in a new database.
-
-    A client would keep the connection for as long as this process lives: where the disk was full,
-    the next try would fill the file that was deleted.
-    """
-    _prepare()
-    try:
-        from mlflow.store.db import utils  # noqa: PLC0415 (slow; see connect)
-
-        new_engine, initialize = utils.create_sqlalchemy_engine, utils._initialize_tables  # noqa: SLF001 (faster by a second than the public way)
-    except (ImportError, AttributeError):
-        path = local_database(uri)
-        assert path is not None  # noqa: S101 (only local stores are made)
-        upgrade(path)
-        return
-    engine = new_engine(uri)  # type: ignore[no-untyped-call]
-    try:
-        initialize(engine)  # type: ignore[no-untyped-call]
-    finally:
-        engine.dispose()
-
-
-def _check_database(path: Path) -> None:
-    """Refuse what MLflow would put its tables into, or try to open again and again for minutes.
-
-    Raises:
-        InputError: it is a database of something else.
-        MMSearchError: it cannot be opened, or is damaged.
-    """
-    uri = f"file:{quote(str(path))}?mode=rw"  # not to be made
-    try:
-        with closing(sqlite3.connect(uri, uri=True, timeout=_WAIT_S)) as connection:
-            rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-            names = {name for (name,) in rows}
-    except sqlite3.Error as error:
-        raise MMSearchError(f"{str(path)!r} cannot be opened: {error}") from error
-    if names and "experiments" not in names:
-        raise InputError(
-            f"{str(path)!r} is a database of something else than MLflow's; name another with "
-            "--tracking-uri, or move it away"
-        )
-
-
 def connect(uri: str) -> MlflowClient:
-    """Open an MLflow store; a local one is created where it is missing.
+    """Open an MLflow store; raises MLflow's errors where it does not answer.
 
-    MLflow is imported here, since it takes over a second; its telemetry is off, and a dead server
-    holds a call for seconds and not for minutes, unless the environment says otherwise.
+    MLflow takes over a second to import, which is why it is imported inside of functions only.
     """
-    _prepare()
+    _configure()
     from mlflow import MlflowClient  # noqa: PLC0415
 
     client = MlflowClient(tracking_uri=uri)
@@ -186,8 +57,8 @@ def connect(uri: str) -> MlflowClient:
     return client
 
 
-def _prepare() -> None:
-    """Settle what MLflow reads as it is imported and called."""
+def _configure() -> None:
+    """Set what MLflow reads as it is imported: no telemetry, short timeouts, few messages."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
@@ -197,33 +68,78 @@ def _prepare() -> None:
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # A traceback for each try on a full disk; we tell it once, in a line.
+    # A traceback for each attempt on a full disk, and a warning for each on a dead server.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-    # Warns of each try on a dead server; likewise.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
+
+
+def open_experiment(client: MlflowClient, name: str, artifacts: Path | None) -> Experiment:
+    """Find the experiment of a study, or create it, which two processes must not do at once.
+
+    Args:
+        client: the store.
+        name: `PREFIX` and the name of the study.
+        artifacts: folder for the artifacts of a local store; None to leave it to the server. In a
+            workspace's own store, existing artifact locations are changed to this folder.
+
+    Raises:
+        MMSearchError: the experiment has been deleted, or its artifacts cannot be relocated.
+    """
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        tags = {
+            "mmsearch.study": name.removeprefix(PREFIX),
+            # Else the UI opens runs on its pages for language-model applications.
+            "mlflow.experimentKind": "custom_model_development",
+        }
+        location = artifacts.as_uri() if artifacts else None
+        made = client.create_experiment(name, artifact_location=location, tags=tags)
+        return client.get_experiment(made)
+    if experiment.lifecycle_stage != "active":
+        raise MMSearchError(
+            f"the MLflow experiment {name!r} has been deleted; set MLFLOW_TRACKING_URI to its "
+            "store and restore it with: "
+            f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
+        )
+    database = local_path(client.tracking_uri)
+    if artifacts is None or database != artifacts.with_name(OWN_DATABASE):
+        return experiment
+    try:
+        relocate.relocate(database, experiment.experiment_id, artifacts)
+    except relocate.UnknownTablesError as error:
+        if not _is_home(client, experiment, artifacts.as_uri()):
+            raise
+        _logger.warning("%s", error)  # nothing was to be changed
+    return client.get_experiment(experiment.experiment_id)
+
+
+def _is_home(client: MlflowClient, experiment: Experiment, home: str) -> bool:
+    """Return whether an experiment and its runs keep their artifacts in a folder."""
+    runs = search_runs(client, [experiment.experiment_id], "", has_deleted=True)
+    locations = [experiment.artifact_location, *(run.info.artifact_uri for run in runs)]
+    return all(location == home or location.startswith(f"{home}/") for location in locations)
 
 
 def search_runs(
     client: MlflowClient, experiment_ids: list[str], condition: str, *, has_deleted: bool = False
 ) -> list[Run]:
-    """Find all runs that meet a condition, oldest first; deleted ones only if asked for."""
+    """Return all runs that meet a condition, oldest first; deleted ones only if asked for."""
     from mlflow.entities import ViewType  # noqa: PLC0415 (slow; see connect)
 
-    found: list[Run] = []
-    token: str | None = None
-    while True:
+    runs: list[Run] = []
+    token: str | None = ""
+    while token is not None:
         page = client.search_runs(
             experiment_ids,
             condition,
             run_view_type=ViewType.ALL if has_deleted else ViewType.ACTIVE_ONLY,
-            max_results=_PAGE,
+            max_results=PAGE,
             order_by=["attributes.start_time ASC"],
-            page_token=token,
+            page_token=token or None,
         )
-        found += page
-        token = page.token
-        if not token:
-            return found
+        runs += page
+        token = page.token or None
+    return runs
 
 
 def log_metrics(client: MlflowClient, run_id: str, metrics: Sequence[Metric]) -> None:
@@ -232,12 +148,21 @@ def log_metrics(client: MlflowClient, run_id: str, metrics: Sequence[Metric]) ->
         client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
 
 
-def first_line(error: Exception, uri: str = "") -> str:
-    """Return an error of MLflow's in one line: its class and message, without log and passwords.
+def log_params(client: MlflowClient, run_id: str, params: Mapping[str, Any]) -> None:
+    """Log parameters of a run."""
+    from mlflow.entities import Param  # noqa: PLC0415 (slow; see connect)
 
-    Args:
-        error: what was raised.
-        uri: of the store, whose passwords are hidden in whatever form the message has them.
-    """
-    shown = without_secrets(str(error).strip(), uri)
-    return f"{type(error).__name__}: {(shown.splitlines() or [''])[0][:300]}"
+    client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
+
+
+def set_tags(client: MlflowClient, run_id: str, tags: Mapping[str, str]) -> None:
+    """Set tags of a run."""
+    from mlflow.entities import RunTag  # noqa: PLC0415 (slow; see connect)
+
+    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+
+def first_line(error: Exception, uri: str = "") -> str:
+    """Format an error of MLflow's on one line, with the passwords of the store's URI masked."""
+    message = without_secrets(str(error).strip(), uri)
+    return f"{type(error).__name__}: {(message.splitlines() or [''])[0][:300]}"

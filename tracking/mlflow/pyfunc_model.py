@@ -1,8 +1,8 @@
-"""The champion as MLflow serves it: scores words and continues prefixes, with NumPy alone.
+"""The model that MLflow serves: it scores words and continues prefixes, with NumPy alone.
 
-MLflow copies this one file into the model ("models from code") and runs it where mmsearch and torch
-are not installed: it imports neither, and says in NumPy what `model.mlp` and `model.sampling` say
-in torch. The slow imports are only its own: nothing but `champion.publish` imports it.
+MLflow copies this file into the logged model ("models from code") and runs it where mmsearch and
+torch are not installed: it imports neither, and computes in NumPy what `model.mlp` and
+`model.sampling` compute in torch. Only `registry.publish` imports it, since its imports are slow.
 
 Shape suffixes, as in `model.mlp`: B examples, T block_size, V vocab_size.
 """
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BOUNDARY_ID = 0
-"""Stands before and after every word."""
+"""Id of the character before and after every word."""
 
 DEFAULTS = {"seed": 2147483647 + 10, "temperature": 1.0, "max_length": 100}
-"""What a request may set; `mmsearch sample` has the same."""
+"""Parameters of a request; `mmsearch sample` has the same defaults."""
 
 SIGNATURE = ModelSignature(
     inputs=Schema(
@@ -55,11 +55,11 @@ SIGNATURE = ModelSignature(
         ]
     ),
 )
-"""What the model takes and gives, in MLflow's words."""
+"""Inputs, outputs and parameters of the model."""
 
 
 class CharacterModel(PythonModel):
-    """The character MLP behind MLflow's `predict`; every error a request causes is a 400."""
+    """The character MLP behind MLflow's `predict`; every error in a request is a 400."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Read the artifact `model`: the folder that `mmsearch export` writes."""
@@ -80,20 +80,18 @@ class CharacterModel(PythonModel):
         Args:
             context: not used.
             model_input: string columns `word` and `prefix`; each row has one of the two. The
-                prefix "" asks for a whole new word. Text is put into Unicode form NFC, as the
-                corpus was.
+                prefix "" asks for a whole new word. Text is normalised to NFC, as the corpus was.
             params: `seed` of the draws, 0 or more; `temperature`, which divides the logits;
-                `max_length`, the characters after which a word is cut. One NumPy generator draws
-                for all rows in their order: its numbers are not torch's, so that the words differ
-                from those of `mmsearch sample`.
+                `max_length`, in characters. NumPy's generator draws other words than torch's in
+                `mmsearch sample`.
 
         Returns:
-            A row for each: `nats_per_char`, the mean cross-entropy over the word's characters
-            and its end, and `continuation`, the prefix and what follows it; None where the other
-            was asked for, since JSON has no NaN.
+            For each row `nats_per_char`, the mean cross-entropy over the word's characters and its
+            end, and `continuation`, the prefix with what follows; one of them is None, since JSON
+            has no NaN.
 
         Raises:
-            MlflowException: INVALID_PARAMETER_VALUE; a text or a parameter breaks a rule.
+            MlflowException: INVALID_PARAMETER_VALUE, for a text or parameter that is not valid.
         """
         seed, temperature, max_length = _checked(DEFAULTS | (params or {}))
         rng = np.random.default_rng(seed)
@@ -108,7 +106,7 @@ class CharacterModel(PythonModel):
         return pd.DataFrame(answer, index=model_input.index, dtype=object)
 
     def nats_per_char(self, word: str) -> float:
-        """Mean cross-entropy of a word's characters and its end, in nats."""
+        """Return the mean cross-entropy of a word's characters and its end, in nats."""
         if not word:
             raise _invalid("a word must have at least 1 character, got ''")
         targets_B = np.array([*self._encode(word), BOUNDARY_ID])
@@ -126,7 +124,7 @@ class CharacterModel(PythonModel):
         while len(ids) < max_length:
             context_T = ([BOUNDARY_ID] * self.block_size + ids)[-self.block_size :]
             logits_V = self._logits(np.array([context_T]))[0]
-            # Below zero, so that a temperature near zero gives -inf at most: a chance of 0.
+            # Differences are at most 0, so that a temperature near 0 gives a weight of 0.
             with np.errstate(over="ignore"):
                 weights_V = np.exp((logits_V - logits_V.max()) / temperature)
             next_id = int(rng.choice(len(weights_V), p=weights_V / weights_V.sum()))
@@ -136,7 +134,7 @@ class CharacterModel(PythonModel):
         return "".join(self.characters[i] for i in ids)
 
     def _logits(self, inputs_BT: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Run the network in the dtype of its weights; (B, V)."""
+        """Return the logits, computed in the dtype of the weights; shape (B, V)."""
         emb_BK = self.weights["C"][inputs_BT].reshape(len(inputs_BT), -1)
         h_BH = np.tanh(emb_BK @ self.weights["W1"] + self.weights["b1"])
         logits_BV: NDArray[np.float64] = (h_BH @ self.weights["W2"] + self.weights["b2"]).astype(
@@ -155,7 +153,7 @@ class CharacterModel(PythonModel):
 
 
 def _requests(model_input: pd.DataFrame) -> list[tuple[str | None, str | None]]:
-    """Give each row's word and prefix, one of which is None."""
+    """Return the word and the prefix of each row, one of which is None."""
     columns = [name for name in ("word", "prefix") if name in model_input]
     if not columns:
         raise _invalid(
@@ -196,5 +194,5 @@ def _invalid(message: str) -> MlflowException:
     return MlflowException(message, INVALID_PARAMETER_VALUE)
 
 
-# Models from code are found by this call; it keeps an object in a variable and starts nothing.
+# MLflow finds a model from code by this call, which only stores the object.
 set_model(CharacterModel())

@@ -1,7 +1,6 @@
-"""A study's best model in MLflow's registry: loaded by its alias, served without mmsearch.
+"""The tested model of a study in MLflow's registry: loaded by its alias, served without mmsearch.
 
-Every step looks first whether it was done: a process may be killed after any of them, and the next
-call does the rest and nothing twice.
+A process may be killed after any step, so each step first checks whether it has been done.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
 
 ALIAS = "champion"
-"""What the version to use is called: `models:/NAME@champion`."""
+"""Alias of the version to use: `models:/NAME@champion`."""
 
 MODEL_FILES = ("weights.safetensors", "spec.json", "vocabulary.json")
-"""What a model's folder holds, and all that is copied from it."""
+"""The files of a model that are published."""
 
 _SHA256 = "mmsearch.model_sha256"
 _STUDY = "mmsearch.study_id"
@@ -46,27 +45,27 @@ def publish(  # noqa: PLR0913 (each is one fact of the model)
     params: Mapping[str, Any],
     description: str,
 ) -> str:
-    """Log a run's model, register it and give it the alias; not for two processes at once.
+    """Log the model of a run, register it, and set the alias; not for two processes at once.
 
-    Studies of one name share a registered model. A fresh test takes the alias; one that is only
-    asked for again leaves it with another study's model.
+    Studies of the same name share a registered model: only a model that has just been tested takes
+    the alias from a model of another study.
 
     Args:
-        client: of `store.connect`; no other store is touched, the global one included.
-        experiment_id: where the run is.
-        run_id: of the trial that trained the model.
+        client: the store; no other is used, not even MLflow's global one.
+        experiment_id: experiment of the run.
+        run_id: run that the model is logged to.
         folder: holds `MODEL_FILES`.
-        registered_name: in the registry; without `/`, `:` and quotes.
-        model_sha256: names the model: of one name and run, each is there once.
-        study_id: of the study that tested it.
-        is_fresh: whether it has just been tested.
+        registered_name: name in the registry, without `/`, `:` and quotes.
+        model_sha256: SHA-256 of the weights; the same model is logged and registered once.
+        study_id: the study that tested the model.
+        is_fresh: whether the model has just been tested.
         params: shown with the logged model.
-        description: Markdown, for the version.
+        description: note on the version, in Markdown.
 
     Returns:
-        The version's number.
+        The number of the version.
     """
-    # Bars for a few small files, drawn over whatever the terminal shows.
+    # Progress bars for a few small files would be drawn over the display.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     model = _ready_model(client, experiment_id, run_id, folder, model_sha256, params)
     tags = {_SHA256: model_sha256, _STUDY: study_id}
@@ -82,7 +81,7 @@ def publish(  # noqa: PLR0913 (each is one fact of the model)
 
 
 def import_pyfunc_model() -> ModuleType:
-    """Import `served` and with it `mlflow.pyfunc`, which warns of MLflow's own type hints."""
+    """Import `pyfunc_model`, without the warning about MLflow's own type hints."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*Any type hint is inferred as AnyType", UserWarning)
         from mmsearch.tracking.mlflow import pyfunc_model  # noqa: PLC0415 (slow; see client.connect)
@@ -97,14 +96,14 @@ def _ready_model(  # noqa: PLR0913, PLR0917 (as above)
     model_sha256: str,
     params: Mapping[str, Any],
 ) -> LoggedModel:
-    """Find the run's logged model, or make it; one that was left unfinished is finished."""
+    """Find the logged model of the run, and complete it if needed, or create it."""
     found = client.search_logged_models(
         [experiment_id],
         f"source_run_id = '{run_id}' AND tags.`{_SHA256}` = '{model_sha256}'",
         order_by=[{"field_name": "creation_timestamp", "ascending": True}],
     )
     found.sort(key=lambda model: model.status != "READY")
-    # MLflow's client repeats a call that timed out: a slow server makes a model of each.
+    # MLflow's client repeats a call that timed out, and a slow server creates a model for each.
     for double in found[1:]:
         if double.status != "READY":
             client.delete_logged_model(double.model_id)
@@ -122,15 +121,15 @@ def _ready_model(  # noqa: PLR0913, PLR0917 (as above)
     if model.status == "READY":
         return model
     with tempfile.TemporaryDirectory() as scratch:
-        # Equal names each time: the files of a process that was killed are written over.
+        # The names are always the same, so the files of a killed process are overwritten.
         client.log_model_artifacts(model.model_id, str(_save(model, folder, Path(scratch))))
     return client.finalize_logged_model(model.model_id, "READY")
 
 
 def _save(model: LoggedModel, folder: Path, scratch: Path) -> Path:
-    """Write the model as MLflow loads it: code, files and requirements, nothing pickled."""
+    """Save the model in MLflow's format: code, files and requirements, but no pickle."""
     pyfunc_model = import_pyfunc_model()
-    import mlflow.pyfunc  # noqa: PLC0415 (slow; see store.connect)
+    import mlflow.pyfunc  # noqa: PLC0415 (slow; see client.connect)
     from mlflow.models import Model  # noqa: PLC0415 (likewise)
 
     files, saved = scratch / "model", scratch / "saved"
@@ -138,7 +137,7 @@ def _save(model: LoggedModel, folder: Path, scratch: Path) -> Path:
     for name in MODEL_FILES:
         shutil.copyfile(folder / name, files / name)
     code = scratch / "pyfunc_model.py"
-    # MLflow would copy the installed file's mode, too.
+    # Copied without its mode, which MLflow would keep.
     shutil.copyfile(str(pyfunc_model.__file__), code)
     characters = json.loads((files / "vocabulary.json").read_bytes())
     mlflow.pyfunc.save_model(
@@ -147,9 +146,9 @@ def _save(model: LoggedModel, folder: Path, scratch: Path) -> Path:
         artifacts={"model": str(files)},
         signature=pyfunc_model.SIGNATURE,
         input_example=[{"word": "".join(characters[1:4])}, {"prefix": ""}],
-        # Given, so that MLflow does not load the model in another process to see its imports.
+        # Otherwise MLflow loads the model in another process to find its imports.
         pip_requirements=[f"{name}=={installed(name)}" for name in _REQUIREMENTS],
-        # Else the lock file of whatever uv project we stand in becomes the model's.
+        # Otherwise MLflow adds the lock file of a uv project in the current folder.
         uv_project_path=files,
         mlflow_model=Model(
             artifact_path=model.artifact_location,
@@ -169,8 +168,8 @@ def _registered_version(  # noqa: PLR0913, PLR0917 (as above)
     tags: Mapping[str, str],
     description: str,
 ) -> str:
-    """Find the version that holds this model, or register it."""
-    from mlflow.exceptions import MlflowException  # noqa: PLC0415 (slow; see store.connect)
+    """Return the version of this model, registered if needed."""
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415 (slow; see client.connect)
 
     try:
         client.create_registered_model(registered_name)
@@ -184,7 +183,7 @@ def _registered_version(  # noqa: PLR0913, PLR0917 (as above)
         return str(min(int(version.version) for version in found))
     made = client.create_model_version(
         registered_name,
-        # Not models:/ID, which a database store looks up in the global store and not in its own.
+        # Not models:/ID, which a database store looks up in the global store.
         source=model.artifact_location,
         run_id=run_id,
         model_id=model.model_id,
@@ -197,8 +196,8 @@ def _registered_version(  # noqa: PLR0913, PLR0917 (as above)
 def _link(
     client: MlflowClient, model: LoggedModel, run_id: str, registered_name: str, version: str
 ) -> None:
-    """Let the UI lead from the run to the model and on to its version, as MLflow's own calls do."""
-    from mlflow.entities import LoggedModelOutput  # noqa: PLC0415 (slow; see store.connect)
+    """Link the run to the model, and the model to its version, as MLflow's own calls do."""
+    from mlflow.entities import LoggedModelOutput  # noqa: PLC0415 (slow; see client.connect)
 
     outputs = client.get_run(run_id).outputs
     linked = outputs.model_outputs if outputs else []

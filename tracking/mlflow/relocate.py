@@ -1,9 +1,9 @@
-"""Keeps the artifacts of a workspace's own MLflow database in that workspace.
+"""Makes a workspace's own MLflow database keep its artifacts in that workspace.
 
-MLflow writes into its database, by absolute path, where each experiment, run and model keeps its
-artifacts. After a workspace was moved or copied these paths lead to where it was; in one that
-somebody else has made they may lead anywhere. So they are made to follow from where the database
-lies, before anything is written by them.
+MLflow stores the absolute location of the artifacts of each experiment, run and model. After a
+workspace has been moved or copied these lead to the old place, and in one from somebody else they
+may lead anywhere. So they are set, before anything is written to them, to a folder beside the
+database.
 """
 
 from __future__ import annotations
@@ -11,22 +11,17 @@ from __future__ import annotations
 import re
 import sqlite3
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote
 
 from mmsearch.errors import MMSearchError
+from mmsearch.tracking.mlflow.local_database import WAIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-OWN_DATABASE = "mlflow.db"
-"""A workspace's own, beside its `artifacts`."""
-
-_NAME = re.compile(r"[\w-]+")
-"""What MLflow calls a run or a model; it becomes a folder's name."""
-_WAIT_S = 60
-"""Seconds to wait for another process."""
+_ID = re.compile(r"[\w-]+")
+"""Matches MLflow's id of a run or a model, which is also the name of its folder."""
 
 _EXPERIMENT = "SELECT artifact_location FROM experiments WHERE experiment_id = ?"
 _RUNS = "SELECT run_uuid, artifact_uri FROM runs WHERE experiment_id = ?"
@@ -36,89 +31,70 @@ _VERSIONS = """SELECT v.name, v.version, m.model_id, v.source, v.storage_locatio
     ON v.source = m.artifact_location OR v.storage_location = m.artifact_location
     WHERE m.experiment_id = ?"""
 
+_MOVE_EXPERIMENT = "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?"
+_MOVE_RUN = "UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?"
+_MOVE_MODEL = "UPDATE logged_models SET artifact_location = ? WHERE model_id = ?"
 _MOVE_VERSION = """UPDATE model_versions SET source = ?, storage_location = ?
     WHERE name = ? AND version = ?"""
 
-_Update = tuple[str, tuple[object, ...]]
-
 
 class UnknownTablesError(MMSearchError):
-    """MLflow's tables are not those that we know."""
+    """MLflow's tables are not the ones that this module knows."""
 
 
-def local_database(uri: str) -> Path | None:
-    """Find the file that a tracking URI names; None where it is no SQLite database."""
-    if not uri.startswith("sqlite:///"):
-        return None
-    return Path(unquote(uri.removeprefix("sqlite:///").partition("?")[0]))
-
-
-def local_uri(path: Path) -> str:
-    """Name a SQLite database; of the path, SQLAlchemy reads `%`, `?` and `#` as its own.
-
-    The rest stays as it is: MLflow makes the folder of the URI as it stands, so that of `zoë` a
-    `zo%C3%AB` would appear beside it.
-    """
-    return f"sqlite:///{re.sub('[%?#]', lambda found: quote(found[0]), str(path))}"
-
-
-def bring_home(database: Path, experiment_id: str, artifacts: Path) -> None:
-    """Let an experiment, its runs and its models keep their artifacts in a folder.
+def relocate(database: Path, experiment_id: str, artifacts: Path) -> None:
+    """Set the artifact locations of an experiment, its runs and its models to a folder.
 
     Args:
-        database: of this version of MLflow.
-        experiment_id: in it.
-        artifacts: absolute; where they are, or where they are to be from now on.
+        database: a database with the schema of the installed MLflow.
+        experiment_id: the experiment.
+        artifacts: the folder, an absolute path.
 
     Raises:
-        UnknownTablesError: a table or column is not there; nothing has been changed.
-        MMSearchError: the database has a run or model whose name is no folder's.
+        UnknownTablesError: a table or column is missing; nothing has been changed.
+        MMSearchError: the id of a run or model is not a plain name.
     """
-    with closing(sqlite3.connect(database, timeout=_WAIT_S)) as connection:
+    with closing(sqlite3.connect(database, timeout=WAIT_S)) as connection:
         try:
-            updates = list(_updates(connection, experiment_id, artifacts.as_uri()))
+            updates = list(_updates(connection, int(experiment_id), artifacts.as_uri()))
         except sqlite3.OperationalError as error:
             if "no such" not in str(error):
                 raise
             raise UnknownTablesError(
-                f"{str(database)!r} has other tables than those of MLflow 3.17 and 3.18 ({error}), "
-                "so that artifacts cannot be moved in it; install one of these, or move it and "
-                "artifacts/ away and run: mmsearch sync"
+                f"the tables of {str(database)!r} are not those of MLflow 3.17 and 3.18 ({error}), "
+                "so its artifacts cannot be relocated; install one of these versions, or move the "
+                "file and artifacts/ away and run: mmsearch sync"
             ) from error
         with connection:
             for statement, values in updates:
                 connection.execute(statement, values)
 
 
-def _updates(connection: sqlite3.Connection, experiment_id: str, home: str) -> Iterator[_Update]:
-    """Give what is to be changed; nothing where the workspace has not been moved."""
-    key = (int(experiment_id),)
+def _updates(
+    connection: sqlite3.Connection, experiment_id: int, home: str
+) -> Iterator[tuple[str, tuple[object, ...]]]:
+    """Yield the statements that are needed, with their values; none if nothing has moved."""
+    key = (experiment_id,)
     for (location,) in connection.execute(_EXPERIMENT, key):
         if location != home:
-            yield (
-                "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?",
-                (home, *key),
-            )
+            yield _MOVE_EXPERIMENT, (home, experiment_id)
     for run, location in connection.execute(_RUNS, key):
-        if location != (where := f"{home}/{_name(run)}/artifacts"):
-            yield "UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?", (where, run)
-    # Versions first: it is by a model's old place that they are known.
-    for name, version, model, *places in connection.execute(_VERSIONS, key):
-        if places != [where := f"{home}/models/{_name(model)}/artifacts"] * 2:
-            yield _MOVE_VERSION, (where, where, name, version)
+        if location != (target := f"{home}/{_checked(run)}/artifacts"):
+            yield _MOVE_RUN, (target, run)
+    # Versions before models: a version is found by the old location of its model.
+    for name, version, model, *locations in connection.execute(_VERSIONS, key):
+        if locations != [target := f"{home}/models/{_checked(model)}/artifacts"] * 2:
+            yield _MOVE_VERSION, (target, target, name, version)
     for model, location in connection.execute(_MODELS, key):
-        if location != (where := f"{home}/models/{_name(model)}/artifacts"):
-            yield (
-                "UPDATE logged_models SET artifact_location = ? WHERE model_id = ?",
-                (where, model),
-            )
+        if location != (target := f"{home}/models/{_checked(model)}/artifacts"):
+            yield _MOVE_MODEL, (target, model)
 
 
-def _name(name: object) -> str:
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+def _checked(name: object) -> str:
+    if not isinstance(name, str) or not _ID.fullmatch(name):
         raise MMSearchError(
-            f"the workspace's mlflow.db has a run or model called {name!r}, which MLflow makes "
-            "none of: it is damaged or forged; move mlflow.db and artifacts/ away, and fill a new "
-            "one in with: mmsearch sync"
+            f"the workspace's mlflow.db has a run or model with the id {name!r}, which MLflow does "
+            "not make: the file is damaged or forged; move mlflow.db and artifacts/ away, and "
+            "rebuild them with: mmsearch sync"
         )
     return name

@@ -1,7 +1,7 @@
-"""The saved view that the MLflow UI opens a study on: a leaderboard and charts that compare.
+"""The saved view of a study in the MLflow UI: the leaderboard and the charts.
 
-MLflow keeps views that its users share as tags of the experiment. The format is its own and not
-documented: a page that cannot read it shows its usual columns, and nothing is lost.
+MLflow keeps shared views in tags of the experiment. Their format is its own and not documented; a
+page that cannot read one shows its usual columns.
 """
 
 from __future__ import annotations
@@ -12,37 +12,30 @@ import json
 import zlib
 from typing import Any, Final
 
+from mmsearch.tracking.hyperparameters import ALWAYS_SHOWN
 from mmsearch.tracking.mlflow.curve_axes import CurveScale
 
 ORDER = "metrics.`dev_loss`"
-"""What runs are sorted by, the lowest first."""
-_SHAPE = ("embedding_dim", "hidden_width", "block_size")
+"""Sort key of the runs, the lowest first."""
 _COLUMNS = (
     ORDER,
     "metrics.`train_loss`",
     "tags.`mmsearch.state`",
-    *(f"params.`{name}`" for name in _SHAPE),
-    "params.`learning_rate`",
+    *(f"params.`{name}`" for name in ALWAYS_SHOWN),
     "metrics.`n_parameters`",
     "metrics.`wall_s`",
 )
-
-
-_CURVES, _PARALLEL, _EMBEDDINGS, _SCATTER = (
-    "Curves",
-    "Hyperparameters",
-    "Learnt embeddings",
-    "Trade-offs",
-)
+_CURVES, _PARALLEL = "Curves", "Hyperparameters"
+_EMBEDDINGS, _SCATTER = "Learnt embeddings", "Trade-offs"
 _COLUMNS_A_SECTION = {_CURVES: 2, _PARALLEL: 1, _EMBEDDINGS: 1, _SCATTER: 2}
-"""Charts side by side. The page puts sections in the order of their names."""
+"""Number of charts side by side in each section; the page sorts the sections by name."""
 IMAGE_KEY = "embedding"
-"""Of the images that the charts lay side by side."""
+"""Key of the images that the charts show side by side."""
 SCORE = "score"
-"""The metric of parallel coordinates and scatter plots. Their axes cannot be limited, so a trial
-that guesses worse than evenly has none: it would flatten all the others."""
+"""Metric of the parallel coordinates and scatter plots. Their axes cannot be limited, so a trial
+that is worse than a uniform guess has none: it would flatten all the others."""
 _N_RUNS = 100
-"""Runs that a chart shows at once."""
+"""Runs in each chart."""
 _LINE: Final[dict[str, Any]] = {
     "xAxisKey": "step",
     "selectedXAxisMetricKey": "",
@@ -50,7 +43,7 @@ _LINE: Final[dict[str, Any]] = {
     "yAxisExpressions": [],
     "scaleType": "linear",
     "lineSmoothness": 0,
-    # MLflow would leave out the lowest points, too: the end of each curve, which is the score.
+    # MLflow would also leave out the lowest points, which are the scores.
     "ignoreOutliers": False,
     "useGlobalXaxisKey": False,
     "useGlobalLineSmoothing": False,
@@ -58,19 +51,14 @@ _LINE: Final[dict[str, Any]] = {
 
 
 def view_key(study_id: str, kind: str = "trial") -> str:
-    """Name a study's view in links; studies of one name share an experiment.
-
-    Args:
-        study_id: the study's.
-        kind: of the runs in it: `trial`, its leaderboard, or `confirm`.
-    """
+    """Return the key of a study's view in links, for runs of kind `trial` or `confirm`."""
     return f"mmsearch-{study_id}" if kind == "trial" else f"mmsearch-{study_id}-{kind}"
 
 
 def run_filter(study_id: str, kind: str = "trial") -> str:
-    """Give MLflow's condition for a study's runs of a kind.
+    """Return MLflow's condition for a study's runs of a kind.
 
-    Any condition also takes runs out of their parent's fold.
+    With any condition, the page shows child runs on the same level as their parent.
     """
     return f"tags.`mmsearch.kind` = '{kind}' and tags.`mmsearch.study_id` = '{study_id}'"
 
@@ -81,9 +69,9 @@ def view_tag(
     """Return the experiment tag that holds a study's view: its key and its value.
 
     Args:
-        study_id: the study's.
-        kind: of the runs in it: `trial` or `confirm`.
-        scale: axes of its loss curves; None to let the page fit them to all points.
+        study_id: the study.
+        kind: kind of the runs: `trial` or `confirm`.
+        scale: axes of the loss curves; None to let the page fit them to all points.
     """
     state = {
         "searchFilter": run_filter(study_id, kind),
@@ -98,14 +86,14 @@ def view_tag(
         "chartsSearchFilter": "",
     }
     if kind == "confirm":
-        # A row a candidate, with the mean over its seeds, which unfolds into them.
+        # One row per candidate, with the mean over its seeds.
         state["groupBy"] = {
             "aggregateFunction": "average",
             "groupByKeys": [{"mode": "tag", "groupByData": "mmsearch.trial"}],
         }
     packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
     name = "leaderboard" if kind == "trial" else "confirmation"
-    # Fixed times: the tag is compared at every opening, and written where it differs.
+    # Fixed times, since the tag is written where it differs from the one before.
     value = {"name": name, "createdAt": 0, "updatedAt": 0, "state": f"deflate;{packed}"}
     return f"mlflow.sharedViewState.{view_key(study_id, kind)}", json.dumps(value)
 
@@ -125,6 +113,11 @@ def read_scale(value: str | None) -> CurveScale | None:
         return None
 
 
+def _axis(name: str) -> str:
+    """Return the parameter for an axis: the charts have no logarithmic axes of their own."""
+    return "log10_learning_rate" if name == "learning_rate" else name
+
+
 def _section(name: str, n_columns: int) -> dict[str, Any]:
     return {
         "uuid": name,
@@ -139,7 +132,7 @@ def _section(name: str, n_columns: int) -> dict[str, Any]:
 
 
 def _charts(scale: CurveScale | None) -> list[dict[str, Any]]:
-    """Return the charts, in the order in which they stand in their sections."""
+    """Return the charts, in their order in the sections."""
     axes: dict[str, Any] = {"xAxisScaleType": "linear"}
     if scale is not None:
         axes["xAxisScaleType"] = "log" if scale.has_log_steps else "linear"
@@ -152,7 +145,7 @@ def _charts(scale: CurveScale | None) -> list[dict[str, Any]]:
         _chart(
             "PARALLEL",
             _PARALLEL,
-            selectedParams=[*_SHAPE, "log10_learning_rate"],
+            selectedParams=[_axis(name) for name in ALWAYS_SHOWN],
             selectedMetrics=[SCORE],
             showAllRuns=False,
         ),

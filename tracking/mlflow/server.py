@@ -1,13 +1,14 @@
-"""Starts the MLflow UI over a tracking store, and links into it.
+"""Runs an MLflow server, and with it the UI, over a tracking store.
 
-The links open what a plain experiment link hides: since MLflow 3 that one lands on an empty GenAI
-page, and its run list folds the trials under their study.
+The server has no password. It listens on this machine alone unless the user names the hosts by
+which browsers elsewhere reach it, and answers no request for any other host.
 """
+
+from __future__ import annotations
 
 import errno
 import http.client
 import ipaddress
-import json
 import os
 import re
 import secrets
@@ -20,37 +21,24 @@ import sysconfig
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import IO
-from urllib.parse import quote, urlencode
+from typing import IO, TYPE_CHECKING
 
 from mmsearch.errors import InputError, MMSearchError
 from mmsearch.secrets import without_password, without_secrets
-from mmsearch.tracking.mlflow.saved_view import ORDER, run_filter, view_key
 
-__all__ = [
-    "Server",
-    "charts_url",
-    "check_hosts",
-    "compare_url",
-    "leaderboard_url",
-    "plain_url",
-    "run_url",
-    "serve",
-]
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 _DEFAULT_PORT = 5000
 _POLL_S = 0.1
 _STOP_S = 5.0
-_MAX_STARTS = 3
-"""Ports that are tried where each is taken by others before our server has it."""
+"""Seconds after SIGTERM and after SIGKILL to wait for the server's processes."""
 _TAIL_LINES = 15
+"""Lines of the log in an error message."""
 
-# Would point the server at another store, move its pages away from "/", or let any page in.
 _DROPPED_VARIABLES = (
     "MLFLOW_ARTIFACTS_ONLY",
     "MLFLOW_READ_REPLICA_BACKEND_STORE_URI",
@@ -58,18 +46,19 @@ _DROPPED_VARIABLES = (
     "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE",
     "MLFLOW_STATIC_PREFIX",
 )
-
+"""Environment variables that lead to another store or path, or that switch protection off."""
 _NAME_HEADER = "X-Mmsearch-Server"
+"""Response header by which we recognise the server that we started."""
 _OWN_HOSTS = ("localhost", "localhost:*", "127.0.0.1", "127.0.0.1:*", "[::1]", "[[]::1]:*")
-"""What this machine's own browsers call it, at any port: a tunnel may end at another. In the last
-one `[[]` is how a pattern spells `[`."""
-_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # a key
-"""Addresses that stand for all of a machine's, and one of those."""
-_ALLOWED_HOST = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
-_PORT = re.compile(r":\d+$")
+"""Hosts that are always allowed, at any port, since a tunnel may change it. They are patterns, in
+which `[[]` stands for `[`."""
+_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (a key)
+"""Addresses that stand for all of a machine's, with one that can be connected to."""
+_HOST = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
+"""Matches a host as a browser shows it, with or without a port."""
 
-# `python -m mlflow ARGS` that ends when its standard input does, which is when we are gone,
-# however that came about: a closed terminal or kill -9 leaves no server behind on the port.
+# Runs `python -m mlflow ARGS` until standard input ends, which is when the parent process does,
+# even by kill -9.
 _CHILD = """
 import os, runpy, signal, sys, threading
 def follow_parent():
@@ -80,64 +69,26 @@ runpy.run_module("mlflow", run_name="__main__", alter_sys=True)
 """
 
 
-def leaderboard_url(base: str, experiment_id: str, study_id: str, kind: str = "trial") -> str:
-    """Link to a study's runs of a kind, the lowest dev loss first, by its saved view.
-
-    The view alone says what is shown: a filter or an order in the link would take its columns.
-    """
-    query = _query(workflowType="machine_learning", viewStateShareKey=view_key(study_id, kind))
-    return f"{base}/#/experiments/{quote(experiment_id, safe='')}/runs?{query}"
-
-
-def plain_url(base: str, experiment_id: str, study_id: str) -> str:
-    """Link to a study's trial runs, the lowest dev loss first, for an MLflow that reads no view."""
-    query = _query(
-        workflowType="machine_learning",
-        searchFilter=run_filter(study_id),
-        orderByKey=ORDER,
-        orderByAsc="true",
-    )
-    return f"{base}/#/experiments/{quote(experiment_id, safe='')}/runs?{query}"
-
-
-def charts_url(leaderboard: str) -> str:
-    """Link to the charts of the same view as a leaderboard's link."""
-    return f"{leaderboard}&{_query(compareRunsMode='CHART')}"
-
-
-def compare_url(base: str, experiment_id: str, run_ids: Sequence[str]) -> str:
-    """Link to the page that lays the given runs side by side."""
-    query = _query(runs=json.dumps(list(run_ids)), experiments=json.dumps([experiment_id]))
-    return f"{base}/#/compare-runs?{query}"
-
-
-def run_url(base: str, experiment_id: str, run_id: str, page: str = "") -> str:
-    """Link to one run, or to a `page` of it: `model-metrics`, `artifacts/figures/loss.png`."""
-    path = "/".join(quote(part, safe="") for part in (experiment_id, "runs", run_id))
-    page = f"/{quote(page)}" if page else ""
-    return f"{base}/#/experiments/{path}{page}?{_query(workflowType='machine_learning')}"
-
-
-def _query(**values: str) -> str:
-    return urlencode(values, quote_via=quote, safe="")
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Server:
     """An MLflow server that answers."""
 
     base: str
-    """Its URL, without a slash at the end."""
+    """Its URL on this machine, without a slash at the end."""
     elsewhere: tuple[str, ...]
-    """Likewise, by the hosts that were allowed."""
+    """Its URLs at the allowed hosts."""
     process: subprocess.Popen[bytes]
-    """The server; the leader of its own process group."""
+    """The server process, which leads a process group."""
     log: Path
-    """What it has written so far, without passwords."""
+    """Its output so far, with passwords masked."""
+
+
+class _PortTakenError(InputError):
+    """Another process listens on the port."""
 
 
 @contextmanager
-def serve(  # noqa: PLR0913  # an address, a store, and where to write
+def serve(  # noqa: PLR0913 (an address, a store, and where to write)
     tracking_uri: str,
     artifacts: Path | None,
     *,
@@ -147,46 +98,42 @@ def serve(  # noqa: PLR0913  # an address, a store, and where to write
     allowed_hosts: Sequence[str] = (),
     timeout_s: float = 120.0,
 ) -> Iterator[Server]:
-    """Run an MLflow server over a database, for as long as the context lasts.
+    """Run an MLflow server while the context lasts, or until the calling process dies.
 
-    The server runs in its own session, so that Ctrl-C reaches the caller alone, who leaves the
-    context when it likes; then the server's whole process group is ended and waited for. It also
-    ends when the calling process dies. The store's URI goes through the environment, not the
-    command line, and its password is masked in the log.
+    The server has a session of its own, so that Ctrl-C reaches the caller alone. The URI reaches it
+    through the environment, which other users cannot read, unlike a command line.
 
     Args:
         tracking_uri: the database, such as `sqlite:////abs/mlflow.db`.
-        artifacts: the folder for artifacts of new experiments that name no place of their own, and
-            for clients that log over this server; None where the store keeps them elsewhere.
-            Artifacts of experiments with a place of their own show either way.
+        artifacts: folder for experiments without an artifact location, and for clients that log
+            through this server; None where the store has its own.
         log_folder: gets the server's output as `mlflow-server-PORT.log`, readable by its owner.
-        host: the address to listen on.
-        port: the port to listen on; None for 5000, or another where that is taken.
-        allowed_hosts: names by which browsers reach it, besides this machine's own for itself; a
-            name without a port stands for the server's port and for none. The server has no
-            password: a page of another name, whoever's address it leads to, is not answered.
-        timeout_s: how long to wait for the first answer.
+        host: address to listen on.
+        port: port to listen on; None for 5000, or a free one if that is taken.
+        allowed_hosts: hosts that browsers elsewhere use. One without a port stands for the server's
+            port and for none.
+        timeout_s: seconds to wait for the first answer.
 
     Raises:
-        InputError: `tracking_uri` is a server already, `port` is taken, or others may connect
-            and no host is allowed.
-        MMSearchError: the server ended, or did not answer in time; with the end of its log.
+        InputError: `tracking_uri` is a server, the port is taken, or the hosts are not valid.
+        MMSearchError: the server ended or did not answer in time; shows the end of its log.
     """
     if tracking_uri.startswith(("http://", "https://")):
-        raise InputError(f"{without_password(tracking_uri)} is a server already; open it")
+        raise InputError(
+            f"{without_password(tracking_uri)} is an MLflow server already; open it in a browser"
+        )
     check_hosts(host, allowed_hosts)
     log_folder.mkdir(parents=True, exist_ok=True)
-    start = partial(_start, tracking_uri, artifacts, log_folder, host, allowed_hosts, timeout_s)
-    for _ in range(_MAX_STARTS):
+    for wanted in (_DEFAULT_PORT, 0) if port is None else (port,):
         try:
-            server, copier = start(_choose_port(host, port))
+            free = _free_port(host, wanted)
+            command = _Command(tracking_uri, artifacts, host, free, allowed_hosts)
+            server, copier = command.start(log_folder, timeout_s)
         except _PortTakenError:
-            if port is not None:
+            if wanted in {port, 0}:
                 raise
         else:
             break
-    else:
-        server, copier = start(_choose_port(host, 0))
     try:
         yield server
     finally:
@@ -194,63 +141,11 @@ def serve(  # noqa: PLR0913  # an address, a store, and where to write
         copier.join(_STOP_S)
 
 
-class _PortTakenError(MMSearchError):
-    """Another process has taken the port since it was found free."""
-
-
-def _start(  # noqa: PLR0913, PLR0917  # as above
-    tracking_uri: str,
-    artifacts: Path | None,
-    log_folder: Path,
-    host: str,
-    allowed_hosts: Sequence[str],
-    timeout_s: float,
-    port: int,
-) -> tuple[Server, threading.Thread]:
-    """Start a server and wait until it answers; the thread copies its output."""
-    log = log_folder / f"mlflow-server-{port}.log"
-    name = secrets.token_hex(8)
-    process = subprocess.Popen(  # noqa: S603  # our own interpreter and arguments
-        _command(host, port, artifacts, allowed_hosts, name),
-        env=_environment(tracking_uri),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    tail: deque[str] = deque(maxlen=_TAIL_LINES)
-    assert process.stdout is not None  # noqa: S101  # asked for above
-    copier = threading.Thread(
-        target=_copy_log, args=(process.stdout, log, tail, tracking_uri), daemon=True
-    )
-    copier.start()
-    reachable = _ANY_ADDRESS.get(host, host)
-    try:
-        problem = _wait_for_answer(process, reachable, port, timeout_s, name)
-    except BaseException:
-        _stop(process)
-        raise
-    if problem:
-        _stop(process)
-        copier.join(_STOP_S)
-        lines = "\n".join(f"    {line}" for line in tail)
-        kind = _PortTakenError if f"[Errno {errno.EADDRINUSE}]" in lines else MMSearchError
-        raise kind(f"the MLflow server {problem}; the end of {log}:\n{lines}")
-    shown = f"[{reachable}]" if ":" in reachable else reachable
-    server = Server(
-        base=f"http://{shown}:{port}",
-        elsewhere=tuple(f"http://{_with_ports([each], port)[-1]}" for each in allowed_hosts),
-        process=process,
-        log=log,
-    )
-    return server, copier
-
-
 def check_hosts(host: str, allowed: Sequence[str]) -> None:
-    """Check that nobody else can connect, or that it was said by which names.
+    """Check that other machines cannot connect, or that the hosts they use are named.
 
     Raises:
-        InputError: no host is allowed, or a name is none.
+        InputError: no host is allowed, or one is not a host.
     """
     if not _is_loopback(host) and not allowed:
         raise InputError(
@@ -259,96 +154,143 @@ def check_hosts(host: str, allowed: Sequence[str]) -> None:
             "box.example.org, or leave out --host"
         )
     for name in allowed:
-        if not _ALLOWED_HOST.fullmatch(name):
+        if not _HOST.fullmatch(name):
             raise InputError(
-                "--allowed-hosts takes names as a browser shows them, with a port or without, such "
+                "--allowed-hosts takes hosts as a browser shows them, with or without a port, such "
                 f"as box.example.org,10.0.0.7:5000; got {name!r}"
             )
 
 
 def _is_loopback(host: str) -> bool:
-    """Whether nobody but this machine's own users can connect to an address."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
 
 
-def _command(
-    host: str, port: int, artifacts: Path | None, allowed: Sequence[str], name: str
-) -> list[str]:
-    names = list(allowed)
-    if host not in _ANY_ADDRESS:
-        names.append(f"[{host}]" if ":" in host else host)
-    names = _with_ports(names, port)
-    # MLflow takes a page of its own, opened by a name that is not localhost, for another's.
-    origins = [f"{scheme}://{name}" for scheme in ("http", "https") for name in names]
-    command = [sys.executable, "-c", _CHILD, "server"]
-    command += ["--host", host, "--port", str(port), "--workers", "1"]
-    # Uvicorn looks for modules in the folder that we stand in, unless it is given another.
-    options = ["--header", f"{_NAME_HEADER}:{name}", "--app-dir", sysconfig.get_path("stdlib")]
-    command += ["--uvicorn-opts", shlex.join(options)]
-    # MLflow's own list has `10.*`, and 10.evil.example is one of them.
-    command += ["--allowed-hosts", ",".join((*_OWN_HOSTS, *names))]
-    command += ["--cors-allowed-origins", ",".join(origins)]
-    if artifacts is None:
-        return [*command, "--no-serve-artifacts"]
-    return [*command, "--artifacts-destination", artifacts.resolve().as_uri()]
+def _free_port(host: str, wanted: int) -> int:
+    """Return the wanted port, or a free one for 0.
+
+    Raises:
+        InputError: there is no such address, or the port is out of range.
+        _PortTakenError: the port is taken.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        # As the server will: without it, a port stays taken for a minute after its last use.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, wanted))
+        except (OSError, OverflowError) as error:
+            is_taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+            kind = _PortTakenError if is_taken else InputError
+            raise kind(f"cannot listen on {host} port {wanted}: {error}; name another") from error
+        return int(probe.getsockname()[1])
 
 
-def _with_ports(allowed: Sequence[str], port: int) -> list[str]:
-    """Name each host as a browser may: with the server's port, or as it is behind a proxy."""
-    return [
-        spelt
-        for name in allowed
-        for spelt in ([name] if _PORT.search(name) else [name, f"{name}:{port}"])
-    ]
+@dataclass(frozen=True, slots=True)
+class _Command:
+    """How the server is started."""
+
+    tracking_uri: str
+    artifacts: Path | None
+    host: str
+    port: int
+    allowed_hosts: Sequence[str]
+
+    def start(self, log_folder: Path, timeout_s: float) -> tuple[Server, threading.Thread]:
+        """Start a server and wait until it answers; the thread copies its output."""
+        log = log_folder / f"mlflow-server-{self.port}.log"
+        name = secrets.token_hex(8)
+        process = subprocess.Popen(  # noqa: S603 (our own interpreter and arguments)
+            self._arguments(name),
+            env=self._environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        assert process.stdout is not None  # noqa: S101 (asked for above)
+        copier = threading.Thread(
+            target=_copy_log, args=(process.stdout, log, tail, self.tracking_uri), daemon=True
+        )
+        copier.start()
+        address = _ANY_ADDRESS.get(self.host, self.host)
+        try:
+            problem = _wait_for_answer(process, address, self.port, timeout_s, name)
+        except BaseException:
+            _stop(process)
+            raise
+        if problem:
+            _stop(process)
+            copier.join(_STOP_S)
+            lines = "\n".join(f"    {line}" for line in tail)
+            kind = _PortTakenError if f"[Errno {errno.EADDRINUSE}]" in lines else MMSearchError
+            raise kind(f"the MLflow server {problem}; the end of {log}:\n{lines}")
+        elsewhere = (_with_port(name, self.port) for name in self.allowed_hosts)
+        server = Server(
+            base=f"http://{_in_url(address)}:{self.port}",
+            elsewhere=tuple(f"http://{name}" for name in elsewhere),
+            process=process,
+            log=log,
+        )
+        return server, copier
+
+    def _arguments(self, name: str) -> list[str]:
+        hosts = list(self.allowed_hosts)
+        if self.host not in _ANY_ADDRESS:
+            hosts.append(_in_url(self.host))
+        # As behind a proxy, and with the server's port.
+        hosts = [*dict.fromkeys(n for host in hosts for n in (host, _with_port(host, self.port)))]
+        # MLflow takes its own page, opened by a name that is not localhost, for another site's.
+        origins = [f"{scheme}://{host}" for scheme in ("http", "https") for host in hosts]
+        # Uvicorn looks for modules in the current folder, unless it is given another.
+        uvicorn = ["--header", f"{_NAME_HEADER}:{name}", "--app-dir", sysconfig.get_path("stdlib")]
+        arguments = [sys.executable, "-c", _CHILD, "server"]
+        arguments += ["--host", self.host, "--port", str(self.port), "--workers", "1"]
+        arguments += ["--uvicorn-opts", shlex.join(uvicorn)]
+        # MLflow's own list has `10.*`, which 10.evil.example matches.
+        arguments += ["--allowed-hosts", ",".join((*_OWN_HOSTS, *hosts))]
+        arguments += ["--cors-allowed-origins", ",".join(origins)]
+        if self.artifacts is None:
+            return [*arguments, "--no-serve-artifacts"]
+        return [*arguments, "--artifacts-destination", self.artifacts.resolve().as_uri()]
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "PYTHONSAFEPATH": "1",
+            "PYTHONUNBUFFERED": "1",
+            **{key: v for key, v in os.environ.items() if key not in _DROPPED_VARIABLES},
+            "MLFLOW_BACKEND_STORE_URI": self.tracking_uri,
+        }
 
 
-def _environment(tracking_uri: str) -> dict[str, str]:
-    kept = {name: v for name, v in os.environ.items() if name not in _DROPPED_VARIABLES}
-    defaults = {
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "PYTHONSAFEPATH": "1",
-        "PYTHONUNBUFFERED": "1",
-    }
-    return {**defaults, **kept, "MLFLOW_BACKEND_STORE_URI": tracking_uri}
+def _in_url(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
 
 
-def _choose_port(host: str, port: int | None) -> int:
-    wanted = _DEFAULT_PORT if port is None else port
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for candidate in (wanted, 0):
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            # As the server will: without it, a port stays taken for a minute after its last use.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, candidate))
-            except (OSError, OverflowError) as error:
-                if port is None and candidate:
-                    continue
-                msg = f"cannot listen on {host} port {port}: {error}; name another, or none"
-                raise InputError(msg) from error
-            return int(probe.getsockname()[1])
-    raise AssertionError  # the last candidate either binds or raises
+def _with_port(host: str, port: int) -> str:
+    """Add a port to a host that has none."""
+    return host if re.search(r":\d+$", host) else f"{host}:{port}"
 
 
 def _wait_for_answer(
-    process: subprocess.Popen[bytes], host: str, port: int, timeout_s: float, name: str
+    process: subprocess.Popen[bytes], address: str, port: int, timeout_s: float, name: str
 ) -> str | None:
-    """Wait until the server of this name is up; otherwise say what went wrong.
+    """Wait until the server with this name in its header answers; return what went wrong, if so.
 
-    Another one may have taken the port since it was found free: its pages show another store.
+    Another process may have taken the port meanwhile: its pages would show another store.
     """
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if process.poll() is not None:
             return f"ended with status {process.returncode} before it answered"
-        # Straight to the host: urllib would ask a proxy named in the environment.
+        # Not by urllib, which would use a proxy from the environment.
         with (
             suppress(OSError, http.client.HTTPException),
-            closing(http.client.HTTPConnection(host, port, timeout=2)) as connection,
+            closing(http.client.HTTPConnection(address, port, timeout=2)) as connection,
         ):
             connection.request("GET", "/health")
             answer = connection.getresponse()
@@ -359,13 +301,13 @@ def _wait_for_answer(
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the server's process group and wait until none of it is left."""
+    """End the server's process group, and wait until none of its processes is left."""
     for signum in (signal.SIGTERM, signal.SIGKILL):
         deadline = time.monotonic() + _STOP_S
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signum)
             while time.monotonic() < deadline:
-                process.poll()  # reaps the leader, whose group would exist as long as it
+                process.poll()  # reaps the leader, which its group would otherwise outlive
                 os.killpg(process.pid, 0)
                 time.sleep(_POLL_S / 2)
     process.wait()
@@ -374,6 +316,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _copy_log(source: IO[bytes], log: Path, tail: deque[str], uri: str) -> None:
+    """Copy the server's output to its log, line by line, with passwords masked."""
     log.unlink(missing_ok=True)
     log.touch(mode=0o600)
     with source, log.open("w", encoding="utf-8") as target:

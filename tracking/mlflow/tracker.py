@@ -1,8 +1,7 @@
-"""The journal shown in MLflow: an experiment and a parent run a study, a child run a training.
+"""A study in MLflow: an experiment and a parent run per study, a child run per trial.
 
-Everything here is a projection: shown twice, it is there once. Runs are found by their tags, a
-batch of equal points counts once in MLflow, and a run is closed last, so that a closed run is a
-whole one.
+Runs are found by their tags, equal points of a metric count once in MLflow, and a run is ended
+last, so that a run that has ended is complete. Sending a trial twice therefore changes nothing.
 """
 
 from __future__ import annotations
@@ -17,17 +16,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmsearch.tracking.journal.records import TrialState, best_trial, counts_by_state
-from mmsearch.tracking.mlflow import notes
+from mmsearch.tracking.mlflow import metrics, notes
 from mmsearch.tracking.mlflow.client import (
     PREFIX,
     create,
     first_line,
     log_metrics,
+    log_params,
     open_experiment,
     search_runs,
+    set_tags,
 )
 from mmsearch.tracking.mlflow.curve_axes import widened
-from mmsearch.tracking.mlflow.saved_view import IMAGE_KEY, SCORE, read_scale, view_tag
+from mmsearch.tracking.mlflow.saved_view import IMAGE_KEY, read_scale, view_tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
     from mmsearch.tracking.journal.journal import Journal
     from mmsearch.tracking.journal.records import TrialRecord
-    from mmsearch.tracking.mlflow.notes import StudySummary
+    from mmsearch.tracking.study_summary import StudySummary
 
 _logger = logging.getLogger(__name__)
 
@@ -48,89 +49,90 @@ STATUS = {
     TrialState.FAIL: "FAILED",
     TrialState.RUNNING: "RUNNING",
 }
-"""MLflow's word for a trial's state."""
+"""MLflow's status of a run by the state of its trial."""
 _OPEN = ("RUNNING", "SCHEDULED")
-"""MLflow's words for a trial that has not ended; the second one's waits for the next command."""
+"""Status of a run whose trial has not ended: one that is trained, one that waits for a command."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudyFacts:
-    """What all runs of one study share."""
+    """What all runs of one study have in common."""
 
     name: str
+    """Name of the study."""
     id: str
-    """Tells it from a study of the same name in another workspace."""
+    """Id of the study, which tells it from one of the same name in another workspace."""
     tags: Mapping[str, str]
-    """Fingerprints and versions, for the parent and each child."""
+    """Fingerprints and versions, set on the parent run and each child run."""
     params: Mapping[str, Any]
-    """The study's settings, for the parent."""
+    """Settings of the study, logged to the parent run."""
     description: str
-    """Markdown, for the experiment and the parent."""
+    """Note on the experiment and the parent run, in Markdown."""
     words: str
-    """What it trains on, in a few words."""
+    """Description of the corpus, in a few words."""
     characters: Sequence[str]
-    """What the rows of an embedding stand for."""
-
-    @property
-    def experiment(self) -> str:
-        """The experiment's name."""
-        return PREFIX + self.name
+    """Characters that the rows of an embedding stand for."""
 
 
 @dataclass(slots=True)
-class _Shown:
-    """How much of a trial its run holds."""
+class _Child:
+    """What the run of a trial holds."""
 
     run_id: str
     steps: set[int] | None
-    """Ends of the segments that it holds; None to ask MLflow."""
+    """Steps of the segments that it holds; None where MLflow has to be asked."""
     has_params: bool = False
     is_scheduled: bool = False
-    """Whether it is shown as interrupted."""
     is_closed: bool = False
 
 
 @dataclass(slots=True)
 class StudyTracker:
-    """Shows one study in one MLflow store. Not thread-safe; every call may raise MLflow's errors.
+    """A view (`uploader.View`) of a study in an MLflow store; not thread-safe.
 
-    After an error, `open` it again before the next call: the call may or may not have arrived.
+    Every method may raise MLflow's errors. After one, call `open` before any other method: the
+    failed call may or may not have been carried out.
     """
 
     uri: str
+    """Tracking URI, with its password."""
     facts: StudyFacts
     kind: str = "trial"
-    """Of the journal that it shows: `trial` or `confirm`."""
+    """Kind of the journal that is shown: `trial` or `confirm`."""
     artifacts: Path | None = None
-    """Where artifacts of a local store lie; None to leave it to the server."""
+    """Folder for the artifacts of a local store; None to leave it to the server."""
     creating: Callable[[], AbstractContextManager[None]] = nullcontext
-    """Held while a local store is created, which MLflow does not do safely by itself."""
+    """Lock to hold while a local store is created, which MLflow does not do safely."""
     experiment_id: str = field(init=False, default="")
     parent_id: str = field(init=False, default="")
     client: MlflowClient = field(init=False, repr=False)
-    _shown: dict[int, _Shown] = field(init=False, repr=False, default_factory=dict)
+    _children: dict[int, _Child] = field(init=False, repr=False, default_factory=dict)
     _may_have_doubles: bool = field(init=False, repr=False, default=True)
     _view: str | None = field(init=False, repr=False, default=None)
-    """The saved view that the experiment holds, as far as we know."""
+    """The saved view that the experiment holds, as far as is known."""
+
+    @property
+    def title(self) -> str:
+        """Name of the view in messages."""
+        return "MLflow"
 
     def open(self) -> None:
-        """Connect, and find or make the experiment and the parent run."""
+        """Connect, and find or create the experiment and the parent run."""
         with self.creating():
             self.client = create(self.uri)
-            experiment = open_experiment(self.client, self.facts.experiment, self.artifacts)
+            experiment = open_experiment(self.client, PREFIX + self.facts.name, self.artifacts)
             self.experiment_id = experiment.experiment_id
         key, _ = view_tag(self.facts.id, self.kind)
         self._view = experiment.tags.get(key)
         self._fit_view([])
         children = self._search(self.kind)
-        self._add_scores(children)
         self._open_parent({run.data.tags.get("mlflow.parentRunId") for run in children})
-        self._shown = {}
-        # Of two runs of one trial (see delete_doubles), the one that is whole.
+        self._children = {}
+        # Of two runs of one trial (see delete_doubles), the one that has ended.
         for run in sorted(children, key=lambda run: run.info.status in _OPEN):
-            self._shown.setdefault(
+            self._children.setdefault(
                 int(run.data.tags[self._number_tag]),
-                _Shown(
+                _Child(
                     run.info.run_id,
                     steps=None,
                     has_params=bool(run.data.params),
@@ -138,191 +140,175 @@ class StudyTracker:
                     is_closed=run.info.status not in _OPEN,
                 ),
             )
-        # SQLite has carried a call out or not by the time it ends: what is there, we have seen.
+        # A call to SQLite has been carried out or not by the time it ends.
         is_local = self.uri.startswith("sqlite:")
-        self._may_have_doubles = not is_local or len(children) > len(self._shown)
-
-    @property
-    def title(self) -> str:
-        """What a person calls it."""
-        return "MLflow"
-
-    def lacking(
-        self, records: Iterable[TrialRecord], unreadable: Collection[int] = ()
-    ) -> list[int]:
-        """Return the numbers of the trials that are not whole in MLflow yet.
-
-        Args:
-            records: the journal's trials.
-            unreadable: numbers of those whose files are damaged; their runs stay as they are.
-        """
-        del unreadable
-        closed = {number for number, shown in self._shown.items() if shown.is_closed}
-        idle = {number for number, shown in self._shown.items() if shown.is_scheduled}
-        return [r.number for r in records if r.number not in (closed if r.outcome else idle)]
-
-    def show_trial(self, record: TrialRecord, journal: Journal, *, is_idle: bool = False) -> None:
-        """Bring a trial's run up to its record; artifacts and the end come with its outcome.
-
-        Args:
-            record: the trial.
-            journal: where its files are.
-            is_idle: whether nobody trains it: where it has not ended, its status is SCHEDULED, as
-                it waits for the next command.
-        """
-        shown = self._shown.get(record.number) or self._create_child(record)
-        if shown.is_closed:
-            return
-        if not shown.has_params:
-            # The UI's parallel coordinates have no log axis.
-            log10_rate = math.log10(record.spec.learning_rate)
-            self._log_params(
-                shown.run_id, {**record.spec.to_json(), "log10_learning_rate": log10_rate}
-            )
-            shown.has_params = True
-        if shown.steps is None:
-            shown.steps = self._find_segments(shown.run_id)
-        fresh = [segment for segment in record.curve if segment.step not in shown.steps]
-        log_metrics(self.client, shown.run_id, notes.curve_metrics(fresh))
-        shown.steps.update(segment.step for segment in fresh)
-        if record.outcome is None:
-            if shown.is_scheduled != is_idle:
-                state, status = ("INTERRUPTED", "SCHEDULED") if is_idle else ("RUNNING", "RUNNING")
-                self._set_tags(shown.run_id, {"mmsearch.state": state})
-                self.client.update_run(shown.run_id, status=status)
-                shown.is_scheduled = is_idle
-            return
-        metrics = notes.final_metrics(record, len(self.facts.characters))
-        log_metrics(self.client, shown.run_id, metrics)
-        if record.is_complete:
-            self._log_artifacts(shown.run_id, record, journal)
-        elif record.state == TrialState.FAIL:
-            error = journal.trial_folder(record.number) / "error.txt"
-            if error.exists():
-                self.client.log_artifact(shown.run_id, str(error))
-        note = notes.trial_note(record, self.facts.name, self.facts.words, shown.run_id)
-        tags = {"mmsearch.state": record.state, **notes.note_tag(note)}
-        if record.outcome.reason:
-            tags["mmsearch.reason"] = record.outcome.reason[:5000]
-        self._set_tags(shown.run_id, tags)
-        self.client.set_terminated(
-            shown.run_id, STATUS[record.state], end_time=record.outcome.ended_ms
-        )
-        shown.is_closed = True
-        self._fit_view([record])
+        self._may_have_doubles = not is_local or len(children) > len(self._children)
 
     def close(self) -> None:
         """Do nothing: MLflow's client keeps connections of its own."""
 
+    def lacking(
+        self, records: Iterable[TrialRecord], unreadable: Collection[int] = ()
+    ) -> list[int]:
+        """Return the numbers of the trials whose runs are missing or incomplete.
+
+        Args:
+            records: the trials of the journal.
+            unreadable: numbers of trials whose files are damaged; their runs are left alone.
+        """
+        del unreadable
+        closed = {number for number, child in self._children.items() if child.is_closed}
+        idle = {number for number, child in self._children.items() if child.is_scheduled}
+        return [r.number for r in records if r.number not in (closed if r.outcome else idle)]
+
     def show_running(self) -> None:
-        """Show the study as being searched."""
+        """Set the status of the parent run to RUNNING."""
         self.client.update_run(self.parent_id, status="RUNNING")
         self._set_tags(self.parent_id, {"mmsearch.state": "RUNNING"})
 
+    def show_trial(self, record: TrialRecord, journal: Journal, *, is_idle: bool = False) -> None:
+        """Log what a trial's run lacks; artifacts and the run's end come with the outcome.
+
+        Args:
+            record: the trial.
+            journal: where its files are.
+            is_idle: whether no process trains it, so that a trial that has not ended is SCHEDULED.
+        """
+        child = self._children.get(record.number) or self._create_child(record)
+        if child.is_closed:
+            return
+        if not child.has_params:
+            # The UI's parallel coordinates have no log axis.
+            log10_rate = math.log10(record.spec.learning_rate)
+            params = {**record.spec.to_json(), "log10_learning_rate": log10_rate}
+            log_params(self.client, child.run_id, params)
+            child.has_params = True
+        if child.steps is None:
+            child.steps = self._find_segments(child.run_id)
+        fresh = [segment for segment in record.curve if segment.step not in child.steps]
+        log_metrics(self.client, child.run_id, metrics.curve_metrics(fresh))
+        child.steps.update(segment.step for segment in fresh)
+        if record.outcome is not None:
+            self._close_child(child, record, journal)
+        elif child.is_scheduled != is_idle:
+            state, status = ("INTERRUPTED", "SCHEDULED") if is_idle else ("RUNNING", "RUNNING")
+            self._set_tags(child.run_id, {"mmsearch.state": state})
+            self.client.update_run(child.run_id, status=status)
+            child.is_scheduled = is_idle
+
+    def _close_child(self, child: _Child, record: TrialRecord, journal: Journal) -> None:
+        """Log the outcome of a trial, and end its run."""
+        assert record.outcome is not None  # noqa: S101 (the trial has ended; for the type checker)
+        run_id = child.run_id
+        log_metrics(self.client, run_id, metrics.final_metrics(record, len(self.facts.characters)))
+        if record.is_complete:
+            self._log_artifacts(run_id, record, journal)
+        elif record.state == TrialState.FAIL:
+            error = journal.trial_folder(record.number) / "error.txt"
+            if error.exists():
+                self.client.log_artifact(run_id, str(error))
+        note = notes.trial_note(record, self.facts.name, self.facts.words, run_id)
+        tags = {"mmsearch.state": str(record.state), **notes.note_tag(note)}
+        if record.outcome.reason:
+            tags["mmsearch.reason"] = record.outcome.reason[:5000]
+        self._set_tags(run_id, tags)
+        self.client.set_terminated(run_id, STATUS[record.state], end_time=record.outcome.ended_ms)
+        child.is_closed = True
+        self._fit_view([record])
+
     def show_study(self, summary: StudySummary) -> None:
-        """Bring the parent run up to where the study stands, and close it."""
+        """Log where the study stands to the parent run, and end the run."""
         self.delete_doubles()
         if self.kind == "trial":
             self._fit_view(summary.trials)
         counts = counts_by_state(summary.trials)
         best = best_trial(summary.trials)
-        metrics: dict[str, float] = {
+        tags = {"mmsearch.state": "COMPLETE" if summary.is_done else "INTERRUPTED", **summary.tags}
+        values: dict[str, float] = {
             f"n_{state.lower()}": counts[state]
-            for state in TrialState
-            if state != TrialState.RUNNING
+            for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
         }
-        tags = {"mmsearch.state": "COMPLETE" if summary.is_done else "INTERRUPTED"}
-        metrics |= summary.metrics
-        losses = notes.baseline_metrics(summary.baselines)
-        metrics |= {f"baseline/{name}": loss for name, loss in losses.items()}
-        tags |= summary.tags
-        note = [*reversed(summary.sections)]  # what came last is the result
+        values |= summary.metrics
+        losses = summary.baselines.losses if summary.baselines else {}
+        values |= {f"baseline/{name}": loss for name, loss in losses.items()}
+        note = [*reversed(summary.sections)]  # the latest first
         if best is not None and best.dev_loss is not None:
             tags["mmsearch.best_trial"] = str(best.number)
-            metrics["best_dev_loss"] = best.dev_loss
+            values["best_dev_loss"] = best.dev_loss
             note += [notes.best_note(best, counts, summary.baselines), *summary.remarks]
         now_ms = max((t.outcome.ended_ms for t in summary.trials if t.outcome), default=0)
-        log_metrics(
-            self.client,
-            self.parent_id,
-            [notes.metric(key, value, now_ms, 0) for key, value in metrics.items()],
-        )
-        note.append(self.facts.description)
-        with tempfile.TemporaryDirectory() as folder:
-            for path in notes.study_figures(summary, self.facts.name, Path(folder)):
-                self.client.log_artifact(self.parent_id, str(path), "figures")
-                note.append(notes.inline(path.stem, self.parent_id))
-        shown = notes.note_tag("\n\n".join(note))
-        self._set_tags(self.parent_id, tags | shown)
-        for key, value in shown.items():
+        points = [metrics.metric(key, value, now_ms, 0) for key, value in values.items()]
+        log_metrics(self.client, self.parent_id, points)
+        note += [self.facts.description, *self._log_study_figures(summary)]
+        note_tag = notes.note_tag("\n\n".join(note))
+        self._set_tags(self.parent_id, tags | note_tag)
+        for key, value in note_tag.items():
             self.client.set_experiment_tag(self.experiment_id, key, value)
-        status = "FINISHED" if summary.is_done else "KILLED"
-        self.client.set_terminated(self.parent_id, status)
+        self.client.set_terminated(self.parent_id, "FINISHED" if summary.is_done else "KILLED")
+
+    def _log_study_figures(self, summary: StudySummary) -> list[str]:
+        """Log the figures of the study; return the Markdown that shows them."""
+        from mmsearch.tracking.figures.build import study_figures  # noqa: PLC0415 (matplotlib is slow)
+
+        with tempfile.TemporaryDirectory() as folder:
+            paths = study_figures(summary, self.facts.name, Path(folder))
+            for path in paths:
+                self.client.log_artifact(self.parent_id, str(path), "figures")
+        return [notes.figure_link(path.stem, self.parent_id) for path in paths]
 
     @property
     def _number_tag(self) -> str:
         """The tag that holds a run's number in the journal."""
         return f"mmsearch.{self.kind}"
 
+    def _set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        set_tags(self.client, run_id, tags)
+
     def _search(self, kind: str) -> list[Run]:
-        """Find all runs of one kind, oldest first."""
+        """Return all runs of one kind, oldest first."""
         condition = f"tags.mmsearch.kind = '{kind}' and tags.mmsearch.study_id = '{self.facts.id}'"
         return search_runs(self.client, [self.experiment_id], condition)
 
     def _fit_view(self, records: Iterable[TrialRecord]) -> None:
-        """Write the saved view, with axes that show the curves of `records` and what they showed.
+        """Write the saved view, with its axes extended to show the curves of `records`.
 
-        The axes only widen, so a view written by another process at the same time lacks at most
-        the trials that this one is about to show.
+        The axes are never narrowed, so a view written by another process at the same time lacks at
+        most the trials that this process is about to show. The format is MLflow's own: where MLflow
+        refuses the view, links open its usual columns.
         """
+        from mlflow.exceptions import MlflowException  # noqa: PLC0415 (slow; see client.connect)
+
         scale = widened(read_scale(self._view), records, len(self.facts.characters))
         key, view = view_tag(self.facts.id, self.kind, scale)
-        if view != self._view:
-            self._set_view(key, view)
-            self._view = view
-
-    def _set_view(self, key: str, view: str) -> None:
-        """Write the saved view, whose format is MLflow's own; warn where MLflow does not take it.
-
-        Links then open a page's usual columns.
-        """
-        from mlflow.exceptions import MlflowException  # noqa: PLC0415 (slow; see store.connect)
-
+        if view == self._view:
+            return
         try:
             self.client.set_experiment_tag(self.experiment_id, key, view)
         except MlflowException as error:
             if error.get_http_status_code() != HTTPStatus.BAD_REQUEST:  # type: ignore[no-untyped-call]
-                raise  # a store that is away, and not one that refuses
-            _logger.warning("MLflow does not take the saved view: %s", first_line(error))
-
-    def _add_scores(self, runs: Iterable[Run]) -> None:
-        """Add the score that the charts read to runs that version 0.1 has closed."""
-        limit = math.log(len(self.facts.characters))
-        for run in runs:
-            loss = run.data.metrics.get("dev_loss", math.inf)
-            if run.info.status == "FINISHED" and SCORE not in run.data.metrics and loss <= limit:
-                point = notes.metric(SCORE, loss, run.info.end_time, 0)
-                log_metrics(self.client, run.info.run_id, [point])
+                raise  # the store does not answer
+            _logger.warning("MLflow does not accept the saved view: %s", first_line(error))
+        self._view = view
 
     def _open_parent(self, in_use: set[str | None]) -> None:
-        """Find the parent run, the one that children name if there are two, or make it."""
+        """Find the parent run, or of two the one that child runs name, or create it."""
         parents = sorted(self._search("study"), key=lambda run: run.info.run_id not in in_use)
         self.parent_id = parents[0].info.run_id if parents else self._create_parent()
         held = parents[0].data.params if parents else {}
         lacking = {key: value for key, value in self.facts.params.items() if key not in held}
         if lacking:
-            self._log_params(self.parent_id, lacking)
+            log_params(self.client, self.parent_id, lacking)
 
     def delete_doubles(self) -> None:
         """Delete the second run of a trial or of the study.
 
-        MLflow's client repeats a call that timed out, and we open again and look: a server that
-        was only slow makes a run of each of the calls, the last of them after we have looked.
-        Of the study even a local store may hold two, where two processes open it at once.
+        MLflow's client repeats a call that timed out, and a server that was only slow creates a run
+        for each call, perhaps after `open` has looked. Two processes that open a local store at the
+        same time may both create the parent run.
         """
-        in_use = {self.parent_id, *(shown.run_id for shown in self._shown.values())}
-        known = {str(number) for number in self._shown}
-        children = self._search(self.kind) if self._may_have_doubles else []  # dear: all trials
+        in_use = {self.parent_id, *(child.run_id for child in self._children.values())}
+        known = {str(number) for number in self._children}
+        children = self._search(self.kind) if self._may_have_doubles else []  # expensive: all runs
         doubles = [
             *self._search("study"),
             *(run for run in children if run.data.tags[self._number_tag] in known),
@@ -331,27 +317,30 @@ class StudyTracker:
             if run.info.run_id not in in_use:
                 self.client.delete_run(run.info.run_id)
 
-    def _create_parent(self) -> str:
-        tags = {
+    @property
+    def _shared_tags(self) -> dict[str, str]:
+        return {
             **self.facts.tags,
-            "mmsearch.kind": "study",
             "mmsearch.study_id": self.facts.id,
             "mmsearch.study": self.facts.name,
             "mmsearch.state": "RUNNING",
+        }
+
+    def _create_parent(self) -> str:
+        tags = {
+            **self._shared_tags,
+            "mmsearch.kind": "study",
             **notes.note_tag(self.facts.description),
         }
         run = self.client.create_run(self.experiment_id, tags=tags, run_name=self.facts.name)
         return str(run.info.run_id)
 
-    def _create_child(self, record: TrialRecord) -> _Shown:
+    def _create_child(self, record: TrialRecord) -> _Child:
         tags = {
-            **self.facts.tags,
+            **self._shared_tags,
             "mmsearch.kind": self.kind,
-            "mmsearch.study_id": self.facts.id,
-            "mmsearch.study": self.facts.name,
             "mmsearch.trial": str(record.facts.get("trial", record.number)),
             self._number_tag: str(record.number),
-            "mmsearch.state": "RUNNING",
             "mmsearch.seed": str(record.spec.seed),
             "mlflow.parentRunId": self.parent_id,
         }
@@ -361,28 +350,20 @@ class StudyTracker:
             tags=tags,
             run_name=record.name,
         )
-        shown = self._shown[record.number] = _Shown(run.info.run_id, steps=set())
-        return shown
+        child = self._children[record.number] = _Child(run.info.run_id, steps=set())
+        return child
 
     def _find_segments(self, run_id: str) -> set[int]:
-        """Find the segments whose points a run holds; the dev loss of each was its last.
+        """Return the steps of the segments that a run holds; its dev loss was logged last.
 
-        Sent again they would be there once, but a segment that was trained again, after its
-        weights were lost, ended at another time: its points would stand beside the first ones.
+        A segment that was trained again, after its weights were lost, ended at another time, so its
+        points must not be sent again beside the first ones.
         """
         return {point.step for point in self.client.get_metric_history(run_id, "loss/dev")}
 
-    def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
-        from mlflow.entities import Param  # noqa: PLC0415 (slow; see store.connect)
-
-        self.client.log_batch(run_id, params=[Param(k, str(v)) for k, v in params.items()])
-
-    def _set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
-        from mlflow.entities import RunTag  # noqa: PLC0415 (slow; see store.connect)
-
-        self.client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
-
     def _log_artifacts(self, run_id: str, record: TrialRecord, journal: Journal) -> None:
+        from mmsearch.tracking.figures.build import trial_figures  # noqa: PLC0415 (matplotlib is slow)
+
         folder = journal.trial_folder(record.number)
         weights = journal.read_weights(record)
         for name in ("weights.safetensors", "spec.json"):
@@ -390,18 +371,18 @@ class StudyTracker:
         if (folder / "samples.txt").exists():
             self.client.log_artifact(run_id, str(folder / "samples.txt"))
         with tempfile.TemporaryDirectory() as scratch:
-            paths = notes.trial_figures(record, weights, self.facts.characters, Path(scratch))
+            paths = trial_figures(record, weights, self.facts.characters, Path(scratch))
             for path in paths:
                 self.client.log_artifact(run_id, str(path), "figures")
             self._log_image(run_id, record, paths[-1])
 
     def _log_image(self, run_id: str, record: TrialRecord, embedding: Path) -> None:
         """Log the embedding once more, as one of the images that MLflow's charts compare."""
-        from PIL import Image  # noqa: PLC0415 (slow; see store.connect)
+        from PIL import Image  # noqa: PLC0415 (slow; see client.connect)
 
-        if self.client.list_artifacts(run_id, "images"):  # a double would stand beside it
+        if self.client.list_artifacts(run_id, "images"):  # a second one would be shown beside it
             return
-        assert record.outcome is not None  # noqa: S101 (the caller's condition, for the type checker)
+        assert record.outcome is not None  # noqa: S101 (the trial has ended; for the type checker)
         with Image.open(embedding) as image:
             self.client.log_image(
                 run_id,

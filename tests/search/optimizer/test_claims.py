@@ -16,7 +16,8 @@ from mmsearch.errors import MMSearchError
 from mmsearch.search.optimizer.claims import OptunaLooks
 from mmsearch.search.optimizer.storage import open_storage
 from mmsearch.tracking.journal.files import JournalError
-from mmsearch.tracking.ledger.record import NUMBERS, LocalLooks, Look, merged
+from mmsearch.tracking.ledger.record import NUMBERS, Look, merged
+from mmsearch.tracking.ledger.user_file import UserLedger
 from tests.support.postgres import postgres
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def test_merge_prefers_what_has_a_result() -> None:
 
 def test_local_ledger_survives_a_torn_line(tmp_path: Path) -> None:
     """A process killed while it wrote leaves a line without its end, which was never written."""
-    local = LocalLooks(tmp_path / "ledger")
+    local = UserLedger(tmp_path / "ledger")
     with local.locked(SPLIT):
         assert local.read(SPLIT) == []
         local.write(look())
@@ -164,7 +165,7 @@ def test_local_ledger_survives_a_torn_line(tmp_path: Path) -> None:
 
 def test_local_ledger_is_private(tmp_path: Path) -> None:
     """Reasons are nobody else's business."""
-    local = LocalLooks(tmp_path / "ledger")
+    local = UserLedger(tmp_path / "ledger")
     with local.locked(SPLIT):
         local.write(look())
     assert (tmp_path / "ledger").stat().st_mode & 0o777 == 0o700
@@ -194,7 +195,7 @@ def spoilt(**changes: object) -> str:
 )
 def test_damaged_local_ledger_is_named(tmp_path: Path, line: str) -> None:
     """What cannot be read may say spent: it is an error with the file and line, and no look."""
-    local = LocalLooks(tmp_path)
+    local = UserLedger(tmp_path)
     (tmp_path / f"{SPLIT}.jsonl").write_text(line + "\n")
     with pytest.raises(JournalError, match="damaged at line 1"):
         local.read(SPLIT)
@@ -203,7 +204,7 @@ def test_damaged_local_ledger_is_named(tmp_path: Path, line: str) -> None:
 def test_fields_of_a_later_version_are_passed_over(tmp_path: Path) -> None:
     """Machines that share a ledger need not all be upgraded on one day."""
     (tmp_path / f"{SPLIT}.jsonl").write_text(spoilt(mood="bright") + "\n")
-    assert LocalLooks(tmp_path).read(SPLIT) == [replace(look(), result=RESULT)]
+    assert UserLedger(tmp_path).read(SPLIT) == [replace(look(), result=RESULT)]
 
 
 def test_foreign_trial_in_optunas_ledger_is_named(tmp_path: Path) -> None:
@@ -221,6 +222,6 @@ def test_local_ledger_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(JournalError, match="cannot be made"),
-        LocalLooks(tmp_path / "file" / "ledger").locked(SPLIT),
+        UserLedger(tmp_path / "file" / "ledger").locked(SPLIT),
     ):
         pass

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from mmsearch.errors import InputError, MMSearchError, RefusedError
 from mmsearch.search.study.workspace import Workspace, check_name, name_from, own
 from mmsearch.tracking.journal import files
-from mmsearch.tracking.ledger.record import LocalLooks
+from mmsearch.tracking.ledger.user_file import UserLedger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -311,7 +311,7 @@ def test_wait_for_another_process_is_told(
 ) -> None:
     """Behind a process that hangs a command hangs, too: a person must see at which file."""
     monkeypatch.setattr(files, "SILENCE_S", 0.0)
-    looks = LocalLooks(workspace.root / "ledger")
+    looks = UserLedger(workspace.root / "ledger")
 
     def locked() -> AbstractContextManager[None]:
         return workspace.locked("mlflow") if room == "database" else looks.locked("0" * 64)

@@ -65,6 +65,12 @@ def parameters() -> Parameters:
     return make_parameters(LETTERS.size, 4, 16, 3)
 
 
+@pytest.fixture
+def model(served: ModuleType, parameters: Parameters, tmp_path: Path) -> Any:
+    """Load that model as MLflow does."""
+    return load(served, tmp_path / "small", parameters)
+
+
 def load(
     served: ModuleType, folder: Path, parameters: Parameters, vocabulary: Vocabulary = LETTERS
 ) -> Any:
@@ -105,56 +111,35 @@ def test_score_is_the_loss_that_training_reports(
         assert answer["continuation"] is None
 
 
-def test_model_without_knowledge_scores_ln_v(
-    served: ModuleType, parameters: Parameters, tmp_path: Path
-) -> None:
-    """The unit is nats a character, and the word's end counts as one."""
-    model = load(served, tmp_path, parameters.map(torch.zeros_like))
-
-    (answer,) = ask(model, [{"word": "emma"}])
-
-    assert answer["nats_per_char"] == pytest.approx(math.log(LETTERS.size))
-
-
 def test_characters_that_are_certain_and_impossible_have_finite_scores(
     served: ModuleType, parameters: Parameters, tmp_path: Path
 ) -> None:
-    """A softmax in floats would say 0 and its logarithm minus infinity, which is not JSON."""
+    """A softmax in floats would give 0 and its logarithm minus infinity, which is not JSON."""
     bias_V = torch.zeros(LETTERS.size)
     bias_V[1] = 5000
     sure = with_bias(parameters, bias_V)
-    model = load(served, tmp_path, sure)
 
-    (answer,) = ask(model, [{"word": "za"}])
+    (answer,) = ask(load(served, tmp_path, sure), [{"word": "za"}])
 
     assert answer["nats_per_char"] == pytest.approx(torch_nats(sure, "za"), rel=1e-6)
-    assert 3000 < answer["nats_per_char"] < 4000
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 def test_draws_follow_the_models_distribution(
-    served: ModuleType, parameters: Parameters, tmp_path: Path, temperature: float
+    model: Any, parameters: Parameters, temperature: float
 ) -> None:
     """The first character is drawn with the softmax of torch's logits over the temperature."""
     n = 5000
-    model = load(served, tmp_path, parameters)
-
     drawn = Counter(words(model, n=n, temperature=temperature, max_length=1))
 
     logits_V = forward(parameters, torch.zeros(1, 3, dtype=torch.int64))[0]
-    for character, p in zip(
-        ("", *LETTERS.characters[1:]),
-        torch.softmax(logits_V / temperature, 0).tolist(),
-        strict=True,
-    ):
+    chances = torch.softmax(logits_V / temperature, 0).tolist()
+    for character, p in zip(("", *LETTERS.characters[1:]), chances, strict=True):
         assert abs(drawn[character] - n * p) < 5 * math.sqrt(n * p) + 1, character
 
 
-def test_context_slides_through_a_word(
-    served: ModuleType, parameters: Parameters, tmp_path: Path
-) -> None:
+def test_context_slides_through_a_word(model: Any, parameters: Parameters) -> None:
     """At a temperature near zero each character is the likeliest after the ones before it."""
-    model = load(served, tmp_path, parameters)
     expected = [1, 2]
     while len(expected) < 12:
         context = ([0] * 3 + expected)[-3:]
@@ -166,37 +151,21 @@ def test_context_slides_through_a_word(
         assert word == "".join(LETTERS.characters[i] for i in expected).partition(".")[0]
 
 
-def test_seed_repeats_the_words(served: ModuleType, parameters: Parameters, tmp_path: Path) -> None:
+def test_seed_repeats_the_words_and_the_prefix_begins_them(model: Any) -> None:
     """Who shows a word must be able to get it again; rows of one request differ."""
-    model = load(served, tmp_path, parameters)
+    drawn = words(model, "emm", seed=1)
 
-    drawn = words(model, seed=1)
-
-    assert words(model, seed=1) == drawn
-    assert words(model, seed=2) != drawn
+    assert words(model, "emm", seed=1) == drawn != words(model, "emm", seed=2)
     assert len(set(drawn)) > 10
-
-
-def test_defaults_are_those_of_the_command(
-    served: ModuleType, parameters: Parameters, tmp_path: Path
-) -> None:
-    """`mmsearch sample` and the server are two doors to one model."""
-    model = load(served, tmp_path, parameters)
-    spelt_out: dict[str, Any] = {"seed": ARTICLE_SEED, "temperature": 1.0, "max_length": MAX_LENGTH}
-
-    assert words(model) == words(model, **spelt_out)
-    declared = {param.name: param.default for param in served.SIGNATURE.params}
-    assert declared == spelt_out
-
-
-def test_prefix_begins_its_word(served: ModuleType, parameters: Parameters, tmp_path: Path) -> None:
-    """The answer is the whole word, and the prefix alone may be one."""
-    model = load(served, tmp_path, parameters)
-
-    drawn = words(model, "emm")
-
     assert all(word.startswith("emm") for word in drawn)
-    assert len(set(drawn)) > 10
+
+
+def test_defaults_are_those_of_the_command(served: ModuleType, model: Any) -> None:
+    """`mmsearch sample` and the server are two doors to one model."""
+    explicit: dict[str, Any] = {"seed": ARTICLE_SEED, "temperature": 1.0, "max_length": MAX_LENGTH}
+
+    assert words(model) == words(model, **explicit)
+    assert {param.name: param.default for param in served.SIGNATURE.params} == explicit
 
 
 def test_model_that_never_ends_a_word_is_stopped(
@@ -212,11 +181,8 @@ def test_model_that_never_ends_a_word_is_stopped(
     assert set(words(model, "emma", max_length=2)) == {"emma"}
 
 
-def test_rows_of_both_kinds_keep_their_places(
-    served: ModuleType, parameters: Parameters, tmp_path: Path
-) -> None:
+def test_rows_of_both_kinds_keep_their_places(model: Any, parameters: Parameters) -> None:
     """Answers are read beside the rows that were asked; JSON knows null and no NaN."""
-    model = load(served, tmp_path, parameters)
     frame = pd.DataFrame(
         {"word": ["emma", None, None], "prefix": [None, "em", ""]}, index=[7, 3, 5]
     )
@@ -230,6 +196,7 @@ def test_rows_of_both_kinds_keep_their_places(
     assert em.startswith("em")
     assert isinstance(new, str)
     assert "NaN" not in json.dumps(answer.to_dict("records"))
+    assert model.predict(None, pd.DataFrame({"word": []})).empty
 
 
 def test_text_is_read_as_the_corpus_was(served: ModuleType, tmp_path: Path) -> None:
@@ -245,71 +212,41 @@ def test_text_is_read_as_the_corpus_was(served: ModuleType, tmp_path: Path) -> N
     assert script["nats_per_char"] == pytest.approx(expected, abs=1e-5)
 
 
-def test_no_rows_are_answered_by_none(
-    served: ModuleType, parameters: Parameters, tmp_path: Path
-) -> None:
-    """An empty batch is a batch."""
-    answer = load(served, tmp_path, parameters).predict(None, pd.DataFrame({"word": []}))
-
-    assert list(answer.columns) == ["nats_per_char", "continuation"]
-    assert answer.empty
-
-
 # What it refuses.
 
 
 @pytest.mark.parametrize(
-    ("row", "told"),
+    ("row", "params", "named"),
     [
-        (
-            {"word": "emmä"},
-            r"'ä' \(U\+00E4\) of 'emmä' cannot stand in a word; use the 26 characters",
+        ({"word": "emmä"}, {}, "U+00E4"),
+        ({"prefix": "Em"}, {}, "U+0045"),
+        ({"word": "em.ma"}, {}, "U+002E"),
+        ({"word": ""}, {}, "word"),
+        ({"word": "emma", "prefix": ""}, {}, "prefix"),
+        ({"word": None, "prefix": None}, {}, "prefix"),
+        ({"word": float("nan")}, {}, "None"),
+        ({"word": 5}, {}, "5"),
+        ({"prefix": ["e"]}, {}, "['e']"),
+        ({"words": "emma"}, {}, "['words']"),
+        *(
+            (row, {name: value}, name)
+            for row in ({"word": "emma"}, {"prefix": ""})
+            for name, value in (
+                ("seed", -1),
+                ("temperature", 0.0),
+                ("temperature", math.inf),
+                ("temperature", math.nan),
+                ("max_length", 0),
+            )
         ),
-        ({"prefix": "Em"}, r"'E' \(U\+0045\) of 'Em'"),
-        ({"word": "em.ma"}, r"'\.' \(U\+002E\) of 'em\.ma'"),
-        ({"prefix": "."}, r"'\.' \(U\+002E\)"),
-        ({"word": ""}, "a word must have at least 1 character, got ''"),
-        (
-            {"word": "emma", "prefix": ""},
-            "either a word or a prefix, got word 'emma' and prefix ''",
-        ),
-        ({"word": None, "prefix": None}, "either a word or a prefix, got word None"),
-        ({"word": float("nan")}, "either a word or a prefix, got word None"),
-        ({"word": 5}, "must be a string, got 5"),
-        ({"prefix": ["e"]}, r"must be a string, got \['e'\]"),
-        ({"words": "emma"}, r"a column 'word' or 'prefix', got \['words'\]"),
     ],
 )
-def test_bad_row_is_refused(
-    served: ModuleType, parameters: Parameters, tmp_path: Path, row: dict[str, Any], told: str
+def test_bad_request_is_refused(
+    served: ModuleType, model: Any, row: dict[str, Any], params: dict[str, Any], named: str
 ) -> None:
-    """The person who asked did it: MLflow makes a 400 of this code, and a 500 of others."""
-    model = load(served, tmp_path, parameters)
-
-    with pytest.raises(served.MlflowException, match=told) as caught:
-        ask(model, [row])
+    """MLflow makes a 400 of this code, and a 500 of others; nothing is corrected silently."""
+    with pytest.raises(served.MlflowException) as caught:
+        ask(model, [row], **params)
 
     assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
-
-
-@pytest.mark.parametrize(
-    ("params", "told"),
-    [
-        ({"seed": -1}, "seed must be 0 or more, got -1"),
-        ({"temperature": 0.0}, "temperature must be above 0 and finite, got 0.0"),
-        ({"temperature": -1.0}, "temperature must be above 0"),
-        ({"temperature": math.inf}, "temperature must be above 0 and finite, got inf"),
-        ({"temperature": math.nan}, "temperature must be above 0 and finite, got nan"),
-        ({"max_length": 0}, "max_length must be at least 1 character, got 0"),
-    ],
-)
-def test_bad_parameter_is_refused(
-    served: ModuleType, parameters: Parameters, tmp_path: Path, params: dict[str, Any], told: str
-) -> None:
-    """A number out of range is told and not corrected, even where a row does not need it."""
-    model = load(served, tmp_path, parameters)
-
-    for row in ({"word": "emma"}, {"prefix": ""}):
-        with pytest.raises(served.MlflowException, match=told) as caught:
-            ask(model, [row], **params)
-        assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
+    assert named in str(caught.value)

@@ -23,7 +23,7 @@ from sqlalchemy import create_engine
 
 from mmsearch.errors import MMSearchError
 from mmsearch.tracking.mlflow import client as mlflow_client
-from mmsearch.tracking.mlflow import migration, relocate
+from mmsearch.tracking.mlflow import local_database
 
 if TYPE_CHECKING:
     from tests.support.tracked_study import NewStore, Study
@@ -32,25 +32,25 @@ SCRIPTS = Path(mlflow.__file__).parent / "store/db_migrations"
 UNKNOWN = "0123456789ab"
 
 CUT = """
-import os, signal, sys
+import os, signal, sqlite3, sys
 from pathlib import Path
-from mmsearch.tracking.mlflow import client as store
-from mmsearch.tracking.mlflow import migration
+from mmsearch.tracking.mlflow import client, local_database
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
+class Dying(sqlite3.Connection):
+    def backup(self, target, **options):
+        if target.execute("PRAGMA database_list").fetchone()[2] == sys.argv[1]:
+            super().backup(target, pages=20, progress=die)
+        super().backup(target, **options)
+
 if sys.argv[2] == "before":
-    migration.upgrade = die
+    local_database.upgrade = die
 else:
-    back_up = migration._back_up
-    def die_within(source, target):
-        if target.execute("PRAGMA database_list").fetchone()[2] != sys.argv[1]:
-            back_up(source, target)
-        else:
-            source.backup(target, pages=20, progress=lambda *_: die())
-    migration._back_up = die_within
-mlflow_client.create("sqlite:///" + sys.argv[1])
+    connect = sqlite3.connect
+    sqlite3.connect = lambda *args, **options: connect(*args, **options, factory=Dying)
+client.create("sqlite:///" + sys.argv[1])
 """
 """Migrates a database and dies with the copy made, or with some pages of it written back."""
 
@@ -135,7 +135,7 @@ def test_database_of_this_version_is_not_touched(
     path = tmp_path / "mlflow.db"
     before = path.read_bytes()
 
-    migration.migrate(path)
+    local_database.prepare_database(path)
 
     assert path.read_bytes() == before
     mlflow_client.create(uri)
@@ -161,14 +161,14 @@ def test_write_ahead_log_is_migrated_too(old: Path) -> None:
 
 def test_what_others_write_meanwhile_is_kept(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A copy that is out of date by the time it is migrated is made again."""
-    upgrade, names = migration.upgrade, iter(["mmsearch/meanwhile"])
+    upgrade, names = local_database.upgrade, iter(["mmsearch/meanwhile"])
 
     def slow(copy: Path) -> None:
         for name in names:
             change(old, RENAME, name)
         upgrade(copy)
 
-    monkeypatch.setattr(migration, "upgrade", slow)
+    monkeypatch.setattr(local_database, "upgrade", slow)
     client = mlflow_client.create(f"sqlite:///{old}")
     assert client.get_experiment_by_name("mmsearch/meanwhile") is not None
 
@@ -289,7 +289,6 @@ def test_store_is_made_without_private_names(
 def test_unknown_tables_stop_nothing_but_a_move(
     new_store: NewStore,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     *,
     is_moved: bool,
@@ -299,7 +298,7 @@ def test_unknown_tables_stop_nothing_but_a_move(
     artifacts = tmp_path / "artifacts"
     first = mlflow_client.open_experiment(client, "mmsearch/x", artifacts)
     client.create_run(first.experiment_id)
-    monkeypatch.setattr(relocate, "_MODELS", "SELECT a FROM renamed WHERE experiment_id = ?")
+    change(tmp_path / "mlflow.db", "ALTER TABLE logged_models RENAME TO renamed")
     if is_moved:
         change(
             tmp_path / "mlflow.db",
@@ -312,7 +311,7 @@ def test_unknown_tables_stop_nothing_but_a_move(
     again = mlflow_client.open_experiment(client, "mmsearch/x", artifacts)
 
     assert again.experiment_id == first.experiment_id
-    assert any("renamed" in each.getMessage() for each in caplog.records)
+    assert any("logged_models" in each.getMessage() for each in caplog.records)
 
 
 def test_view_that_mlflow_refuses_stops_nothing(

@@ -1,0 +1,43 @@
+"""Links into the MLflow UI.
+
+A plain link to an experiment opens a page for language-model applications since MLflow 3, and a
+run list there folds the trials under their study.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote, urlencode
+
+from mmsearch.tracking.mlflow.saved_view import ORDER, run_filter, view_key
+
+
+def leaderboard_url(base: str, experiment_id: str, study_id: str, kind: str = "trial") -> str:
+    """Link to the saved view of a study's runs of a kind, sorted by dev loss.
+
+    The link has no filter and no order: they would replace the columns of the view.
+    """
+    return _runs_url(base, experiment_id, viewStateShareKey=view_key(study_id, kind))
+
+
+def plain_url(base: str, experiment_id: str, study_id: str) -> str:
+    """Link to a study's trials, sorted by dev loss, for an MLflow that cannot read the view."""
+    return _runs_url(
+        base, experiment_id, searchFilter=run_filter(study_id), orderByKey=ORDER, orderByAsc="true"
+    )
+
+
+def charts_url(leaderboard: str) -> str:
+    """Link to the charts of the same view as a leaderboard's link."""
+    return f"{leaderboard}&compareRunsMode=CHART"
+
+
+def run_url(base: str, experiment_id: str, run_id: str) -> str:
+    """Link to the page of one run."""
+    path = "/".join(quote(part, safe="") for part in (experiment_id, "runs", run_id))
+    return f"{base}/#/experiments/{path}?workflowType=machine_learning"
+
+
+def _runs_url(base: str, experiment_id: str, **values: str) -> str:
+    values = {"workflowType": "machine_learning", **values}
+    query = urlencode(values, quote_via=quote, safe="")
+    return f"{base}/#/experiments/{quote(experiment_id, safe='')}/runs?{query}"
