@@ -1,9 +1,8 @@
-"""The best trials trained again from fresh seeds, as the coordinator sees it."""
+"""The job of `mmsearch confirm`: the best trials, trained again from fresh seeds."""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
-    from mmsearch.model.spec import TrialSpec
     from mmsearch.search.study.session import Session
     from mmsearch.search.study.settings import Settings
     from mmsearch.tracking.journal.journal import Journal
@@ -27,11 +25,11 @@ if TYPE_CHECKING:
 
 
 def make_plan(journal: Journal, top: int, n_seeds: int, steps: int) -> Plan:
-    """Choose what to confirm: the best complete trials of a study.
+    """Plan a confirmation of the best complete trials of a study.
 
     Raises:
         RefusedError: no trial is complete.
-        JournalError: a file is damaged, the last plan's among them: it will be replaced.
+        JournalError: a file is damaged, which may be that of the last plan.
     """
     Plan.read(journal)
     best = leading(journal.records(), top)
@@ -45,10 +43,10 @@ def make_plan(journal: Journal, top: int, n_seeds: int, steps: int) -> Plan:
 
 
 def confirm_seed(study_seed: int, nth: int) -> int:
-    """Seed of the nth training (from 1) of every candidate, 32 bits.
+    """Return the 32-bit seed of every candidate's nth training (from 1).
 
-    All candidates share it: they see the same minibatches, so that they differ by what they are
-    and less by luck. No trial of the search has it but by chance.
+    All candidates share it and see the same minibatches, so that less of their difference is
+    chance. It is not the seed of any trial of the search, except by coincidence.
     """
     return int(np.random.SeedSequence([study_seed, nth, 2]).generate_state(1)[0])
 
@@ -58,28 +56,28 @@ class Confirm:
     """The job of `mmsearch confirm`.
 
     Raises:
-        InputError: the plan's steps do not go with the study's settings.
+        InputError: the plan's steps are too few for the study's settings.
     """
 
     session: Session
     plan: Plan
 
     def __post_init__(self) -> None:
-        _ = self.settings  # to make them is to check them
+        _ = self.settings  # checks the steps
 
     @property
     def journal(self) -> Journal:
-        """Where its trainings are."""
+        """The journal of the trainings."""
         return confirmations(self.session.journal)
 
     @property
     def settings(self) -> Settings:
-        """The study's, but for the steps."""
+        """The study's settings with the plan's steps."""
         return dataclasses.replace(self.session.file.settings, steps=self.plan.steps)
 
     @property
     def n_trials(self) -> int:
-        """Trainings that the plan asks for."""
+        """Number of trainings that the plan asks for."""
         return len(self.plan.trials) * self.plan.n_seeds
 
     def records(self) -> list[TrialRecord]:
@@ -88,17 +86,17 @@ class Confirm:
         return sorted(found, key=lambda record: record.number)
 
     def n_left(self, records: Sequence[TrialRecord]) -> int:
-        """Count the trainings that are left."""
+        """Count the trainings that are not finished yet."""
         return self.n_trials - sum(record.outcome is not None for record in records)
 
     def view(self) -> None:
-        """Make nothing: fresh seeds are no trials of Optuna's."""
+        """Return None: trainings from fresh seeds are not trials of the Optuna study."""
 
     def begin(self) -> None:
         """Do nothing: the study has begun."""
 
     def withdraw(self) -> None:
-        """Do nothing, likewise."""
+        """Do nothing: `begin` did nothing."""
 
     def propose(
         self,
@@ -106,91 +104,73 @@ class Confirm:
         enqueued: Iterable[Mapping[str, Any]],
         *,
         has_view: bool = True,
-    ) -> Repeats:
-        """Write the plan, and propose what is left of it."""
-        del enqueued, has_view  # nobody enqueues a training
-        return Repeats.begin(self.session.journal, self.plan, self.settings, records)
+    ) -> FreshSeeds:
+        """Write the plan, prune what only an earlier plan asked for, and propose the rest."""
+        del enqueued, has_view  # nobody can enqueue a training
+        return propose_trainings(self.session.journal, self.plan, self.settings, records)
 
 
-class Repeats:
-    """Proposes candidates from fresh seeds: first all of them from one seed, then from the next."""
+def propose_trainings(
+    journal: Journal, plan: Plan, settings: Settings, records: Sequence[TrialRecord]
+) -> FreshSeeds:
+    """Write a plan, prune the trainings that only an earlier plan asked for, and propose the rest.
 
-    def __init__(
-        self,
-        settings: Settings,
-        specs: Mapping[int, TrialSpec],
-        left: Iterable[tuple[int, int]],
-        first: int,
-    ) -> None:
-        """Prepare them.
+    Args:
+        journal: the study's journal.
+        plan: the plan.
+        settings: the settings of each training.
+        records: the plan's trainings that have begun.
+    """
+    journal.write_plan(plan.to_json())
+    trainings = confirmations(journal)
+    numbers = trainings.numbers()
+    wanted = {record.number for record in records}
+    for number in numbers:
+        if number not in wanted and not trainings.has_ended(number):
+            outcome = Outcome(
+                state=TrialState.PRUNED,
+                reason="given up: no longer asked for",
+                ended_ms=time.time_ns() // 1_000_000,
+            )
+            trainings.finish(number, outcome)
+    begun = {(record.facts["trial"], record.facts["nth_seed"]) for record in records}
+    # All candidates from one seed, then all of them from the next.
+    missing = [
+        (trial, nth)
+        for nth in range(1, plan.n_seeds + 1)
+        for trial in plan.trials
+        if (trial, nth) not in begun
+    ]
+    specs = {trial: journal.read(trial).spec for trial in {trial for trial, _ in missing}}
+    first = max(numbers, default=-1) + 1
+    return FreshSeeds(
+        Proposal(
+            number=number,
+            point={name: getattr(specs[trial], name) for name in settings.space.dimensions},
+            seed=confirm_seed(settings.seed, nth),
+            facts={"trial": trial, "nth_seed": nth},
+        )
+        for number, (trial, nth) in enumerate(missing, start=first)
+    )
 
-        Args:
-            settings: what each is trained by.
-            specs: of the candidates, by their numbers in the search.
-            left: what is to be trained: a candidate's number, and which seed, counted from 1.
-            first: number of the first of these trainings.
-        """
-        self._settings = settings
-        self._specs = specs
-        self._left = iter(left)
-        self._numbers = itertools.count(first)
 
-    @classmethod
-    def begin(
-        cls, journal: Journal, plan: Plan, settings: Settings, records: Iterable[TrialRecord]
-    ) -> Repeats:
-        """Write a plan, and give up what an earlier one began and this one does not want.
+class FreshSeeds:
+    """Proposes the trainings of a confirmation, and prunes none of them."""
 
-        Args:
-            journal: of the study's trials.
-            plan: what is to be trained.
-            settings: what each training is trained by.
-            records: the plan's trainings that have begun.
-        """
-        journal.write_plan(plan.to_json())
-        trainings = confirmations(journal)
-        wanted = {record.number for record in records}
-        numbers = trainings.numbers()
-        for number in numbers:
-            if number not in wanted and not trainings.has_ended(number):
-                given_up = Outcome(
-                    state=TrialState.PRUNED,
-                    reason="given up: no longer asked for",
-                    ended_ms=time.time_ns() // 1_000_000,
-                )
-                trainings.finish(number, given_up)
-        begun = {(record.facts["trial"], record.facts["nth_seed"]) for record in records}
-        left = [
-            (trial, nth)
-            for nth in range(1, plan.n_seeds + 1)
-            for trial in plan.trials
-            if (trial, nth) not in begun
-        ]
-        specs = {
-            number: journal.read(number).spec for number in sorted({trial for trial, _ in left})
-        }
-        return cls(settings, specs, left, first=max(numbers, default=-1) + 1)
+    def __init__(self, proposals: Iterable[Proposal]) -> None:
+        self._proposals = iter(proposals)
 
     def ask(self) -> Proposal | None:
         """Propose the next training."""
-        trial, nth = next(self._left, (None, 0))
-        if trial is None:
-            return None
-        spec = self._specs[trial]
-        return Proposal(
-            number=next(self._numbers),
-            point={name: getattr(spec, name) for name in self._settings.space.dimensions},
-            seed=confirm_seed(self._settings.seed, nth),
-            facts={"trial": trial, "nth_seed": nth},
-        )
+        return next(self._proposals, None)
 
     def report(self, number: int, step: int, dev_loss: float) -> None:
-        """Do nothing: the journal has it."""
+        """Do nothing: the journal has the loss."""
 
     def should_prune(self, number: int) -> bool:
-        """Return False: a mean over only the seeds that did well would be too good."""
+        """Return False: a mean over only the seeds that did well would be too low."""
         del number
         return False
 
     def tell(self, record: TrialRecord) -> None:
-        """Do nothing: the journal has it."""
+        """Do nothing: the journal has the outcome."""

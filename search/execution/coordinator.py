@@ -1,8 +1,8 @@
-"""The loop: ask for trials, send their segments to workers, write the journal, tell observers.
+"""The loop of a search: ask for trials, send segments to workers, write the journal, prune.
 
-The journal is written first. The proposer and the observers (the display, and the threads that
-fill Optuna's storage and MLflow) follow from it, so whatever kills the process, the next one goes
-on from the journal alone.
+The journal is written first, and everything else follows from it: the proposer, the display and
+the views in Optuna's storage and MLflow. Whatever kills the process, the next one resumes from the
+journal alone.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from mmsearch.tracking.journal.records import Failure
 
 MAX_FAILURES_IN_A_ROW = 10
-"""Failed trials after which the search stops: one setting is wrong for all of them."""
+"""Failed trials in a row after which the search stops: some setting is wrong for all of them."""
 MAX_WORKER_DEATHS = 3
-"""Times that one segment is tried again after its worker died."""
+"""Times that a segment is retried after its worker process died."""
 POLL_S = 0.2
-"""Seconds after which a waiting loop looks at the clock and at Ctrl-C."""
+"""Seconds between checks for a timeout or Ctrl-C while no segment ends."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,9 +50,9 @@ class Limits:
     """When a search ends."""
 
     n_trials: int
-    """Finished trials (complete or pruned) that the study shall have in all."""
+    """Total number of finished trials (complete or pruned), earlier runs included."""
     timeout_s: float | None = None
-    """Seconds after which no trial begins."""
+    """Seconds after which no new trial starts; None for no limit."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,18 +60,18 @@ class SearchResult:
     """How a search ended."""
 
     n_finished: int
-    """Trials of the study that are complete or pruned."""
+    """Finished trials of the study, complete or pruned."""
     n_begun: int
-    """Trials that this run began or went on with."""
+    """Trials that this run started or resumed."""
     is_interrupted: bool
-    """Whether it was asked to stop before it had its trials."""
+    """Whether the run was stopped before the study had its trials."""
     records: Sequence[TrialRecord]
-    """All trials of the job by number, earlier ones included."""
+    """All trials of the job by number, those of earlier runs included."""
 
 
 @dataclass(slots=True)
 class _Running:
-    """A trial that has a segment with a worker."""
+    """A trial whose next segment is being trained."""
 
     record: TrialRecord
     weights: bytes | None
@@ -79,22 +79,22 @@ class _Running:
 
     @property
     def dev_losses(self) -> tuple[float, ...]:
-        """Dev losses of its segments so far."""
+        """Dev losses of its segments so far, in nats per character."""
         return tuple(segment.dev_loss for segment in self.record.curve)
 
 
 @dataclass(slots=True)
 class Coordinator:
-    """Trains what is proposed, and alone writes the study's folder."""
+    """Trains the proposed trials; the only writer of the study's folder."""
 
     proposer: Proposer
     earlier: Sequence[TrialRecord]
-    """Trials of the journal as the search begins; those without an outcome go on."""
+    """Trials in the journal when the search starts; those without an outcome are resumed."""
     settings: Settings
     journal: Journal
     executor: Executor
     run_segment: Callable[[TrialSpec, tuple[float, ...], bytes | None], SegmentResult]
-    """What the executor calls."""
+    """Function that the executor calls, with a spec, the dev losses so far and the weights."""
     vocab_size: int
     n_workers: int
     observers: tuple[Observer, ...] = ()
@@ -107,19 +107,19 @@ class Coordinator:
     _n_begun: int = field(init=False, default=0)
     _records: dict[int, TrialRecord] = field(init=False, default_factory=dict)
     _n_left: int = field(init=False, default=0)
-    """Trials in flight when the search was stopped."""
+    """Trials that were being trained when the search was stopped."""
     _undecided: int | None = field(init=False, default=None)
-    """The trial of an earlier process that may have to be pruned at its latest segment."""
+    """The earlier trial whose latest segment may not have been put to the pruner yet."""
     _is_stopping: bool = field(init=False, default=False)
     _last_ms: int = field(init=False, default=0)
     _versions: Mapping[str, str] = field(init=False, default_factory=provenance.versions)
 
     def stop(self) -> None:
-        """End `run` after the segments in flight; may be called from a signal handler."""
+        """Make `run` return after the segments in flight; safe to call from a signal handler."""
         self._is_stopping = True
 
     def run(self, limits: Limits) -> SearchResult:
-        """Search until the study has its trials, the time is up, or `stop` is called.
+        """Search until the study has its trials, the time is up or `stop` is called.
 
         Raises:
             MMSearchError: `MAX_FAILURES_IN_A_ROW` trials in a row failed, or the journal cannot
@@ -127,15 +127,15 @@ class Coordinator:
         """
         deadline = None if limits.timeout_s is None else time.monotonic() + limits.timeout_s
         self._records = {record.number: record for record in self.earlier}
-        # The clock of an earlier process may have been ahead.
+        # An earlier process may have had a clock that was ahead.
         self._last_ms = max(map(latest_ms, self.earlier), default=0)
-        left_over = [record for record in self.earlier if record.outcome is None]
+        unfinished = [record for record in self.earlier if record.outcome is None]
         last = undecided(self.earlier)
         self._undecided = last.number if last else None
         self._n_finished = n_finished(self.earlier)
         while not self._is_stopping:
-            while len(self._running) < self.n_workers and left_over:
-                self._carry_on(left_over.pop(0))
+            while len(self._running) < self.n_workers and unfinished:
+                self._resume(unfinished.pop(0))
             while (
                 len(self._running) < self.n_workers
                 and self._n_finished + len(self._running) < limits.n_trials
@@ -146,10 +146,10 @@ class Coordinator:
                 pass
             if not self._running:
                 break
-            self._handle_next()
+            self._handle_result()
         while self._running:
-            self._handle_next()
-        is_short = self._n_finished < limits.n_trials or bool(left_over) or self._n_left > 0
+            self._handle_result()
+        is_short = self._n_finished < limits.n_trials or bool(unfinished) or self._n_left > 0
         return SearchResult(
             n_finished=self._n_finished,
             n_begun=self._n_begun,
@@ -158,7 +158,7 @@ class Coordinator:
         )
 
     def _begin(self) -> bool:
-        """Begin a trial; False where none is proposed."""
+        """Start the next trial; return False if there is none."""
         proposal = self.proposer.ask()
         if proposal is None:
             return False
@@ -177,8 +177,8 @@ class Coordinator:
         self._submit(number)
         return True
 
-    def _carry_on(self, record: TrialRecord) -> None:
-        """Go on with a trial of an earlier process, from its last whole segment."""
+    def _resume(self, record: TrialRecord) -> None:
+        """Resume a trial of an earlier process from its last complete segment."""
         self._n_begun += 1
         curve, weights = self.journal.resume(record.number)
         record = replace(record, curve=tuple(curve))
@@ -186,7 +186,7 @@ class Coordinator:
         self._show(record)
         has_ended = record.spec.has_ended([segment.dev_loss for segment in curve])
         if record.number == self._undecided or has_ended:
-            self._go_on(record.number)
+            self._continue(record.number)
         else:
             self._submit(record.number)
 
@@ -196,8 +196,8 @@ class Coordinator:
         future = self.executor.submit(self.run_segment, trial.record.spec, losses, trial.weights)
         future.add_done_callback(lambda done: self._done.put((number, done)))
 
-    def _handle_next(self) -> None:
-        """Wait for a segment, a little, and take it in."""
+    def _handle_result(self) -> None:
+        """Wait up to `POLL_S` for a segment, and process its result."""
         try:
             number, future = self._done.get(timeout=POLL_S)
         except queue.Empty:
@@ -221,10 +221,10 @@ class Coordinator:
         except Exception as error:  # noqa: BLE001 (recorded with its traceback; the search goes on)
             self._fail(number, "error", _reason(error), _traceback(error))
         else:
-            self._take(number, result)
+            self._record(number, result)
 
-    def _take(self, number: int, result: SegmentResult) -> None:
-        """Write a segment down, report it, and end the trial or go on with it."""
+    def _record(self, number: int, result: SegmentResult) -> None:
+        """Record a finished segment and report it to the proposer."""
         trial = self._running[number]
         segment = len(trial.record.curve) + 1
         line = SegmentRecord(
@@ -243,19 +243,15 @@ class Coordinator:
         trial.weights = result.weights
         trial.n_deaths = 0
         self.proposer.report(number, line.step, line.dev_loss)
-        self._go_on(number)
+        self._continue(number)
 
-    def _go_on(self, number: int) -> None:
-        """Complete a trial, prune it, or send its next segment."""
+    def _continue(self, number: int) -> None:
+        """Complete a trial, prune it, or submit its next segment."""
         trial = self._running[number]
         if trial.record.spec.has_ended(trial.dev_losses):
             self._finish(number, Outcome(state=TrialState.COMPLETE, ended_ms=self._now_ms()))
         elif trial.record.curve and self.proposer.should_prune(number):
-            step, planned = trial.record.curve[-1].step, trial.record.spec.n_steps
-            reason = f"pruned at step {step} of {max(step, planned)}"
-            self._finish(
-                number, Outcome(state=TrialState.PRUNED, reason=reason, ended_ms=self._now_ms())
-            )
+            self._prune(number)
         else:
             self._show(trial.record)
             if self._is_stopping:
@@ -263,8 +259,16 @@ class Coordinator:
             else:
                 self._submit(number)
 
+    def _prune(self, number: int) -> None:
+        record = self._running[number].record
+        step = record.curve[-1].step
+        reason = f"pruned at step {step} of {max(step, record.spec.n_steps)}"
+        self._finish(
+            number, Outcome(state=TrialState.PRUNED, reason=reason, ended_ms=self._now_ms())
+        )
+
     def _leave(self, number: int) -> None:
-        """Leave a trial to the next process."""
+        """Leave a trial for the next process to resume."""
         del self._running[number]
         self._n_left += 1
 
@@ -291,7 +295,7 @@ class Coordinator:
             )
 
     def _now_ms(self) -> int:
-        """Return the Unix time in milliseconds; no two events of a search have the same."""
+        """Return the Unix time in ms, later than that of any earlier event of the search."""
         self._last_ms = max(time.time_ns() // 1_000_000, self._last_ms + 1)
         return self._last_ms
 
@@ -308,7 +312,7 @@ def _is_divergence(error: MMSearchError) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    """Say an error in one line; torch adds where in its own code it was."""
+    """Return an error in one line; torch appends where in its own code it was raised."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: the first ends what is going on in order, the second at once."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first signal stops in order, the second at once."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _SHOW_CURSOR = b"\x1b[?25h"
 
 
 def stopping_signals() -> tuple[signal.Signals, ...]:
-    """Return the signals that end a command; SIGHUP is none where it is ignored, as under nohup."""
+    """Return the signals that end a command; without SIGHUP if it is ignored, as under nohup."""
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     return tuple(n for n in signals if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN)
 
 
 def exit_code(number: int) -> int:
-    """Return what a process exits with that a signal has ended, as a shell counts it."""
+    """Return the shell's exit code for a process that a signal ended."""
     return 128 + number
 
 
 def leave_terminal(number: int) -> None:
-    """After SIGHUP, write to nowhere instead of to a terminal that is gone, which is an error."""
+    """After SIGHUP, redirect output from a closed terminal, where writing fails, to /dev/null."""
     if number != signal.SIGHUP:
         return
     for stream in (0, 1, 2):
@@ -45,15 +45,15 @@ def leave_terminal(number: int) -> None:
 
 
 class Interrupts:
-    """Catches the signals while it is entered, in the main thread, and passes them on.
+    """A context manager, for the main thread, that handles the stopping signals.
 
-    A command has phases, and each has its own way to stop. A signal that came before the first
-    phase is passed to it. SIGHUP never counts as the second signal: where a terminal is closed,
-    both the kernel and the shell send one.
+    A command has phases, each with its own way to stop. A signal before the first phase is passed
+    to it. SIGHUP never counts as the second signal: when a terminal is closed, both the kernel
+    and the shell send one.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
-        """Prepare it; `say` is told, in a line, what a signal does."""
+        """Create the handler; `say` is called with a line about what a signal does."""
         self._say = say
         self._stop: Callable[[], None] | None = None
         self._doing = "stopping as soon as everything has started"
@@ -79,14 +79,19 @@ class Interrupts:
 
     @property
     def exit_code(self) -> int:
-        """What the process exits with after the first signal."""
+        """The process's exit code after the first signal."""
         return exit_code(self._first)
 
     def phase(self, stop: Callable[[], None], doing: str) -> None:
-        """Begin a phase: how to stop it, and what to say of that."""
+        """Start a phase.
+
+        Args:
+            stop: stops it; called from the signal handler.
+            doing: what is printed when it is called.
+        """
         is_first = self._stop is None
         self._stop, self._doing = stop, doing
-        # In this order: a signal from here on finds the way to stop.
+        # In this order, so that a signal from here on calls the new `stop`.
         is_asked_early = is_first and self._is_asked
         self._is_asked = is_asked_early
         if is_asked_early:
@@ -97,18 +102,18 @@ class Interrupts:
         if self._is_asked and number == signal.SIGHUP:
             return
         if self._is_asked:
-            # Nothing is lost: the journal is as the last segment left it, and workers follow.
-            # Written past every lock: the display may be what hangs.
+            # Nothing is lost: the journal has every finished segment, and the workers exit too.
+            # os.write takes no lock, and the display may be what hangs.
             with contextlib.suppress(OSError):
                 if sys.stdout.isatty():
                     os.write(1, _SHOW_CURSOR)
-                os.write(2, b"\nstopped at once; the same line goes on from the last segments\n")
+                os.write(2, b"\nstopped at once; the same command resumes from the last segments\n")
             os._exit(exit_code(number))
         if not self._has_come:
             self._first, self._has_come = number, True
         self._is_asked = True
         if self._stop is not None:
             self._stop()
-        # From a thread: what this signal interrupted may hold the lock of the display.
-        line = f"{self._doing}; once more to stop at once"
+        # In a thread, since the interrupted code may hold the display's lock.
+        line = f"{self._doing}; a second signal stops at once"
         threading.Thread(target=self._say, args=(line,), daemon=True).start()

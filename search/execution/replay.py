@@ -1,4 +1,4 @@
-"""A trial trained again from its stored spec, and held against its record."""
+"""Replay: train a trial again from its stored spec and compare it with its record."""
 
 from __future__ import annotations
 
@@ -21,27 +21,28 @@ if TYPE_CHECKING:
     from mmsearch.tracking.journal.records import TrialRecord
 
 TOLERANCE_NATS = 1e-4
-"""How far any dev loss may be off where other versions or another processor round otherwise.
+"""Largest accepted difference of a dev loss if versions or the processor differ.
 
-At usual settings rounding moves a loss by 1e-7, another seed by 3e-3. With a learning rate near
-the edge rounding grows, and no tolerance tells it from an error: docs/log.md, 2026-11-24.
+At usual settings rounding changes a loss by 1e-7, and another seed by 3e-3. At a learning rate near
+the edge of divergence rounding errors grow, and no tolerance separates them from a real difference
+(docs/log.md, 2026-11-24).
 """
 MATTERS = ("torch", "numpy", "mmsearch", "processor")
-"""What the bits of a result depend on, besides its words and its spec."""
+"""Versions that the bits of a result depend on, besides its words and its spec."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Segment:
-    """One segment of a record, and what it is now."""
+    """A segment of the record compared with the same segment of the replay."""
 
     step: int
-    """Steps done when it ended."""
+    """Steps at its end."""
     then: float
-    """Dev loss in the record."""
+    """Dev loss in the record, in nats per character."""
     now: float
-    """Dev loss of the training."""
+    """Dev loss in the replay, in nats per character."""
     is_equal: bool
-    """Whether its place, curve, dev loss and weights are the same, bit for bit."""
+    """Whether step, curve, losses and weights are equal bit for bit."""
 
     @property
     def is_near(self) -> bool:
@@ -51,30 +52,30 @@ class Segment:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Replay:
-    """What came of training a trial again."""
+    """The result of a replay."""
 
     record: TrialRecord
     changed: Mapping[str, tuple[str, str]]
-    """What of `MATTERS` is another now: (then, now). Empty asks for equal bits."""
+    """Versions of `MATTERS` that differ, as (then, now); without any, bits must be equal."""
     segments: tuple[Segment, ...]
-    """Those that were trained again."""
+    """The segments that were trained again."""
     end: str
-    """The reason of a divergence now; empty where it did not diverge."""
+    """Why the replay diverged; empty if it did not."""
 
     @property
     def recorded_end(self) -> str:
-        """The reason of a divergence in the record; else empty."""
+        """Why the recorded trial diverged; empty if it did not."""
         return self.record.divergence
 
     @property
     def is_identical(self) -> bool:
-        """Whether every bit is the same."""
+        """Whether all bits are equal."""
         has_all = len(self.segments) == len(self.record.curve)
         return has_all and self.end == self.recorded_end and all(s.is_equal for s in self.segments)
 
     @property
     def is_reproduced(self) -> bool:
-        """Whether the result is as it should be: to the bit, or within the tolerance."""
+        """Whether all bits are equal, or all losses near if versions differ."""
         if not self.changed:
             return self.is_identical
         has_all = len(self.segments) == len(self.record.curve)
@@ -83,12 +84,12 @@ class Replay:
 
     @property
     def max_gap_nats(self) -> float:
-        """The largest difference between two dev losses; 0 where there is none."""
+        """Largest difference of a dev loss, in nats per character."""
         return max((abs(s.now - s.then) for s in self.segments), default=0.0)
 
     @property
     def parting_step(self) -> int | None:
-        """Where the two part: the end of the first segment that is not as it should be."""
+        """End of the first segment that was not reproduced; None if all were."""
         for segment in self.segments:
             if not (segment.is_near if self.changed else segment.is_equal):
                 return segment.step
@@ -96,15 +97,15 @@ class Replay:
 
 
 def replay(session: Session, number: int | None) -> Replay:
-    """Train a trial again, as far as its record goes, in a worker like the one it had.
+    """Train a trial again as far as its record goes, in a worker process.
 
     Args:
         session: the study.
-        number: of the trial; None for the chosen model.
+        number: the trial's number; None for the chosen model.
 
     Raises:
-        InputError: there is no such trial, or nothing of it has been trained.
-        RefusedError: no trial is complete, so that none is chosen.
+        InputError: there is no such trial, or it has no segment yet.
+        RefusedError: no trial is complete, so none is chosen.
         JournalError: a file is damaged.
         MMSearchError: the worker process died.
     """
@@ -115,9 +116,11 @@ def replay(session: Session, number: int | None) -> Replay:
     else:
         record = find_trial(journal, number)
     if not record.curve and not record.divergence:
-        raise InputError(f"{record.name} has nothing to compare with yet; see: mmsearch trials")
+        raise InputError(
+            f"{record.name} has no finished segment to compare with; see: mmsearch trials"
+        )
     if record.curve:
-        journal.read_weights(record)  # raises where the file is not what the record says
+        journal.read_weights(record)  # raises if the file does not match the record
     then = record.facts.get("versions") or session.file.versions
     now = provenance.versions()
     results, end = _train(session, record)
@@ -146,7 +149,7 @@ def replay(session: Session, number: int | None) -> Replay:
 
 
 def _train(session: Session, record: TrialRecord) -> tuple[list[SegmentResult], str]:
-    """Train the segments of a record, and the one it diverged in; the reason if it diverges."""
+    """Train the segments of a record again; return them and, if it diverged, why."""
     n_segments = len(record.curve) + bool(record.divergence)
     results: list[SegmentResult] = []
     weights: bytes | None = None

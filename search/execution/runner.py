@@ -22,21 +22,20 @@ if TYPE_CHECKING:
     from mmsearch.tracking.journal.records import TrialRecord
     from mmsearch.tracking.uploader import Uploader
 
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 MAX_WORKERS = 1024
-"""Processes: more is a slip of the fingers, and would take the machine down."""
+"""Worker processes; more are a typing error and would bring the machine down."""
 OPEN_S = 20.0
-"""Seconds for which a search waits for the Optuna storage, in which somebody may have enqueued
-trials."""
+"""Seconds to wait for the Optuna storage, in which somebody may have enqueued trials."""
 
 
 @contextlib.contextmanager
 def opened(job: Job) -> Iterator[list[TrialRecord]]:
-    """Become the one process that trains a job, and read what has been trained of it.
+    """Lock a job for this process, and read its trials.
 
     Raises:
-        RefusedError: another process trains it.
+        RefusedError: another process is training it.
         JournalError: a file is damaged.
     """
     journal = job.journal
@@ -64,28 +63,27 @@ def train(  # noqa: PLR0913 (what is trained, and who hears of it)
     say: Callable[[str], None],
     interrupts: Interrupts | None = None,
 ) -> SearchResult:
-    """Train a job's trials until `limits`, in worker processes, and fill its views as they go.
+    """Train a job's trials in worker processes until `limits`, and keep its views up to date.
 
     Args:
-        job: what to train.
-        earlier: what `opened` gave.
+        job: the trials to train.
+        earlier: the trials that `opened` returned.
         limits: when to end.
-        n_workers: processes, one torch thread each.
-        observers: told of every trial as it goes.
-        say: called with each line that a person should read.
-        interrupts: not entered yet; knows afterwards which signal ended the work.
+        n_workers: number of processes, with one torch thread each.
+        observers: receive every update of a trial.
+        say: called with each line that the user should read.
+        interrupts: signal handling, not entered yet; has the exit code afterwards.
 
     Raises:
-        InputError: more workers are asked for than a machine can have, or the Optuna storage is
-            none.
+        InputError: too many workers, or the URL is not that of an Optuna storage.
         RefusedError: the Optuna storage has another study of this name.
-        MMSearchError: it cannot begin or go on; says why.
+        MMSearchError: training cannot start or continue.
     """
     if n_workers > MAX_WORKERS:
         raise InputError(f"--workers must be at most {MAX_WORKERS:,}, got {n_workers}")
     session, journal = job.session, job.journal
     with contextlib.ExitStack() as stack:
-        # Imported once the workers are on their way: each of these takes a good part of a second.
+        # Imported while the workers start: each import takes a good part of a second.
         from mmsearch.search.execution import worker  # noqa: PLC0415
         from mmsearch.search.execution.worker_pool import WorkerPool  # noqa: PLC0415
 
@@ -102,7 +100,8 @@ def train(  # noqa: PLR0913 (what is trained, and who hears of it)
 
         tracker = make_tracker(session.workspace, journal, session.file, session.tracking_uri)
         view = job.view()
-        # Confirmations are read whole: a plan does not name all that have begun.
+        # A confirmation's uploader reads the journal itself, since `earlier` lacks the trainings
+        # that the current plan does not ask for.
         uploaders = [Uploader(tracker, journal, say, earlier if view else None)]
         failed: Exception | None = None
         if view is not None:
@@ -149,7 +148,7 @@ def _close(
     interrupts: Interrupts,
     say: Callable[[str], None],
 ) -> None:
-    """Send what is left, with where the study stands, and say what could not be sent."""
+    """Send the remaining updates and the study's summary; say what could not be sent."""
     from mmsearch.search.results.summary import summarise  # noqa: PLC0415 (slow)
 
     session, summary = job.session, None
@@ -161,23 +160,23 @@ def _close(
             has_importances=job.journal.kind == "trial",
         )
     except Exception as error:
-        # What has ended the search is worth more.
-        logger.info("no summary", exc_info=True)
-        say(f"the study's summary cannot be shown: {error}")
+        # An error that ended the search must not be replaced by this one.
+        _logger.info("no summary", exc_info=True)
+        say(f"the study's summary cannot be made: {error}")
     for uploader in uploaders:
-        interrupts.phase(uploader.abandon, "leaving what is not uploaded to the next run")
+        interrupts.phase(uploader.abandon, "leaving the remaining uploads to the next run")
         if not uploader.close(summary):
-            say(f"Some results are not in {uploader.title} yet; upload them with: mmsearch sync")
+            say(f"some results are not in {uploader.title} yet; upload them with: mmsearch sync")
 
 
 def _usable(
     points: Iterable[Mapping[str, Any]], space: Space, say: Callable[[str], None]
 ) -> list[Mapping[str, Any]]:
-    """Return the configurations that a study can train, and say which ones it cannot."""
+    """Return the configurations within the space, and say which ones are not."""
     found: list[Mapping[str, Any]] = []
     for point in points:
         try:
             found.append(space.check_point(point))
         except InputError as error:
-            say(f"a trial that is enqueued in Optuna's storage cannot be trained: {error}")
+            say(f"an enqueued trial in Optuna's storage is skipped: {error}")
     return found

@@ -28,25 +28,25 @@ class Search:
 
     @property
     def journal(self) -> Journal:
-        """Where its trials are."""
+        """The study's journal."""
         return self.session.journal
 
     @property
     def settings(self) -> Settings:
-        """What each trial is trained by."""
+        """The study's settings."""
         return self.session.file.settings
 
     def records(self) -> list[TrialRecord]:
-        """Read the trials so far."""
+        """Read the trials that have begun."""
         return self.journal.records()
 
     def n_left(self, records: Sequence[TrialRecord]) -> int:
-        """Count the trials that are left."""
+        """Count the trials that are not finished yet."""
         n_running = counts_by_state(records)[TrialState.RUNNING]
         return max(self.session.file.n_trials - n_finished(records), n_running)
 
     def view(self) -> OptunaView:
-        """Make what fills the Optuna storage; connects to nothing yet."""
+        """Return the view of the study in its Optuna storage, not connected yet."""
         from mmsearch.search.optimizer.optuna_view import OptunaView  # noqa: PLC0415 (slow)
 
         session = self.session
@@ -59,13 +59,13 @@ class Search:
         )
 
     def begin(self) -> None:
-        """Write down what a new study is, but for its storage: others must not know it before."""
+        """Write a new study's file, without its storage, which may still refuse the study."""
         if self.session.before is None:
             file = dataclasses.replace(self.session.file, storage=None)
             self.journal.write_study(file.to_json())
 
     def withdraw(self) -> None:
-        """Take back what `begin` wrote: the study's storage is refused."""
+        """Delete the file that `begin` wrote: the storage refused the study."""
         if self.session.before is None:
             self.journal.delete_study()
 
@@ -76,13 +76,13 @@ class Search:
         *,
         has_view: bool = True,
     ) -> OptunaProposer:
-        """Begin or go on: fix what the study is, and build Optuna's study from the journal.
+        """Write the study's file, and build Optuna's study in memory from the journal.
 
         Args:
-            records: the trials so far.
-            enqueued: what somebody enqueued in the storage.
-            has_view: whether the storage has answered. One that has not may be a slip of the
-                fingers, and does not take the place of one that the study had.
+            records: the trials that have begun.
+            enqueued: configurations that somebody enqueued in the storage.
+            has_view: whether the storage has answered. If it has not, its URL may be a typing
+                error and does not replace the one in the study's file.
         """
         from mmsearch.search.optimizer.optuna_study import OptunaProposer, not_begun  # noqa: PLC0415 (slow)
 

@@ -1,7 +1,6 @@
-"""What runs in a worker process: segments, and nothing that lasts.
+"""The functions that run in a worker process.
 
-The coordinator imports this module to name its functions, and needs no torch: the functions
-import it where they run.
+The coordinator imports this module only to name them; torch is imported where they run.
 """
 
 from __future__ import annotations
@@ -23,42 +22,42 @@ if TYPE_CHECKING:
     from mmsearch.model.training import TrialData
 
 N_SAMPLES = 20
-"""Words sampled from each complete trial."""
+"""Words sampled from each trial that trains to its end."""
 MAX_BYTES_HELD = 2**27
-"""Bytes of examples, of block sizes used before, beyond which a worker drops the oldest. Those of
-the largest block size stay: the others are made of them."""
+"""Bytes of examples beyond which a worker drops those of the block size used longest ago. Those of
+the largest block size are kept, since the others are derived from them."""
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentResult:
-    """What a worker sends back; plain values, so that the coordinator needs no torch."""
+    """A trained segment in plain values, so that the coordinator needs no torch."""
 
     train: tuple[tuple[int, float, float], ...]
     """(step, mean minibatch loss in nats, learning rate)."""
     dev_loss: float
     dev_parts: Mapping[str, float]
-    """Dev loss on parts of dev."""
+    """Dev loss on parts of dev, by name."""
     train_loss: float
-    """Loss of the same weights on a fixed part of train."""
+    """Loss of the same weights on a fixed part of train, in nats per character."""
     weights: bytes
-    """safetensors"""
+    """State after the segment, as safetensors."""
     weights_sha256: str
     samples: tuple[str, ...]
-    """Words sampled after the last segment."""
+    """Words sampled after the last segment; empty before."""
     wall_s: float
-    """Seconds of training and scoring."""
+    """Seconds spent on training and scoring."""
 
 
 _words: Words | None = None
 
 
 def start(words: Words) -> None:
-    """Prepare this process: one torch thread, and no life beyond its coordinator's."""
+    """Prepare this process: one torch thread, and exit when the coordinator does."""
     import torch  # noqa: PLC0415 (only in a worker)
 
-    global _words  # noqa: PLW0603 (a process has one corpus; sending it each time costs more)
+    global _words  # noqa: PLW0603 (sent once; with each call it would cost more)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # they reach us too; the coordinator decides
+        signal.signal(number, signal.SIG_IGN)  # the coordinator handles them
     torch.set_num_threads(1)
     _words = words
     parent = parent_process()
@@ -77,19 +76,19 @@ def run_segment(
     """Train the next segment of a trial from the weights before it.
 
     Args:
-        spec: the trial.
-        dev_losses: those of its segments so far.
-        weights: what the last of them gave; None before the first.
+        spec: the trial's spec.
+        dev_losses: dev losses of its segments so far.
+        weights: state after the last of them; None before the first.
 
     Raises:
-        DivergedError: the loss is not finite.
+        DivergedError: the loss or a weight is not finite.
     """
     from mmsearch.model import checkpoint  # noqa: PLC0415 (torch; only in a worker)
     from mmsearch.model.sampling import sample_words  # noqa: PLC0415
     from mmsearch.model.training import train_segment  # noqa: PLC0415
 
     if _words is None:
-        raise RuntimeError("the worker has not been started with its words")
+        raise RuntimeError("the worker was not started with its words")
     data = _data(spec.block_size, spec.targets)
     begun = time.perf_counter()
     state = None if weights is None else checkpoint.state_from_bytes(weights)
@@ -113,20 +112,20 @@ def run_segment(
 
 
 _widest: dict[Targets, TrialData] = {}
-"""What trials of the largest block size so far train on."""
+"""Examples of the largest block size so far."""
 _held: OrderedDict[tuple[int, Targets], TrialData] = OrderedDict()
-"""The same of smaller block sizes, the one used last at the end."""
+"""Examples of smaller block sizes, the one used last at the end."""
 
 
 def _data(block_size: int, targets: Targets) -> TrialData:
-    """Build what trials of one block size train on, or return it from before."""
+    """Return the examples of one block size, from the cache if possible."""
     from mmsearch.model.training import TrialData  # noqa: PLC0415 (torch)
 
     if _words is None:
-        raise RuntimeError("the worker has not been started with its words")
+        raise RuntimeError("the worker was not started with its words")
     widest = _widest.get(targets)
     if widest is None or widest.block_size < block_size:
-        # All that was made of the old one goes first, so that the new one can have its memory.
+        # Free what was derived from the old one before the new one needs the memory.
         del widest
         _widest.pop(targets, None)
         for key in [key for key in _held if key[1] == targets]:

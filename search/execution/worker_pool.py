@@ -1,4 +1,4 @@
-"""Where segments run: processes of our own, each of which may die without the others."""
+"""A pool of worker processes, each of which may die without affecting the others."""
 
 from __future__ import annotations
 
@@ -23,54 +23,59 @@ T = TypeVar("T")
 _Call: TypeAlias = "tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]"
 
 _Answer: TypeAlias = "tuple[Any, str | None]"
-"""What a call returned and None; or the error that it raised, and where."""
+"""(result, None), or (the error, its traceback)."""
 _OF_THE_GROUP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals that a terminal, timeout or systemd sends to a whole group of processes."""
+"""Signals that a terminal, `timeout` or systemd sends to all processes of a group."""
 MAX_STARTS = 3
-"""Times that workers are started where each of them is killed before it is there."""
+"""Attempts to start the workers if every one of them is killed while it starts."""
 
 
 class WorkerDiedError(BrokenExecutor):
     """A worker process died in the middle of a call."""
 
     def __init__(self, exitcode: int | None) -> None:
-        """Say how.
+        """Create the error.
 
         Args:
-            exitcode: as of `multiprocessing`; None where it could not be started.
+            exitcode: the process's exit code as in `multiprocessing`; None if it did not start.
         """
         super().__init__("a worker process died in the middle of a call")
         self.signal = -exitcode if exitcode is not None and exitcode < 0 else None
-        """That killed it; None where it ended by itself."""
+        """Number of the signal that killed it; None if it exited by itself."""
 
 
 class WorkerPool(Executor):
-    """Spawned worker processes behind the interface of `concurrent.futures`.
+    """A `concurrent.futures` executor of spawned processes that survives dead workers.
 
-    A worker that dies, wherever it stands, fails its own call with `BrokenExecutor`, and a new
-    process takes the next one. `submit` is for one thread.
+    A worker that dies fails only its own call, with `WorkerDiedError`, and a new process takes the
+    next call. `submit` may be called from one thread only.
     """
 
     def __init__(
         self, n_workers: int, initializer: Callable[..., None], initargs: tuple[Any, ...]
     ) -> None:
-        """Prepare `n_workers` processes, which start at their first call."""
+        """Create the pool.
+
+        Args:
+            n_workers: number of processes; each starts at its first call.
+            initializer: called in each process when it starts.
+            initargs: its arguments.
+        """
         self._workers = [_Worker(initializer, initargs) for _ in range(n_workers)]
         self._started: list[Future[None]] = []
         self._is_shut_down = False
 
     def start(self) -> None:
-        """Start every worker now, and not at its first call."""
+        """Start every worker now instead of at its first call; does not wait."""
         self._started = [self.submit(_nothing) for _ in self._workers]
 
     def check(self) -> None:
-        """Wait until a worker has started, if any was asked to.
+        """Wait until one of the workers that `start` started is running.
 
-        Those that are killed in their start are started again.
+        Workers that are killed while they start are started again, up to `MAX_STARTS` times.
 
         Raises:
-            MMSearchError: none of them can start; where they were not killed, what they died of
-                stands in the terminal.
+            MMSearchError: none of them can start; the terminal shows their own error message.
         """
         died = self._first_start()
         for _ in range(MAX_STARTS - 1):
@@ -80,15 +85,15 @@ class WorkerPool(Executor):
             died = self._first_start()
         if died is not None:
             how = (
-                "cannot start; what they said of it stands above"
+                "cannot start; their error message is above"
                 if died.signal is None
-                else f"were killed in their start, {MAX_STARTS} times, by signal {died.signal}; is "
+                else f"were killed by signal {died.signal} while starting, {MAX_STARTS} times; is "
                 "there enough memory?"
             )
             raise MMSearchError(f"the worker processes {how}") from died
 
     def _first_start(self) -> WorkerDiedError | None:
-        """Wait for a worker that has started: None; else give what one of them died of."""
+        """Wait for the first worker to start; return an error if all of them died."""
         died: list[WorkerDiedError] = []
         for future in concurrent.futures.as_completed(self._started):
             try:
@@ -102,13 +107,13 @@ class WorkerPool(Executor):
         return died[0] if died else None
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Call `fn` in the worker that has the fewest calls before it."""
+        """Call `fn` in the worker with the fewest waiting calls."""
         if self._is_shut_down:
             raise RuntimeError("cannot submit a call after shutdown")
         return min(self._workers, key=lambda worker: worker.n_waiting()).submit(fn, args, kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 (the base class's)
-        """End the workers after their calls."""
+        """Stop the workers after their calls."""
         self._is_shut_down = True
         for worker in self._workers:
             worker.end(cancel=cancel_futures)
@@ -120,8 +125,8 @@ class WorkerPool(Executor):
 class _Worker:
     """A process, the pipe to it, and the thread that waits for its answers.
 
-    Each end of the pipe is open in one process alone: whichever of the two dies, in the middle of
-    a message, too, the other one reads or writes no further but gets an error.
+    Each end of the pipe is open in one process only, so that if either process dies, even in the
+    middle of a message, the other gets an error instead of waiting.
     """
 
     def __init__(self, initializer: Callable[..., None], initargs: tuple[Any, ...]) -> None:
@@ -133,23 +138,23 @@ class _Worker:
         self._thread: threading.Thread | None = None
 
     def n_waiting(self) -> int:
-        """Count the calls that are not done."""
+        """Return the number of unfinished calls."""
         self._waiting = [future for future in self._waiting if not future.done()]
         return len(self._waiting)
 
     def submit(
         self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Future[T]:
-        """Call `fn` after the calls before it."""
+        """Queue a call."""
         future: Future[T] = Future()
         self._waiting.append(future)
         self._calls.put((future, (fn, args, kwargs)))
         if self._thread is None:
             self._thread = threading.Thread(target=self._serve, name="worker", daemon=True)
-            # A child starts with the mask it inherits: a Ctrl-C during its start would kill it.
+            # The child inherits the mask; otherwise a Ctrl-C while it starts would kill it.
             mask = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_GROUP)
             try:
-                # Started with the first child otherwise, and unblocks them for that one.
+                # It would otherwise start with the first child, and unblock the signals there.
                 resource_tracker.ensure_running()
                 signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_GROUP)
                 self._thread.start()
@@ -158,14 +163,14 @@ class _Worker:
         return future
 
     def end(self, *, cancel: bool) -> None:
-        """End after the calls before it, or without those that have not begun."""
+        """Stop after the queued calls; with `cancel`, after the running call."""
         if cancel:
             for future in self._waiting:
                 future.cancel()
         self._calls.put(None)
 
     def join(self) -> None:
-        """Wait for the end."""
+        """Wait until it has stopped."""
         if self._thread is not None:
             self._thread.join()
 
@@ -180,7 +185,7 @@ class _Worker:
                 died = WorkerDiedError(self._bury())
                 died.__cause__ = error
                 future.set_exception(died)
-            except Exception as error:  # noqa: BLE001 (the caller's: what it sent, or got, cannot be pickled)
+            except Exception as error:  # noqa: BLE001 (the call or its result cannot be pickled)
                 self._bury()
                 future.set_exception(error)
             else:
@@ -192,7 +197,7 @@ class _Worker:
         self._bury()
 
     def _ask(self, call: _Call) -> _Answer:
-        """Give a call to the process, a new one where there is none."""
+        """Send a call to the process, starting one if necessary, and return its answer."""
         if self._pipe is None:
             context = multiprocessing.get_context("spawn")
             self._pipe, theirs = context.Pipe()
@@ -200,17 +205,17 @@ class _Worker:
             with theirs:
                 process.start()
             self._process = process
-            # Not as an argument of the process: starting it would wait until it has read it all.
+            # Not as an argument of the process, because start() waits until it has read those.
             self._pipe.send(self._first)
         self._pipe.send(call)
         answer: _Answer = self._pipe.recv()
         return answer
 
     def _bury(self) -> int | None:
-        """Let go of the process: it ends when its pipe does, if it has not ended yet.
+        """Close the pipe, at which the process exits, and wait for it.
 
         Returns:
-            Its exit code; None where there was no process.
+            Its exit code; None if there was no process.
         """
         if self._pipe is not None:
             self._pipe.close()
@@ -223,7 +228,7 @@ class _Worker:
 
 
 def _work(pipe: Connection) -> None:
-    """Do calls, the first of them without an answer, until the other end is closed."""
+    """Run calls until the pipe is closed; the first one, the initializer, has no answer."""
     fn, args, kwargs = pipe.recv()
     fn(*args, **kwargs)
     while True:
@@ -233,16 +238,16 @@ def _work(pipe: Connection) -> None:
             return
         try:
             answer: _Answer = (fn(*args, **kwargs), None)
-        except Exception as error:  # noqa: BLE001 (the caller's)
-            # Apart from the error, since not every class of them pickles its notes.
+        except Exception as error:  # noqa: BLE001 (raised again in the caller)
+            # Separately, since not every exception class pickles its notes.
             answer = (error, "".join(traceback.format_exception(error)))
         try:
             pipe.send(answer)
-        except OSError:  # nobody is there to hear it
+        except OSError:  # the coordinator is gone
             return
-        except Exception as error:  # noqa: BLE001 (pickle raises what it likes)
+        except Exception as error:  # noqa: BLE001 (pickle raises any class)
             pipe.send((RuntimeError(f"a worker's answer cannot be sent: {error}"), ""))
 
 
 def _nothing() -> None:
-    """Do what a started worker does."""
+    """Do nothing; the first call of a worker that is started early."""

@@ -1,4 +1,4 @@
-"""What a result was made with: versions, and the commit where the code is a checkout."""
+"""The versions, the processor and the git commit that a result was made with."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 PACKAGES = ("mmsearch", "torch", "numpy", "optuna", "mlflow")
-"""Whose versions a result can depend on."""
+"""Packages whose versions a result can depend on."""
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of `PACKAGES`, without importing them, and the processor."""
+    """Return the versions of Python and of `PACKAGES`, and the processor; imports none of them."""
     return {
         "python": platform.python_version(),
         **{name: version(name) for name in PACKAGES},
@@ -21,7 +21,7 @@ def versions() -> dict[str, str]:
 
 
 def _processor() -> str:
-    """Name the processor: by it, torch's libraries choose how they add up."""
+    """Name the processor, by which torch's libraries choose their order of summation."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
     except OSError:
@@ -31,12 +31,12 @@ def _processor() -> str:
 
 
 def git_commit() -> str | None:
-    """The checkout's commit, with `-dirty` where tracked files differ; None outside of one."""
+    """Return the commit, with `-dirty` if tracked files differ; None outside a git checkout."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
-    # `describe --dirty` would write the index anew, which takes a lock in the person's checkout:
-    # killed there, or on a full disk, it would stay, and stop every `git commit`.
+    # `git describe --dirty` would rewrite the index under a lock file, which would block every
+    # `git commit` if this process were killed or the disk were full.
     status = ("status", "--porcelain=v2", "--branch", "--untracked-files=no")
     command = ["git", "--no-optional-locks", *status]
     try:

@@ -1,4 +1,4 @@
-"""A study opened and checked, and what `mmsearch run` does with it."""
+"""A study opened and checked: its words, settings and databases."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """What a person asks of `mmsearch run`; None where nothing was said."""
+    """The options that a study is opened with; None where an option was not given."""
 
     workspace: Path
     n_trials: int
-    """Finished trials that the study shall have in all."""
+    """Total number of finished trials, earlier runs included."""
     study: str | None = None
     corpus: Path | None = None
     config: Path | None = None
     given: Mapping[str, Any]
-    """Settings said on the command line."""
+    """Settings given on the command line, by name."""
     storage: str | None = None
     tracking_uri: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Session:
-    """A study that may be searched: checked, but nothing written yet."""
+    """An opened study; everything was checked, and nothing was written."""
 
     workspace: Workspace
     journal: Journal
@@ -57,31 +57,31 @@ class Session:
     corpus: Corpus
     split: Split
     enqueue: tuple[Mapping[str, Any], ...]
-    """Configurations to try first."""
+    """Configurations to try before the sampler's proposals."""
     given_storage: str | None
-    """Optuna URL, password and all, where one was given."""
+    """URL of the Optuna storage if given, with its password."""
     given_tracking_uri: str | None
-    """MLflow URI, likewise."""
+    """MLflow tracking URI if given, with its password."""
     before: StudyFile | None = None
-    """The study's file as it was; None where the study is new."""
+    """The study's file on disk; None for a new study."""
 
     @classmethod
     def open(cls, request: Request) -> Session:
-        """Check everything that can be checked without writing.
+        """Open a study and check everything that can be checked without writing.
 
         Raises:
-            InputError: the corpus, config or an option cannot be used.
-            RefusedError: the study was started with other words or settings.
+            InputError: the corpus, the config file or an option cannot be used.
+            RefusedError: the study was started with different words or settings.
         """
         session = cls._open(request)
-        _ = session.storage, session.tracking_uri  # to settle them is to check them
+        _ = session.storage, session.tracking_uri  # checks them
         return session
 
     @classmethod
     def _open(cls, request: Request, workspace: Workspace | None = None) -> Session:
         for setting, value in request.given.items():
             check_setting(setting, value)
-        # To name a workspace is to check all that is in it: what was named already is not again.
+        # Workspace.at checks every file in it, which need not be done twice.
         workspace = workspace or Workspace.at(request.workspace)
         name = request.study or (name_from(request.corpus) if request.corpus else "names")
         journal = workspace.journal(name)
@@ -130,23 +130,23 @@ class Session:
 
     @property
     def storage(self) -> str:
-        """Optuna URL, password and all.
+        """URL of the Optuna storage, with its password.
 
         Raises:
-            InputError: none was given, and the study's own had a password, which is not stored.
+            InputError: none was given, and the study's own has a password, which is not stored.
         """
         file = self.file
         return storage_url(self.workspace, self.given_storage, file.storage, file.id)
 
     @property
     def tracking_uri(self) -> str:
-        """MLflow URI, likewise."""
+        """MLflow tracking URI, with its password; raises the same errors as `storage`."""
         file = self.file
         return tracking_uri(self.workspace, self.given_tracking_uri, file.tracking_uri, file.id)
 
     @property
     def words(self) -> Words:
-        """What workers may see."""
+        """The words that workers may see."""
         return Words(self.split.train, self.split.dev, self.corpus.vocabulary)
 
     @classmethod
@@ -158,13 +158,13 @@ class Session:
         storage: str | None = None,
         tracking_uri: str | None = None,
     ) -> Session:
-        """Open a study that has begun, with the words and settings that it has.
+        """Open an existing study with its stored words and settings.
 
-        Its databases are settled when they are asked for: not every command needs both.
+        Its databases are checked when they are used, as not every command needs both.
 
         Raises:
             InputError: there is no such study, or its corpus is gone.
-            RefusedError: its words have changed since.
+            RefusedError: its words have changed.
         """
         journal = workspace.existing(study)
         return cls._open(
@@ -181,19 +181,19 @@ class Session:
 
 
 def _check_same(name: str, stored: StudyFile, file: StudyFile, corpus: Corpus) -> None:
-    """Refuse to go on with other words or settings than a study was started with; says each."""
+    """Refuse to resume a study with different words or settings, and name each difference."""
     found = _other_words(stored, file, corpus) + differences(stored.settings, file.settings)
     if not found and file.split_fingerprint != stored.split_fingerprint:
-        found = ["its words are split otherwise now"]
+        found = ["its words are split differently"]
     if found:
         raise RefusedError(
-            f"study {name!r} was started otherwise: {'; '.join(found)}. "
-            "To go on with it, give what it was started with; or name a new one with --study"
+            f"study {name!r} was started with different settings: {'; '.join(found)}. "
+            "Resume with the original settings, or start a new study with --study"
         )
 
 
 def _other_words(stored: StudyFile, file: StudyFile, corpus: Corpus) -> list[str]:
-    """Say how the words are others than the study's, apart from repeats that are kept or not."""
+    """Describe how the words differ from the study's, apart from kept duplicates."""
     kept = stored.settings.keep_duplicates
     if corpus.keep_duplicates != kept:
         corpus = read_corpus(file.corpus or BUILTIN_CORPUS, keep_duplicates=kept)
@@ -201,5 +201,5 @@ def _other_words(stored: StudyFile, file: StudyFile, corpus: Corpus) -> list[str
         return []
     before, now = (each.corpus or "the built-in names" for each in (stored, file))
     if before == now:
-        return [f"the words of {now} have changed since"]
-    return [f"its words are those of {before}, and {now} has others"]
+        return [f"the words of {now} have changed"]
+    return [f"words of {before} (you asked for {now})"]

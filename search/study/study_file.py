@@ -1,4 +1,4 @@
-"""What a study is fixed to: `study.json`."""
+"""A study's file, `study.json`: its words, settings and databases."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ if TYPE_CHECKING:
 
 _ID = re.compile(r"[\w-]{1,64}")
 FORMAT = 1
-"""Of `study.json`; a file of another format is refused."""
+"""Format number of `study.json`; a file with another one is refused."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudyFile:
-    """The words, the settings and the places of one study."""
+    """The contents of `study.json`."""
 
     id: str
-    """What Optuna's study is known by; random."""
+    """Random id, which the study also has in Optuna and MLflow."""
     corpus: str | None
-    """Absolute path; None for the built-in one."""
+    """Absolute path of the word list; None for the built-in names."""
     corpus_fingerprint: str
     n_words: Mapping[str, int]
-    """Of `train`, `dev` and `test`."""
+    """Number of words in `train`, `dev` and `test`."""
     split_fingerprint: str
-    """Of the test words."""
+    """Fingerprint of the test words."""
     vocabulary: str
-    """All characters, by id."""
+    """All characters, in the order of their ids."""
     n_trials: int
-    """Finished trials that were last asked for."""
+    """The latest `--trials`."""
     settings: Settings
     storage: str | None
-    """Optuna URL, with `***` for a password; None for the workspace's own."""
+    """URL of the Optuna storage, with `***` for a password; None for the workspace's own."""
     tracking_uri: str | None
-    """MLflow URI, likewise."""
+    """MLflow tracking URI, with `***` for a password; None for the workspace's own."""
     versions: Mapping[str, str]
-    """Those that the study was started with."""
+    """Versions of the packages that the study was started with."""
 
     @classmethod
     def read(cls, journal: Journal) -> StudyFile | None:
@@ -60,10 +60,11 @@ class StudyFile:
             return None
         path = journal.folder / "study.json"
         if "format" not in values:
-            raise damaged(path, "it is no study's")
+            raise damaged(path, "it has no format number")
         if values.pop("format") != FORMAT:
             raise JournalError(
-                f"{str(path)!r} is not of this version of mmsearch; use the one it is of"
+                f"{str(path)!r} has a format that this version of mmsearch does not know; use the "
+                "version that wrote it"
             )
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(values) - known):
@@ -92,29 +93,28 @@ class StudyFile:
         return file
 
     def _check(self) -> None:
-        """Check what the annotations say: the file may be a stranger's.
+        """Check types and names, since the workspace may come from somebody else.
 
         Raises:
-            TypeError: a value is of another type.
-            InputError: the characters are no vocabulary, or what names the study or its split
-                could lead elsewhere.
+            TypeError: a value has the wrong type.
+            InputError: the characters are not a vocabulary, or a name could be a path.
         """
         texts = (self.id, self.corpus_fingerprint, self.split_fingerprint, self.vocabulary)
         maybe = (self.corpus, self.storage, self.tracking_uri)
         counts = (*(self.n_words[part] for part in ("train", "dev", "test")), self.n_trials)
         given = (text for text in maybe if text is not None)
         if not all(isinstance(text, str) for text in (*texts, *given)):
-            raise TypeError("a name, a place or a fingerprint is no text")
+            raise TypeError("a name, URL or fingerprint is not text")
         if not all(type(count) is int and count >= 0 for count in counts):
-            raise TypeError("a number of words or trials is no whole number")
+            raise TypeError("a number of words or trials is not a whole number")
         if not all(isinstance(version, str) for version in self.versions.values()):
-            raise TypeError("a version is no text")
+            raise TypeError("a version is not text")
         Vocabulary(characters=tuple(self.vocabulary))
-        # They stand in paths and in questions to databases.
+        # They are used in paths and in SQL.
         if not _ID.fullmatch(self.id) or not FINGERPRINT.fullmatch(self.split_fingerprint):
-            raise InputError("its id or its split_fingerprint is none")
+            raise InputError("its id or its split_fingerprint is malformed")
 
     def to_json(self) -> dict[str, Any]:
-        """Give what `read` reads."""
+        """Return the JSON values that `read` reads."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {"format": FORMAT, **values, "settings": self.settings.to_json()}

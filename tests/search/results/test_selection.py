@@ -13,7 +13,12 @@ import pytest
 
 from mmsearch.errors import InputError, RefusedError
 from mmsearch.search.cli.confirm import to_json
-from mmsearch.search.execution.confirm_job import Repeats, confirm_seed, make_plan
+from mmsearch.search.execution.confirm_job import (
+    FreshSeeds,
+    confirm_seed,
+    make_plan,
+    propose_trainings,
+)
 from mmsearch.search.optimizer.optuna_study import trial_seed
 from mmsearch.search.results.selection import (
     Confirmation,
@@ -86,9 +91,9 @@ def journal(tmp_path: Path) -> Journal:
     return journal
 
 
-def proposer_of(journal: Journal, plan: Plan) -> Repeats:
+def proposer_of(journal: Journal, plan: Plan) -> FreshSeeds:
     """Begin a plan, or go on with it, as `mmsearch confirm` does."""
-    return Repeats.begin(journal, plan, Settings(), list(repeats(journal, plan).values()))
+    return propose_trainings(journal, plan, Settings(), list(repeats(journal, plan).values()))
 
 
 def train(
