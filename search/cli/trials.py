@@ -16,8 +16,9 @@ from mmsearch.search.display.console import make_console, print_json
 from mmsearch.search.display.format import trial_json, trial_line
 from mmsearch.search.display.tables import TableColumn, fitted_table, spec_columns
 from mmsearch.search.results.advice import known_baselines
+from mmsearch.search.study.locks import is_owned
 from mmsearch.search.study.study_file import StudyFile
-from mmsearch.search.study.workspace import Workspace, is_owned, options_of
+from mmsearch.search.study.workspace import Workspace, options_of
 from mmsearch.tracking.journal.records import latest_ms
 
 if TYPE_CHECKING:

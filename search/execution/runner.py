@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mmsearch.errors import InputError, RefusedError
 from mmsearch.search.execution.interrupts import Interrupts
-from mmsearch.search.study.workspace import own
+from mmsearch.search.study.locks import own
 from mmsearch.tracking.journal.logs import logging_to
 
 if TYPE_CHECKING:

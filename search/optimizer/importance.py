@@ -1,4 +1,4 @@
-"""How much of the variance of the dev loss each hyperparameter explains."""
+"""Hyperparameter importances: shares of the dev loss's variance, by fANOVA."""
 
 from __future__ import annotations
 
@@ -21,16 +21,15 @@ if TYPE_CHECKING:
     from mmsearch.tracking.journal.records import TrialRecord
 
 _SEED = 0
-"""Seed for the random forest: the same trials have the same importances."""
+"""Seed of the random forest, so that equal trials have equal importances."""
 
 
 def importances(trials: Iterable[TrialRecord], space: Space) -> Mapping[str, float]:
     """Return the share of the dev loss's variance that each searched hyperparameter explains alone.
 
-    Functional ANOVA (Hutter et al., 2014): a random forest is fitted to the complete trials, and
-    its variance over the whole space, on the scale on which it is searched, is taken apart. What
-    the shares lack to 1 is explained by hyperparameters together. Empty where that cannot be told:
-    too few trials, or losses that do not differ.
+    Functional ANOVA (Hutter et al., 2014) decomposes the variance of a random forest, fitted to the
+    complete trials, over the whole space on its search scale. The remainder to 1 is due to
+    interactions. Empty if there are too few trials or the losses do not differ.
     """
     searched = {name: d for name, d in space.dimensions.items() if not d.is_fixed}
     distributions = {name: _distribution(d) for name, d in searched.items()}
@@ -58,9 +57,9 @@ def importances(trials: Iterable[TrialRecord], space: Space) -> Mapping[str, flo
 
 
 def _distribution(dimension: Dimension) -> BaseDistribution:
-    """Return a dimension as Optuna knows it, by its logarithm where it is searched so.
+    """Return a dimension's distribution, of the logarithm if it is searched on a log scale.
 
-    Optuna's fANOVA takes every value between the limits for equally likely, on a log scale, too.
+    Optuna's fANOVA assumes uniformly distributed values even on a log scale.
     """
     if isinstance(dimension, Range) and dimension.log:
         return FloatDistribution(math.log(dimension.low), math.log(dimension.high))

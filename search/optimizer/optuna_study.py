@@ -1,4 +1,4 @@
-"""The sampler and the pruner of a study, in an Optuna study that is kept in memory."""
+"""The Optuna study in memory that proposes and prunes trials."""
 
 from __future__ import annotations
 
@@ -33,23 +33,20 @@ if TYPE_CHECKING:
     from mmsearch.tracking.journal.records import TrialRecord
 
 BLOCK, N_BEST = 256, 50
-"""Which trials of a large study the sampler learns from: see `OptunaProposer`."""
+"""Number of recent and of best trials that the sampler learns from: see `OptunaProposer`."""
 REASON = "mmsearch.reason"
-"""User attribute of a trial: why it was pruned or failed."""
+"""User attribute of a trial with the reason why it was pruned or failed."""
 ENQUEUED = "enqueued"
-"""Fact of a trial in the journal: the configuration that it was begun with, None for a proposal
-that is the sampler's alone."""
+"""Key of a trial's facts in the journal: the enqueued configuration it started from, or None."""
 
 
 class OptunaProposer:
-    """Proposes trials by Optuna studies that live in memory and follow from the journal.
+    """Proposes and prunes trials with Optuna studies in memory that are rebuilt from the journal.
 
-    A killed search is taken up from the journal alone, whatever a database knows of it.
-
-    The pruner judges a trial by all others. The sampler has a study of its own: the time of a
-    proposal grows with the trials, and thousands of old ones tell it little. For the trials of a
-    block of `BLOCK` numbers it learns from that block, the one before, the `N_BEST` best ones of
-    those that were complete when the block began, and those that were running then.
+    The pruner compares a trial with all others. The sampler has a smaller study of its own, since
+    the time of a proposal grows with the number of trials and old ones add little. For each block
+    of `BLOCK` trials it learns from that block, the block before, and of the older trials from the
+    `N_BEST` best that were complete and all that were running when the block began.
     """
 
     def __init__(
@@ -64,9 +61,8 @@ class OptunaProposer:
         Args:
             name: the study's name, from which Hyperband draws each trial's bracket.
             settings: the sampler, pruner, space and seed.
-            records: the journal's trials by number; the RUNNING ones go on.
-            enqueued: configurations to try before the sampler's own proposals. The sampler draws
-                what they leave open.
+            records: the trials of the journal, by number.
+            enqueued: configurations to try first; the sampler draws the values that they lack.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._settings = settings
@@ -78,7 +74,7 @@ class OptunaProposer:
         last = undecided(records)
         for record in records:
             while self.n_trials < record.number:
-                # A trial whose files are gone keeps its number.
+                # A trial whose files are missing keeps its number.
                 lost = optuna.trial.create_trial(state=TrialState.FAIL)
                 self._storage.create_new_trial(self._study_id, lost)
             trial = frozen_trial(record, self._distributions)
@@ -89,7 +85,7 @@ class OptunaProposer:
 
     @property
     def n_trials(self) -> int:
-        """Number of trials begun so far, which is the next trial's number."""
+        """Number of trials so far, which is the next trial's number."""
         return self._storage.get_n_trials(self._study_id)
 
     def ask(self) -> Proposal:
@@ -97,8 +93,8 @@ class OptunaProposer:
         number = self.n_trials
         if number == self._first_of_block():
             self._renew_sampled(None, ())
-        # A sampler of its own for each trial: what it draws follows from the seed and the trial's
-        # number, so that a resumed study proposes what an undisturbed one would have.
+        # A new sampler for each trial, seeded by the study's seed and the trial's number, so that a
+        # resumed study proposes what an uninterrupted one would.
         self._sampled.sampler = make_sampler(self._settings, number)
         fixed = dict(self._queue.popleft()) if self._queue else None
         if fixed is not None:
@@ -124,11 +120,11 @@ class OptunaProposer:
             storage.set_trial_intermediate_value(trial_id, step, dev_loss)
 
     def should_prune(self, number: int) -> bool:
-        """Return whether the pruner would end the trial at its latest report."""
+        """Return whether the pruner ends the trial at its latest report."""
         return self._pruner.prune(self.study, self._storage.get_trial(self._id(number)))
 
     def tell(self, record: TrialRecord) -> None:
-        """Close a trial that has ended."""
+        """Finish a trial."""
         score = record.dev_loss if record.is_complete else None
         self.study.tell(record.number, score, state=TrialState[record.state])
         if record.number in self._places:
@@ -139,11 +135,11 @@ class OptunaProposer:
         return self.n_trials // BLOCK * BLOCK
 
     def _renew_sampled(self, began_ms: int | None, records: Sequence[TrialRecord]) -> None:
-        """Fill the sampler's study for the block of the next trial.
+        """Rebuild the sampler's study for the block of the next trial.
 
         Args:
             began_ms: Unix time at which the block's first trial began; None for now.
-            records: all trials, where the block began earlier.
+            records: all trials, needed if the block began earlier.
         """
         self._sampled, self._sampled_storage, self._sampled_study = _new_study("sampled", None)
         self._places: dict[int, int] = {}
@@ -172,11 +168,11 @@ class OptunaProposer:
         )
 
     def _pruner_attrs(self, record: TrialRecord, *, is_decided: bool) -> dict[str, Any]:
-        """Return what the pruner had noted on a trial: for halving, its loss at each rung.
+        """Return the attributes that the pruner stored on a trial: its loss at each rung.
 
-        The pruner is asked anew with the trial alone in a study, where it passes every rung. It
-        had not been asked about the last report of a complete trial, and may not have been asked
-        about that of a trial that is not decided.
+        They are recomputed in a study with only this trial, where it passes every rung. The pruner
+        was not asked about the last report of a complete trial, and perhaps not about that of an
+        undecided trial.
         """
         if not isinstance(
             self._pruner, optuna.pruners.SuccessiveHalvingPruner | optuna.pruners.HyperbandPruner
@@ -196,7 +192,7 @@ class OptunaProposer:
 def _new_study(
     name: str, pruner: optuna.pruners.BasePruner | None
 ) -> tuple[optuna.Study, optuna.storages.InMemoryStorage, int]:
-    """Make a study in memory; returns it with its storage and its id there."""
+    """Create a study in memory; return it with its storage and its id there."""
     storage = optuna.storages.InMemoryStorage()
     study_id = storage.create_new_study([optuna.study.StudyDirection.MINIMIZE], name)
     return optuna.Study(name, storage, pruner=pruner), storage, study_id
@@ -205,24 +201,24 @@ def _new_study(
 def frozen_trial(
     record: TrialRecord, searched: Mapping[str, BaseDistribution]
 ) -> optuna.trial.FrozenTrial:
-    """Return a trial of the journal as Optuna holds it.
+    """Return a trial of the journal as an Optuna trial.
 
     Args:
         record: the trial.
-        searched: the distributions of the hyperparameters, by name.
+        searched: distributions of the hyperparameters, by name.
     """
     spec, outcome = record.spec, record.outcome
     state = TrialState[record.state]
     value = None
     if record.curve and state in {TrialState.COMPLETE, TrialState.PRUNED}:
-        # As Optuna itself sets it, a pruned trial's value is its latest intermediate value.
+        # A pruned trial's value is its last intermediate value, as in Optuna.
         value = record.dev_loss if record.is_complete else record.curve[-1].dev_loss
     return optuna.trial.FrozenTrial(
         number=record.number,
         trial_id=-1,  # set by the storage that it is added to
         state=state,
         value=value,
-        datetime_start=datetime.fromtimestamp(record.facts["started_ms"] / 1000),  # noqa: DTZ006 (Optuna's are local)
+        datetime_start=datetime.fromtimestamp(record.facts["started_ms"] / 1000),  # noqa: DTZ006 (Optuna uses local times)
         datetime_complete=(
             datetime.fromtimestamp(outcome.ended_ms / 1000) if outcome else None  # noqa: DTZ006 (likewise)
         ),
@@ -237,36 +233,36 @@ def frozen_trial(
 def not_begun(
     points: Iterable[Mapping[str, Any]], records: Iterable[TrialRecord]
 ) -> list[Mapping[str, Any]]:
-    """Return the configurations that no trial was begun with yet, each once.
+    """Return the configurations that no trial started from yet, each once.
 
-    A trial of version 0.1 does not say what was enqueued: there, equal values count.
+    Trials of version 0.1 do not record this, so a trial with equal values counts.
     """
-    told: list[Mapping[str, Any]] = []
-    silent: list[Mapping[str, Any]] = []
+    recorded: list[Mapping[str, Any]] = []
+    unrecorded: list[Mapping[str, Any]] = []
     for record in records:
         if ENQUEUED not in record.facts:
-            silent.append(record.spec.to_json())
+            unrecorded.append(record.spec.to_json())
         elif record.facts[ENQUEUED] is not None:
-            told.append(record.facts[ENQUEUED])
+            recorded.append(record.facts[ENQUEUED])
     fresh: list[Mapping[str, Any]] = []
     for point in map(dict, points):
-        is_begun = point in told or any(point.items() <= spec.items() for spec in silent)
+        is_begun = point in recorded or any(point.items() <= spec.items() for spec in unrecorded)
         if not is_begun and point not in fresh:
             fresh.append(point)
     return fresh
 
 
 def trial_seed(study_seed: int, number: int) -> int:
-    """Return the seed of one trial's training, 32 bits; two trials share one only by chance."""
+    """Return the 32-bit seed of a trial's training."""
     return int(np.random.SeedSequence([study_seed, number]).generate_state(1)[0])
 
 
 class _TPESampler(optuna.samplers.TPESampler):
-    """TPE that is told its space, which it would otherwise infer from all trials each time."""
+    """TPE with a given search space, which it would otherwise infer from all trials each time."""
 
     def __init__(self, space: Space, seed: int) -> None:
         super().__init__(seed=seed)
-        # By name, as inferred: it draws in this order.
+        # Sorted by name as Optuna infers it, which determines the order of the draws.
         self._distributions = {
             name: distribution(dimension)
             for name, dimension in sorted(space.dimensions.items())
@@ -276,20 +272,20 @@ class _TPESampler(optuna.samplers.TPESampler):
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """Return the distributions of what is searched."""
+        """Return the distributions of the searched hyperparameters."""
         del study, trial
         return self._distributions
 
 
 class _Shared(dict[str, BaseDistribution]):
-    """Distributions that no trial changes; to copy those of all trials would take seconds."""
+    """Distributions that all trials share; copying them for each trial would take seconds."""
 
     def __deepcopy__(self, memo: object) -> _Shared:
         return self
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:
-    """Return the distributions of all hyperparameters, the fixed ones too."""
+    """Return the distributions of all hyperparameters, fixed ones included."""
     return {name: distribution(dimension) for name, dimension in space.dimensions.items()}
 
 
@@ -306,8 +302,8 @@ def distribution(dimension: Dimension) -> BaseDistribution:
 
 
 def make_sampler(settings: Settings, number: int) -> optuna.samplers.BaseSampler:
-    """Make the sampler that proposes trial `number`."""
-    # One stream beside the trial's own.
+    """Return the sampler for one trial."""
+    # Independent of the seed of the trial's training.
     seed = int(np.random.SeedSequence([settings.seed, number, 1]).generate_state(1)[0])
     if settings.sampler == "tpe":
         return _TPESampler(settings.space, seed)
@@ -317,10 +313,10 @@ def make_sampler(settings: Settings, number: int) -> optuna.samplers.BaseSampler
 
 
 def make_pruner(settings: Settings) -> optuna.pruners.BasePruner:
-    """Make the pruner; steps are SGD steps."""
+    """Return the pruner; its resource is optimizer steps."""
     segment = max(1, settings.steps // settings.segments)
     if settings.pruner == "median":
-        # From the first report on: see docs/log.md, 2026-11-23.
+        # Prunes from the first report on: docs/log.md, 2026-11-23.
         return optuna.pruners.MedianPruner(n_startup_trials=5)
     if settings.pruner == "halving":
         return optuna.pruners.SuccessiveHalvingPruner(

@@ -1,4 +1,4 @@
-"""A study in an Optuna storage: a view of the journal, for Optuna's own tools."""
+"""The study in an Optuna storage: a view of the journal for Optuna's own tools."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ if TYPE_CHECKING:
     from mmsearch.tracking.study_summary import StudySummary
 
 STUDY_ID = "mmsearch.id"
-"""User attribute of a study: the id that its workspace knows it by."""
+"""User attribute of a study: its id in the workspace."""
 REFILLED = "mmsearch.refilled"
-"""User attribute of a study: whether it was made where the workspace had trials already, so that
-looks at the test split may be missing beside it until `mmsearch sync` has brought them."""
+"""User attribute of a study: whether it was created after its first trials, so that looks at the
+test split may be missing in its storage until `mmsearch sync` has added them."""
 _KEPT = "mmsearch/enqueued/"
 _IS_WHOLE = "mmsearch.is_whole"
 _FIXED = "fixed_params"
-"""System attribute in which Optuna keeps an enqueued configuration."""
+"""System attribute in which Optuna stores an enqueued configuration."""
 _DIRECTION = optuna.study.StudyDirection.MINIMIZE
 _WAIT_S = 10.0
-"""Seconds for which a locked SQLite file is waited for."""
+"""Seconds to wait for a locked SQLite file."""
 
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 class OptunaView:
-    """Keeps a study of an Optuna storage in step with the journal. Used by one thread.
+    """Keeps the study in an Optuna storage up to date with the journal; used by one thread.
 
-    A trial has the same number in both. Nothing is read back but what somebody enqueued there:
-    where the storage holds a trial otherwise than the journal, the study is written anew.
+    A trial has the same number in both. Only enqueued trials are read back. If a trial in the
+    storage contradicts the journal, the study there is rebuilt.
     """
 
     title = "Optuna's storage"
@@ -59,14 +59,14 @@ class OptunaView:
         space: Space,
         creating: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
-        """Prepare it.
+        """Create the view; connects to nothing yet.
 
         Args:
             uri: the storage's URL.
             name: the study's name, in Optuna as in the workspace.
-            study_id: what the workspace knows the study by.
-            space: what is searched.
-            creating: held while the storage's tables are created.
+            study_id: the study's id in the workspace.
+            space: the search space.
+            creating: context manager to hold while the storage's tables are created.
         """
         self.uri = uri
         self._name = name
@@ -78,18 +78,18 @@ class OptunaView:
         self._study = 0
         self._n_rows = 0
         self._sent: dict[int, tuple[int, set[int]]] = {}
-        """Storage id and steps sent of each trial that is RUNNING there."""
+        """Storage id and sent steps of each trial that is RUNNING in the storage."""
         self._closed: set[int] = set()
-        self._is_odd = False
-        """Whether the study is to be written anew before anything else."""
+        self._needs_rebuild = False
+        """Whether the study must be rebuilt before anything else."""
         self.enqueued: Sequence[Mapping[str, Any]] = ()
-        """Configurations that somebody enqueued and no trial was begun with, after `lacking`."""
+        """Enqueued configurations that no trial has started from, known after `lacking`."""
 
     def open(self) -> None:
-        """Connect, and find the study or create it.
+        """Connect, and find or create the study.
 
         Raises:
-            RefusedError: the storage has a study of this name that is not this one.
+            RefusedError: the storage has another study of this name.
             InputError: the URL is not that of an Optuna storage.
             MMSearchError: the storage cannot be opened.
         """
@@ -104,22 +104,24 @@ class OptunaView:
     def lacking(
         self, records: Iterable[TrialRecord], unreadable: Collection[int] = ()
     ) -> list[int]:
-        """Return the numbers of the trials that the storage lacks or holds in part.
+        """Return the numbers of the trials that the storage lacks or has only in part.
 
         Args:
-            records: the journal's trials.
-            unreadable: numbers of those whose files are damaged; they stay as they are.
+            records: the trials of the journal.
+            unreadable: numbers of trials whose files are damaged; the storage keeps what it has.
         """
         known = {record.number: record for record in records}
         rows = self._open.get_all_trials(self._study, deepcopy=False)
         end = max((*known, *unreadable), default=-1) + 1
         if not end:
             self._open.set_study_user_attr(self._study, REFILLED, False)  # noqa: FBT003 (Optuna's)
-        self._is_odd = any(self._is_odd_row(row, known, unreadable, end) for row in rows)
-        self._is_odd |= self._find_kept() is not None
+        self._needs_rebuild = any(
+            self._contradicts_journal(row, known, unreadable, end) for row in rows
+        )
+        self._needs_rebuild |= self._find_kept() is not None
         self.enqueued = [dict(row.system_attrs[_FIXED]) for row in self._waiting(rows, known)]
         self._closed = {r.number for r in rows if r.state.is_finished() and r.number in known}
-        if self._is_odd:
+        if self._needs_rebuild:
             return list(known)
         idle = {
             row.number
@@ -131,31 +133,31 @@ class OptunaView:
         return [n for n, r in known.items() if n not in (self._closed if r.outcome else idle)]
 
     def show_running(self) -> None:
-        """Do nothing: Optuna's studies have no state."""
+        """Do nothing: an Optuna study has no state."""
 
     def show_trial(self, record: TrialRecord, journal: Journal, *, is_idle: bool = False) -> None:
-        """Bring a trial up to its record.
+        """Bring a trial up to date.
 
         Args:
             record: the trial.
-            journal: where the others are.
-            is_idle: whether nobody trains it, so that it is WAITING where it has not ended.
+            journal: the journal, for the other trials.
+            is_idle: whether no process trains it, so that an unfinished trial is WAITING.
         """
-        if self._is_odd:
-            self._write_anew(journal)
+        if self._needs_rebuild:
+            self._rebuild(journal)
         number = record.number
         while self._n_rows < number:
             self._fill_gap(journal)
         if number in self._closed or (number == self._n_rows and self._add(record, is_idle)):
             return
         if number not in self._sent and not self._take_row(record, is_idle):
-            self._write_anew(journal)
+            self._rebuild(journal)
             self.show_trial(record, journal, is_idle=is_idle)
         if number in self._sent:
             self._update(record, is_idle)
 
-    def _update(self, record: TrialRecord, is_idle: bool) -> None:  # noqa: FBT001 (as it is passed on)
-        """Send what a row lacks."""
+    def _update(self, record: TrialRecord, is_idle: bool) -> None:  # noqa: FBT001 (passed on)
+        """Send what a trial in the storage lacks."""
         storage, number = self._open, record.number
         trial_id, steps = self._sent[number]
         for segment in record.curve:
@@ -174,10 +176,10 @@ class OptunaView:
             del self._sent[number]
 
     def show_study(self, summary: StudySummary) -> None:
-        """Do nothing: the trials say all."""
+        """Do nothing: the trials have everything."""
 
     def close(self) -> None:
-        """Disconnect; a SQLite storage is whole in its one file then."""
+        """Disconnect; SQLite then merges its write-ahead log into the database file."""
         if self._storage is not None:
             self._storage.remove_session()
             self._storage.engine.dispose()
@@ -193,10 +195,10 @@ class OptunaView:
             study_name=self._name, storage=storage, direction="minimize", load_if_exists=True
         )
         if STUDY_ID not in study.user_attrs:
-            # One without trials may be what a killed process left between the two calls.
+            # A process may have been killed between creating the study and setting its id.
             if study.get_trials(deepcopy=False) or study.directions != [_DIRECTION]:
                 self._refuse("not made by mmsearch")
-            # Until it is known that there is no look at a test split to be missed.
+            # Until `lacking` has found that no look at a test split can be missing.
             study.set_user_attr(REFILLED, True)  # noqa: FBT003 (Optuna's)
             study.set_user_attr(STUDY_ID, self._id)
         if study.user_attrs[STUDY_ID] != self._id:
@@ -205,28 +207,28 @@ class OptunaView:
 
     def _refuse(self, whose: str) -> NoReturn:
         raise RefusedError(
-            f"the Optuna storage has a study {self._name!r} {whose}; name another with --study, "
-            "or the workspace that it belongs to with --workspace"
+            f"the Optuna storage has a study {self._name!r} {whose}; choose another name with "
+            "--study, or the workspace that it belongs to with --workspace"
         )
 
-    def _is_odd_row(
+    def _contradicts_journal(
         self,
         row: FrozenTrial,
         known: Mapping[int, TrialRecord],
         unreadable: Collection[int],
         end: int,
     ) -> bool:
-        """Return whether a row cannot become what the journal says by adding to it."""
+        """Return whether a trial in the storage contradicts the journal."""
         if row.number in known:
-            return self._differs(row, known[row.number])
+            return self._contradicts(row, known[row.number])
         if row.number in unreadable:
             return False
         is_enqueued = row.state == TrialState.WAITING and _FIXED in row.system_attrs
-        # Below the end, an ended trial may be one whose files somebody has moved away.
+        # A finished trial below the end may be one whose files were moved away.
         return not is_enqueued and not (row.number < end and row.state.is_finished())
 
-    def _differs(self, row: FrozenTrial, record: TrialRecord) -> bool:
-        """Return whether a row cannot become the record by what is yet to be sent."""
+    def _contradicts(self, row: FrozenTrial, record: TrialRecord) -> bool:
+        """Return whether a trial in the storage contradicts its record."""
         wanted = frozen_trial(record, self._distributions)
         if any(not _equal(value, wanted.params.get(n)) for n, value in row.params.items()):
             return True
@@ -246,7 +248,7 @@ class OptunaView:
     def _waiting(
         self, rows: Iterable[FrozenTrial], known: Mapping[int, TrialRecord]
     ) -> list[FrozenTrial]:
-        """Return the rows that somebody enqueued and no trial of the journal was begun with."""
+        """Return the enqueued trials that no trial of the journal has started from."""
         found = [
             row
             for row in rows
@@ -265,7 +267,7 @@ class OptunaView:
         return [*first, *(row for row in found if row.system_attrs[_FIXED] not in fixed)]
 
     def _add(self, record: TrialRecord, is_idle: bool) -> bool:  # noqa: FBT001 (as it is passed on)
-        """Add a trial under the next number; False where somebody has added one of that number."""
+        """Add a trial under the next number; return False if that number is taken."""
         storage = self._open
         with contextlib.suppress(KeyError):
             storage.get_trial_id_from_study_id_trial_number(self._study, record.number)
@@ -281,9 +283,9 @@ class OptunaView:
         storage, number = self._open, trial.number
         trial_id = storage.create_new_trial(self._study, template_trial=trial)
         if storage.get_trial_number_from_id(trial_id) != number:
-            # Somebody has enqueued one at the same moment. The next `lacking` sees it.
+            # Another program enqueued a trial at the same moment; the next `lacking` sees it.
             storage.set_trial_state_values(trial_id, TrialState.FAIL)
-            raise RuntimeError(f"trial {number} was added to Optuna's storage by another program")
+            raise RuntimeError(f"another program added trial {number} to Optuna's storage")
         self._n_rows += 1
         if trial.state.is_finished():
             self._closed.add(number)
@@ -291,11 +293,11 @@ class OptunaView:
             self._sent[number] = trial_id, set(trial.intermediate_values)
 
     def _fill_gap(self, journal: Journal, before: FrozenTrial | None = None) -> None:
-        """Add the next trial, or something in its place: it must not keep the later ones out.
+        """Add the next trial of the journal, or a failed one in place of a damaged or missing one.
 
         Args:
-            journal: where it is.
-            before: what the storage held under its number.
+            journal: the journal.
+            before: the trial of the same number in the storage before a rebuild.
         """
         number = self._n_rows
         try:
@@ -305,11 +307,11 @@ class OptunaView:
                 if before is not None:
                     trial.user_attrs = {**before.user_attrs, **trial.user_attrs}
                 if record.outcome is None:
-                    trial.state = TrialState.WAITING  # until somebody shows it
+                    trial.state = TrialState.WAITING  # until `show_trial` brings it up to date
                 self._create(trial)
                 return
         except JournalError as error:
-            logger.info("trial %d cannot be read", number, exc_info=error)
+            _logger.info("trial %d cannot be read", number, exc_info=error)
             if before is not None and before.state.is_finished():
                 self._create(before)
                 return
@@ -317,12 +319,12 @@ class OptunaView:
         lost.number = number
         self._create(lost)
 
-    def _take_row(self, record: TrialRecord, is_idle: bool) -> bool:  # noqa: FBT001 (likewise)
-        """Make the row of a trial's number its own; False where it is another's."""
+    def _take_row(self, record: TrialRecord, is_idle: bool) -> bool:  # noqa: FBT001 (passed on)
+        """Take over the trial of this number in the storage; return False if it contradicts."""
         storage, number = self._open, record.number
         trial_id = storage.get_trial_id_from_study_id_trial_number(self._study, number)
         row = storage.get_trial(trial_id)
-        if self._differs(row, record):
+        if self._contradicts(row, record):
             return False
         if row.state.is_finished():
             self._closed.add(number)
@@ -330,7 +332,7 @@ class OptunaView:
         if row.state == TrialState.WAITING:
             fixed = row.system_attrs.get(_FIXED)
             if fixed is not None and fixed != record.facts.get(ENQUEUED):
-                # Enqueued while the search went on: its turn comes later, under another number.
+                # Enqueued during the search, so that it gets its turn later, under another number.
                 self._enqueue_again(row, record)
             if not is_idle:
                 storage.set_trial_state_values(trial_id, TrialState.RUNNING)
@@ -348,9 +350,9 @@ class OptunaView:
         return True
 
     def _enqueue_again(self, row: FrozenTrial, record: TrialRecord) -> None:
-        """Enqueue a row's configuration elsewhere, unless a killed process has done so.
+        """Enqueue a configuration again under a later number, unless a killed process has done so.
 
-        Where the record was begun with what a later row has, the two rows change places.
+        If the record started from the configuration of a later trial, the two are swapped.
         """
         storage = self._open
         rows = storage.get_all_trials(self._study, deepcopy=False)[row.number + 1 :]
@@ -369,21 +371,23 @@ class OptunaView:
         storage.create_new_trial(self._study, template_trial=_enqueued(row))
 
     def _find_kept(self) -> int | None:
-        """Find the study that keeps what is enqueued while the study is written anew."""
+        """Return the id of the study that keeps enqueued trials during a rebuild; None without."""
         try:
             kept = self._open.get_study_id_from_name(_KEPT + self._id)
         except KeyError:
             return None
         if self._open.get_study_user_attrs(kept).get(_IS_WHOLE):
             return kept
-        self._open.delete_study(kept)  # of a killed process; what it was to keep is still there
+        self._open.delete_study(
+            kept
+        )  # incomplete, of a killed process; the original is still there
         return None
 
-    def _write_anew(self, journal: Journal) -> None:
-        """Replace the study by what the journal says.
+    def _rebuild(self, journal: Journal) -> None:
+        """Rebuild the study from the journal.
 
-        What people added to the study or its trials as user attributes is kept, and so is what
-        they enqueued, in a study of its own meanwhile: a killed process must not lose it.
+        Keeps the user attributes that people added to the study and its trials, and what they
+        enqueued; a separate study holds the latter meanwhile, in case the process is killed.
         """
         storage = self._open
         rows = storage.get_all_trials(self._study, deepcopy=False)
@@ -412,11 +416,11 @@ class OptunaView:
         for row in waiting:
             storage.create_new_trial(self._study, template_trial=_enqueued(row))
         storage.delete_study(kept)
-        self._is_odd = False
+        self._needs_rebuild = False
 
 
 def _enqueued(row: FrozenTrial) -> FrozenTrial:
-    """Return a trial that waits with the same configuration as another."""
+    """Return a WAITING trial with the same enqueued configuration."""
     return create_trial(
         state=TrialState.WAITING,
         user_attrs=row.user_attrs,
@@ -425,7 +429,7 @@ def _enqueued(row: FrozenTrial) -> FrozenTrial:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """Compare two values; a database may round a number in its last digits."""
+    """Return whether two values are equal up to a database's rounding of the last digits."""
     if isinstance(one, int | float) and isinstance(other, int | float):
         return math.isclose(one, other, rel_tol=1e-12)
     return bool(one == other)

@@ -1,4 +1,4 @@
-"""Optuna's database: opened so that processes can share it, and its errors said in a line."""
+"""Optuna's database: opening it, and turning its errors into one line."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _ANSWER_S = 20
-"""Seconds after which a database server that does not answer counts as away."""
+"""Seconds after which a database server that does not answer is treated as away."""
 WAIT_S = 60.0
-"""Seconds for which a locked SQLite file is waited for."""
+"""Seconds to wait for a locked SQLite file."""
 _DAMAGED = re.compile("malformed|not a database|no such (table|column)")
-"""What SQLite says of a file that is not what was written."""
-REBUILD = "move the file away, and mmsearch sync writes it anew from the workspace"
-"""What to do about a damaged storage."""
+"""SQLite's error messages for a damaged file."""
+REBUILD = "move the file away, and mmsearch sync rebuilds it from the workspace"
+"""Next step for a damaged storage."""
 
 
 def open_storage(url: str, wait_s: float = WAIT_S) -> optuna.storages.RDBStorage:
-    """Open an Optuna storage; a local one with settings that two processes can share.
+    """Open an Optuna storage.
 
-    As SQLite comes, readers and the writer block each other and each write waits for the disk
-    several times: a write-ahead log does neither, and loses nothing to a killed process.
+    A SQLite file is switched to a write-ahead log, with which readers and the writer do not block
+    each other, and a write waits for the disk only once.
 
     Args:
-        url: where it is.
-        wait_s: seconds for which a locked SQLite file is waited for.
+        url: the database URL.
+        wait_s: seconds to wait for a locked SQLite file.
 
     Raises:
-        InputError: the URL is not that of an Optuna storage, or needs a driver that is missing.
-        MMSearchError: it cannot be opened; the message shows no password.
+        InputError: the URL is not that of an Optuna storage, or its driver is not installed.
+        MMSearchError: the storage cannot be opened.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -49,7 +49,9 @@ def open_storage(url: str, wait_s: float = WAIT_S) -> optuna.storages.RDBStorage
         raise InputError("--storage is not a database URL, such as sqlite:///optuna.db") from None
     is_sqlite = parsed.get_backend_name() == "sqlite"
     if is_sqlite and parsed.database in {None, "", ":memory:"}:
-        raise InputError("--storage would end with this process; name a file: sqlite:///optuna.db")
+        raise InputError(
+            "--storage must name a file, such as sqlite:///optuna.db, and not a database in memory"
+        )
     if is_sqlite:
         _refuse_foreign(str(parsed.database))
     try:
@@ -63,7 +65,7 @@ def open_storage(url: str, wait_s: float = WAIT_S) -> optuna.storages.RDBStorage
         *(sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError),
         *(ImportError, RuntimeError, ValueError),
     ) as error:
-        # What never answers is a mistake in the URL; what does not answer now may be back soon.
+        # A database error may be gone soon; any other error is a mistake in the URL.
         is_away = isinstance(_root(error), sqlite3.Error) or isinstance(
             error, sqlalchemy.exc.DBAPIError | optuna.exceptions.StorageInternalError
         )
@@ -80,9 +82,9 @@ def open_storage(url: str, wait_s: float = WAIT_S) -> optuna.storages.RDBStorage
 
 
 def _timeouts(url: sqlalchemy.URL) -> dict[str, int]:
-    """Return what makes a driver give up on a server that takes calls and answers none.
+    """Return the driver's options to time out on a server that accepts calls and does not answer.
 
-    What the URL itself says wins. A driver that is not known keeps its own ways.
+    Options in the URL take precedence; for other drivers nothing is set.
     """
     driver = url.get_driver_name()
     if driver in {"psycopg", "psycopg2"}:
@@ -95,26 +97,26 @@ def _timeouts(url: sqlalchemy.URL) -> dict[str, int]:
 
 
 def _refuse_foreign(path: str) -> None:
-    """Refuse a database of something else, into which Optuna would put its tables.
+    """Refuse another program's database, to which Optuna would add its tables.
 
     Raises:
-        InputError: it has tables, and none of Optuna's.
+        InputError: it has tables, but none of Optuna's.
     """
     names: set[str] = set()
-    with contextlib.suppress(sqlite3.Error):  # what cannot be read, Optuna tells
+    with contextlib.suppress(sqlite3.Error):  # opening the storage will report it
         read_only = f"file:{quote(path)}?mode=ro"
         with contextlib.closing(sqlite3.connect(read_only, uri=True)) as connection:
             rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
             names = {name for (name,) in rows}
     if names and "studies" not in names:
         raise InputError(
-            f"the Optuna storage {path!r} is a database of something else; name another with "
+            f"the Optuna storage {path!r} is a database of another program; choose another with "
             "--storage, or move it away"
         )
 
 
 def _switch_to_wal(connection: sqlite3.Connection) -> None:
-    """Give a database its write-ahead log; SQLite itself does not wait for another who does so."""
+    """Switch a database to a write-ahead log; retry while another process does so."""
     deadline = time.monotonic() + WAIT_S
     while True:
         try:
@@ -128,7 +130,7 @@ def _switch_to_wal(connection: sqlite3.Connection) -> None:
 
 
 def _is_busy(error: sqlite3.Error) -> bool:
-    """Return whether another process holds the file."""
+    """Return whether the error means that another process holds the file."""
     return error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
@@ -136,11 +138,11 @@ def _tune_sqlite(engine: sqlalchemy.Engine) -> None:
     def on_connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
         _switch_to_wal(connection)
-        # A loss of power must not take back a claim on the test split.
+        # A power failure must not undo a claim on the test split.
         connection.execute("PRAGMA synchronous=FULL")
 
     def on_begin(connection: sqlalchemy.Connection) -> None:
-        # A transaction that reads first and then writes would fail where another wrote between.
+        # A transaction that reads and then writes would fail if another wrote in between.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     sqlalchemy.event.listen(engine, "connect", on_connect)
@@ -150,13 +152,13 @@ def _tune_sqlite(engine: sqlalchemy.Engine) -> None:
 
 @contextlib.contextmanager
 def telling_errors(url: str) -> Iterator[None]:
-    """Turn an error of the storage into one line that names it and shows no password.
+    """Turn any error of the storage into one line that names it and hides passwords.
 
     Args:
-        url: of the storage.
+        url: the database URL.
 
     Raises:
-        MMSearchError: the storage did not answer as it should.
+        MMSearchError: instead of an error of Optuna or the database.
     """
     try:
         yield
@@ -170,21 +172,21 @@ def telling_errors(url: str) -> Iterator[None]:
                 f"the Optuna storage {without_password(url)} is damaged; {REBUILD}"
             ) from error
         raise MMSearchError(
-            f"the Optuna storage {without_password(url)} does not answer "
+            f"the Optuna storage {without_password(url)} failed "
             f"({without_secrets(_cause(error), url)}); nothing is lost: repeat the command when it "
             "is back"
         ) from error
 
 
 def _root(error: BaseException) -> BaseException:
-    """Return the first of the errors that led to this one."""
+    """Return the original cause of an error."""
     while error.__cause__ is not None:
         error = error.__cause__
     return error
 
 
 def _cause(error: BaseException) -> str:
-    """Return in one line what a database said, which Optuna raises as an error of the commit."""
+    """Return the database's own message in one line; Optuna wraps it in an error of the commit."""
     root = _root(error)
     lines = str(root).strip().splitlines()
     return lines[0] if lines else type(root).__name__

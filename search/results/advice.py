@@ -1,4 +1,4 @@
-"""What a result should be held against, and what it warns of, each warning with the next step."""
+"""Baselines and warnings shown beside a result; each warning has the next step."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from mmsearch.tracking.journal.records import TrialRecord
 
 EDGE = 0.01
-"""Share of a range, on its scale, within which a value counts as being at the edge."""
+"""Share of a range, on its search scale, within which a value counts as at the edge."""
 _MIN_VALUES = 3
-"""Values of a whole-number range below which the best is always at an edge."""
+"""Values of an integer range below which the best is always at an edge."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Advice:
-    """What stands beside the best of a search or a confirmation."""
+    """What is shown beside the best of a search or a confirmation."""
 
     baselines: Baselines | None
-    """None where they have not been counted, or their file is damaged."""
+    """The study's baselines; None if they are not computed yet or their file is damaged."""
     warnings: Sequence[str]
-    """Sentences."""
+    """Warnings, a sentence each."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -43,7 +43,7 @@ class Advice:
 
 
 def known_baselines(journal: Journal) -> Advice:
-    """Read a study's baselines; what is wrong with them becomes a warning, and stops nothing."""
+    """Read a study's baselines; a damaged file becomes a warning."""
     try:
         return Advice(baselines=journal.read_baselines(), warnings=())
     except MMSearchError as error:
@@ -51,12 +51,12 @@ def known_baselines(journal: Journal) -> Advice:
 
 
 def search_advice(journal: Journal, records: Sequence[TrialRecord], space: Space) -> Advice:
-    """Judge the best trial of a search.
+    """Return baselines and warnings for the best trial of a search.
 
     Args:
-        journal: of the study's trials.
-        records: all of them.
-        space: what is searched.
+        journal: the study's journal.
+        records: all its trials.
+        space: the search space.
     """
     known = known_baselines(journal)
     return Advice(
@@ -69,12 +69,12 @@ def search_advice(journal: Journal, records: Sequence[TrialRecord], space: Space
 
 
 def confirmation_advice(journal: Journal, confirmation: Confirmation, space: Space) -> Advice:
-    """Judge the winner of a confirmation, by its mean over the seeds.
+    """Return baselines and warnings for the winner of a confirmation.
 
     Args:
-        journal: of the study's trials.
-        confirmation: of the best of them.
-        space: what was searched.
+        journal: the study's journal.
+        confirmation: the confirmation.
+        space: the search space.
     """
     known = known_baselines(journal)
     warnings = list(known.warnings)
@@ -94,9 +94,9 @@ def search_warnings(
 
     Args:
         records: all trials of the study.
-        baselines: of the study; None where they are not known.
-        space: what is searched.
-        where: the options that name the study.
+        baselines: the study's baselines; None if they are unknown.
+        space: the search space.
+        where: the options that select the study.
     """
     complete = ranked(records)
     if not complete:
@@ -108,7 +108,7 @@ def search_warnings(
     if len(complete) == 1:
         n_more = n_finished(records) + 10
         warnings.append(
-            f"only {best.name} is complete, so there is nothing to compare it with; go on with: "
+            f"only {best.name} is complete, so there is nothing to compare it with; continue with: "
             f"mmsearch run --trials {n_more}{where}"
         )
     return [
@@ -121,7 +121,7 @@ def search_warnings(
 def _against(
     name: str, loss: float, trial: TrialRecord, baselines: Baselines | None
 ) -> Iterable[str]:
-    """Yield a warning for a baseline that a dev loss does not beat."""
+    """Yield a warning if a dev loss does not beat a baseline."""
     if baselines is None:
         return
     remedy = _remedy(trial)
@@ -138,53 +138,53 @@ def _against(
 
 
 def _remedy(trial: TrialRecord) -> str:
-    """Return what may lower a dev loss, by where it was lowest in training."""
+    """Return what may lower a trial's dev loss, depending on where its curve was lowest."""
     lowest = trial.best
     if lowest is None or lowest is trial.curve[-1]:
         return "search more --trials, or a new --study with more --steps or a wider [space]"
     if lowest is trial.scored:
         return "search a new --study with weight_decay in [space]"
     return (
-        f"the dev loss was {lowest.dev_loss:.4f} at step {lowest.step:,} and rose since, so search "
+        f"the dev loss was {lowest.dev_loss:.4f} at step {lowest.step:,} and rose after it, so search "
         "a new --study with fewer --steps, or with weight_decay in [space]"
     )
 
 
 def _edges(trial: TrialRecord, space: Space) -> Iterable[str]:
-    """Yield a warning for each hyperparameter of a trial at an edge of what was searched."""
+    """Yield a warning for each hyperparameter of a trial at the edge of its range."""
     for name, dimension in space.dimensions.items():
         value = getattr(trial.spec, name)
         edge = _edge(value, dimension)
         if edge:
             yield (
-                f"{name} of {trial.name}, {value:.4g}, lies at the {edge} edge of its "
+                f"{name} of {trial.name}, {value:.4g}, is at the {edge} edge of its "
                 f"range ({dimension}); widen [space] {name} in a new --study"
             )
 
 
 def _edge(value: Any, dimension: Dimension) -> str:
-    """Return `lower` or `upper` where a value lies at that edge of a range that can be widened."""
+    """Return `lower` or `upper` if a value is at that edge of a range that can be widened."""
     if not isinstance(dimension, Range):
         return ""
     low, high = dimension.low, dimension.high
     is_small = dimension.is_int and high - low + 1 < _MIN_VALUES
     if dimension.is_fixed or is_small or not isinstance(value, int | float):
         return ""
-    if dimension.log and value <= 0:  # a value of before the range
+    if dimension.log and value <= 0:  # outside of the range
         return ""
     if dimension.log:
         low, high, value = math.log(low), math.log(high), math.log(value)
-    place = (value - low) / (high - low)
+    position = (value - low) / (high - low)
     # No size is below 1, and no weight decay below 0.
-    if place <= EDGE and dimension.low > (1 if dimension.is_int else 0):
+    if position <= EDGE and dimension.low > (1 if dimension.is_int else 0):
         return "lower"
-    if place >= 1 - EDGE and not (dimension.is_int and dimension.high >= MAX_SIZE):
+    if position >= 1 - EDGE and not (dimension.is_int and dimension.high >= MAX_SIZE):
         return "upper"
     return ""
 
 
 def _ends(trial: TrialRecord, if_last: str) -> Iterable[str]:
-    """Yield a warning where a trial's dev loss is lowest at its first or last evaluation."""
+    """Yield a warning if a trial's dev loss is lowest at its first or last evaluation."""
     lowest = trial.best
     if lowest is None or len(trial.curve) == 1:
         return

@@ -1,4 +1,4 @@
-"""A study's baselines counted beside its first search, and kept in its folder."""
+"""Baselines of a study, computed during its first search and stored in its folder."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def count_baselines(train: Sequence[str], dev: Sequence[str], vocabulary: Vocabulary) -> Baselines:
-    """Count the baselines in train, and score dev by them.
+    """Compute the dev losses of the baselines.
 
     Args:
-        train: the words to count in.
-        dev: the words that the n-gram's settings are chosen by.
-        vocabulary: knows every character of both.
+        train: words to count n-grams in.
+        dev: words to score, by which the n-gram's order and strength are chosen.
+        vocabulary: the characters of both.
     """
     from mmsearch.model.baselines import bigram_losses, uniform_losses  # noqa: PLC0415 (see start)
     from mmsearch.model.ngram import choose_ngram  # noqa: PLC0415 (likewise)
@@ -38,37 +38,36 @@ def count_baselines(train: Sequence[str], dev: Sequence[str], vocabulary: Vocabu
 
 
 class BaselineCount:
-    """Counts a study's baselines in a thread, once there is time for it; an observer of a search.
+    """Computes a study's baselines in a thread; an observer of the search.
 
-    It begins when the first segment has come back: by then every worker is busy, and nothing that
-    a person waits for is delayed. A process that is killed before the file is written leaves the
-    counting to the next one. No failure of it stops a search.
+    It starts after the first segment, when all workers are busy, so that nothing waits for it. If
+    the process is killed, the next one computes them. No error here stops a search.
     """
 
     def __init__(self, session: Session, say: Callable[[str], None]) -> None:
-        """Prepare it.
+        """Create the observer.
 
         Args:
             session: the study.
-            say: called with a line where the baselines cannot be counted.
+            say: called with a line if the baselines cannot be computed.
         """
         self._session = session
         self._say = say
         self._thread: threading.Thread | None = None
 
     def show(self, record: TrialRecord) -> None:
-        """Begin to count, once a segment is done; does not block."""
+        """Start after the first segment; does not block."""
         if record.curve:
             self.start()
 
     def start(self) -> None:
-        """Begin to count, unless that has been done."""
+        """Start the thread unless it was started."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._count, name="baselines", daemon=True)
             self._thread.start()
 
     def finish(self) -> None:
-        """Wait until the baselines are counted, a second or so where that has not begun."""
+        """Wait until the baselines are stored, which takes about a second from the start."""
         self.start()
         assert self._thread is not None  # noqa: S101 (for the type checker)
         self._thread.join()
@@ -76,10 +75,10 @@ class BaselineCount:
     def _count(self) -> None:
         session = self._session
         try:
-            # A damaged file is not replaced: whoever reads it names it.
+            # A damaged file is not replaced; commands that read it will report it.
             if not exists(session.journal.baselines_path):
                 split, vocabulary = session.split, session.corpus.vocabulary
                 found = count_baselines(split.train, split.dev, vocabulary)
                 session.journal.write_baselines(found)
-        except Exception as error:  # noqa: BLE001 (said, and the next run counts again)
-            self._say(f"the baselines of this study could not be counted: {error}")
+        except Exception as error:  # noqa: BLE001 (reported; the next run tries again)
+            self._say(f"the baselines of this study could not be computed: {error}")

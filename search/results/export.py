@@ -1,4 +1,4 @@
-"""A model as three files that need neither mmsearch nor MLflow."""
+"""Export of a model as three files that need neither mmsearch nor MLflow."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ def write_model(folder: Path, choice: Choice, weights: bytes, file: StudyFile) -
     """Write a model into a folder that is new or empty.
 
         weights.safetensors   C, W1, b1, W2, b2
-        spec.json             hyperparameters, seed and budget
-        vocabulary.json       characters by id
+        spec.json             hyperparameters, seed and number of steps
+        vocabulary.json       characters, in the order of their ids
 
     Raises:
-        InputError: the folder holds something, or is a file.
+        InputError: the folder is not empty, or is a file.
         MMSearchError: it cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
-            raise InputError(f"{str(folder)!r} is not empty; name a new folder")
+            raise InputError(f"{str(folder)!r} is not empty; choose a new folder")
         (folder / "weights.safetensors").write_bytes(weights)
         for name, value in (
             ("spec", choice.record.spec.to_json()),
@@ -37,6 +37,6 @@ def write_model(folder: Path, choice: Choice, weights: bytes, file: StudyFile) -
             text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
             (folder / f"{name}.json").write_text(text, encoding="utf-8")
     except (FileExistsError, NotADirectoryError):
-        raise InputError(f"{str(folder)!r} is a file; name a new folder") from None
+        raise InputError(f"{str(folder)!r} is a file; choose a new folder") from None
     except OSError as error:
         raise MMSearchError(f"{str(folder)!r} cannot be written: {error.strerror}") from error

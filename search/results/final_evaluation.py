@@ -30,8 +30,9 @@ from mmsearch.search.results.final_note import used_up
 from mmsearch.search.results.publish import mlflow_at, open_tracker, show_looks
 from mmsearch.search.results.selection import Choice, choose
 from mmsearch.search.results.summary import summarise
+from mmsearch.search.study.locks import own
 from mmsearch.search.study.urls import ledger_folder
-from mmsearch.search.study.workspace import options_of, own
+from mmsearch.search.study.workspace import options_of
 from mmsearch.tracking.ledger.mlflow_runs import MLflowLedger
 from mmsearch.tracking.ledger.record import Look, merged
 from mmsearch.tracking.ledger.user_file import UserLedger

@@ -1,4 +1,4 @@
-"""How much lower a dev loss is because it was the lowest of many: measured on halves of dev."""
+"""Optimism of the best dev loss, which is the lowest of many: measured on halves of dev."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _HALVES = ("half_1", "half_2")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Optimism:
-    """How much worse the choice of one half of dev scores on the other, in nats per character."""
+    """How much worse a choice on one half of dev scores on the other, in nats per character."""
 
     choice: float | None
-    """Of choosing among all evaluations of all trials; None where no trial has its halves."""
+    """For the choice among all evaluations of all trials; None without losses on halves."""
     evaluation: float | None
-    """Of choosing among the evaluations of the best trial; None where it lacks its halves."""
+    """For the choice among the evaluations of the best trial; None without losses on halves."""
 
     @classmethod
     def of(cls, trials: Sequence[TrialRecord]) -> Optimism:
         """Measure it on the complete trials that are scored by their best evaluation.
 
         Each half of dev chooses the evaluation with the lowest loss on it, and the other half
-        scores the chosen one. The optimism is the mean loss on the half that scores less the mean
-        on the half that chooses: a half that is harder as a whole does not change it. A half is
-        noisier than all of dev, on which the optimism is about half as large.
+        scores that evaluation. The optimism is the mean over both of the second loss minus the
+        first, so that one half being harder cancels out. A half is noisier than all of dev, on
+        which the optimism is about half as large.
         """
         able = [trial for trial in trials if _is_able(trial)]
         best = best_trial(trials)
@@ -41,25 +41,23 @@ class Optimism:
         )
 
     def __str__(self) -> str:
-        """Return it in one line; empty where nothing was measured."""
+        """Return one line of text; empty if nothing was measured."""
         if self.choice is None:
             return ""
-        text = (
-            f"chosen on one half of dev, it scores {self.choice:.4f} nats worse on the other half"
-        )
+        text = f"a choice on one half of dev scores {self.choice:.4f} nats worse on the other half"
         if self.evaluation is None:
             return text
         return f"{text} ({self.evaluation:.4f} from the choice of its evaluation alone)"
 
 
 def _is_able(trial: TrialRecord) -> bool:
-    """Whether a trial was scored by its best evaluation, and each of them on halves of dev."""
+    """Return whether a trial is scored by its best evaluation and has losses on halves of dev."""
     has_halves = all(half in line.dev_parts for line in trial.curve for half in _HALVES)
     return trial.is_complete and bool(trial.spec.patience) and has_halves
 
 
 def _measured(evaluations: Sequence[SegmentRecord]) -> float | None:
-    """Choose one evaluation by each half and score it on the other one."""
+    """Return the optimism of the choice among some evaluations; None without any."""
     if not evaluations:
         return None
     gaps = []

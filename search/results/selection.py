@@ -1,4 +1,4 @@
-"""Which model is chosen, on dev: the best mean over fresh seeds, or else the best trial."""
+"""The choice of the model, on dev: the best mean over fresh seeds, else the best trial."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ def t_95(freedom: int) -> float:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What is to be confirmed: some trials, each from so many seeds."""
+    """What `mmsearch confirm` was asked to train."""
 
     top: int
-    """How many trials were asked for."""
+    """Number of trials asked for."""
     trials: tuple[int, ...]
-    """Those that were the best then, best first; fewer than `top` where there were no more."""
+    """Their numbers, best first; fewer than `top` if there were no more."""
     n_seeds: int
-    """Fresh seeds of each."""
+    """Number of fresh seeds of each trial."""
     steps: int
-    """SGD steps of each training."""
+    """Optimizer steps of each training."""
 
     @classmethod
     def read(cls, journal: Journal) -> Plan | None:
-        """Read what was last asked for; None where nothing was.
+        """Read the latest plan; None if there is none.
 
         Raises:
             JournalError: the file is damaged.
@@ -69,10 +69,10 @@ class Plan:
             if all(type(n) is int for n in (*numbers, *trials)) and min(numbers) >= 1:
                 return cls(**{**values, "trials": tuple(trials)})
         path = journal.folder / "confirm.json"
-        raise damaged(path, "it holds no plan", f"{CONFIRM_AGAIN}{options_of(journal)}")
+        raise damaged(path, "it is not a plan", f"{CONFIRM_AGAIN}{options_of(journal)}")
 
     def to_json(self) -> dict[str, Any]:
-        """Give what `read` reads."""
+        """Return the JSON values that `read` reads."""
         return {
             "top": self.top,
             "trials": list(self.trials),
@@ -82,7 +82,7 @@ class Plan:
 
     @property
     def command(self) -> str:
-        """What to type for it, but for the study."""
+        """The command that runs it, without the options that select the study."""
         return f"mmsearch confirm --top {self.top} --seeds {self.n_seeds} --steps {self.steps}"
 
 
@@ -92,23 +92,23 @@ class Candidate:
 
     trial: TrialRecord
     repeats: tuple[TrialRecord, ...]
-    """Those that are complete, by seed."""
+    """The complete ones, by seed."""
     n_failed: int
-    """Trainings that diverged."""
+    """Number of trainings that diverged."""
 
     @property
     def losses(self) -> list[float]:
-        """Dev losses by seed, nats a character."""
+        """Dev losses by seed, in nats per character."""
         return [record.dev_loss for record in self.repeats if record.dev_loss is not None]
 
     @property
     def mean(self) -> float:
-        """Mean dev loss over the seeds, nats a character."""
+        """Mean dev loss over the seeds, in nats per character."""
         return statistics.fmean(self.losses)
 
     @property
     def sd(self) -> float | None:
-        """Standard deviation of one seed's dev loss (n - 1); None for a single seed."""
+        """Sample standard deviation of the dev loss over seeds; None for a single seed."""
         return statistics.stdev(self.losses) if len(self.repeats) > 1 else None
 
     @property
@@ -118,23 +118,23 @@ class Candidate:
 
     @property
     def best(self) -> TrialRecord:
-        """The seed with the lowest dev loss."""
+        """The training with the lowest dev loss."""
         return ranked(self.repeats)[0]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Confirmation:
-    """How far a plan is, and what it says."""
+    """A plan and its results so far."""
 
     plan: Plan
     candidates: tuple[Candidate, ...]
-    """Best mean first; those with failed or missing trainings last."""
+    """The candidates, best mean first; those with failed or missing trainings last."""
     n_missing: int
-    """Trainings that are not done yet."""
+    """Number of trainings that are not finished yet."""
 
     @classmethod
     def read(cls, journal: Journal) -> Confirmation | None:
-        """Gather a study's confirmation; None where none was asked for.
+        """Read a study's confirmation; None if none was asked for.
 
         Raises:
             JournalError: a file is damaged.
@@ -163,17 +163,17 @@ class Confirmation:
 
     @property
     def winner(self) -> Candidate | None:
-        """The candidate of the best mean; None before all are trained, or where all failed."""
+        """The candidate with the best mean; None until all are trained, or if all failed."""
         first = self.candidates[0]
         is_whole = not self.n_missing and len(first.repeats) == self.plan.n_seeds
         return first if is_whole else None
 
     @property
     def lead(self) -> tuple[float, float] | None:
-        """How far the winner's mean is below the next one's, and the standard error of that.
+        """How far the winner's mean is below the runner-up's, and the standard error, in nats.
 
-        Over the differences from each seed, which both have trained from. None where there is no
-        winner, no next one, or one seed alone.
+        Computed from the paired differences over the seeds. None without a winner, without a
+        runner-up, or with a single seed.
         """
         if self.winner is None or self.plan.n_seeds == 1 or len(self.candidates) == 1:
             return None
@@ -185,10 +185,10 @@ class Confirmation:
 
     @property
     def may_lead_by_chance(self) -> bool | None:
-        """Whether a 95 % interval of the lead holds 0; None where there is no lead.
+        """Whether the 95 % interval of the lead, by Student's t, contains 0; None without a lead.
 
-        Student's t over the seeds. The interval is that of two trials which were picked beforehand;
-        the winner is the best of all candidates by these same seeds, and its lead biased upwards.
+        The interval is too optimistic: it assumes two trials that were picked beforehand, but the
+        winner was picked by the same seeds.
         """
         if self.lead is None:
             return None
@@ -197,9 +197,9 @@ class Confirmation:
 
     @property
     def flattery(self) -> float | None:
-        """How much lower the search's winner scored than it does from fresh seeds, in nats.
+        """How much lower the search's best trial scored than its mean over fresh seeds, in nats.
 
-        None where that cannot be told: it is not trained yet, failed, or trained for longer.
+        None if it is not trained yet, failed, or trained for a different number of steps.
         """
         found = next(c for c in self.candidates if c.trial.number == self.plan.trials[0])
         is_alike = found.trial.spec.n_steps == self.plan.steps
@@ -210,25 +210,26 @@ class Confirmation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Choice:
-    """A model, and why it is the one."""
+    """A chosen model."""
 
     record: TrialRecord
     journal: Journal
-    """Where its weights are."""
+    """The journal that has its weights."""
     why: str
+    """Reason for the choice."""
     unsettled: str = ""
-    """Why the choice is not made yet, and what to type; empty where it is."""
+    """Why the choice is not final yet, and the next command; empty if it is."""
     winner: Candidate | None = None
-    """The candidate that the model is a seed of, where it is confirmed."""
+    """The winner of the confirmation, which the model is a training of; None without one."""
 
 
 def confirmations(journal: Journal) -> Journal:
-    """Give the journal of a study's trainings from fresh seeds."""
+    """Return the journal of a study's trainings from fresh seeds."""
     return Journal(journal.folder, "confirm")
 
 
 def repeats(journal: Journal, plan: Plan) -> Mapping[tuple[int, int], TrialRecord]:
-    """Find what has been trained of a plan, by (trial, nth seed).
+    """Return the trainings of a plan that have begun, by (trial, nth seed).
 
     Raises:
         JournalError: a file is damaged.
@@ -238,10 +239,10 @@ def repeats(journal: Journal, plan: Plan) -> Mapping[tuple[int, int], TrialRecor
         trial, nth = record.facts.get("trial"), record.facts.get("nth_seed")
         if not (isinstance(trial, int) and isinstance(nth, int)):
             path = confirmations(journal).trial_folder(record.number) / "spec.json"
-            raise damaged(path, "it does not say which trial it repeats")
+            raise damaged(path, "it does not name the trial that it repeats")
         is_asked = trial in plan.trials and nth <= plan.n_seeds
-        # PRUNED is one that was given up, when no plan asked for it any more; and what its machine
-        # failed is made up for.
+        # PRUNED ones were given up when no plan asked for them; those that failed for another
+        # reason than divergence are trained again.
         is_failed = record.state == TrialState.FAIL and not record.divergence
         is_void = record.state == TrialState.PRUNED or is_failed
         if is_asked and record.spec.n_steps == plan.steps and not is_void:
@@ -250,7 +251,7 @@ def repeats(journal: Journal, plan: Plan) -> Mapping[tuple[int, int], TrialRecor
 
 
 def leading(records: Sequence[TrialRecord], top: int) -> list[TrialRecord]:
-    """Give the best complete trials, best first; of equal hyperparameters the best alone."""
+    """Return the best complete trials, best first, and each configuration only once."""
     distinct: dict[TrialSpec, TrialRecord] = {}
     for record in ranked(records):
         distinct.setdefault(dataclasses.replace(record.spec, seed=0), record)
@@ -258,7 +259,7 @@ def leading(records: Sequence[TrialRecord], top: int) -> list[TrialRecord]:
 
 
 def choose(journal: Journal, number: int | None = None) -> Choice:
-    """Choose a study's model: the named trial, or the confirmed one, or the best trial.
+    """Choose a study's model: the named trial, else the confirmed one, else the best.
 
     Raises:
         InputError: there is no such trial, or it has no weights.
@@ -313,10 +314,10 @@ def choose(journal: Journal, number: int | None = None) -> Choice:
 
 
 def find_trial(journal: Journal, number: int) -> TrialRecord:
-    """Read a trial that a person has named.
+    """Read a trial by its number.
 
     Raises:
-        InputError: there is none of that number.
+        InputError: there is no such trial.
         JournalError: a file is damaged.
     """
     if number not in journal.numbers():
@@ -325,7 +326,7 @@ def find_trial(journal: Journal, number: int) -> TrialRecord:
 
 
 def find_model(journal: Journal, model_sha256: str) -> Choice | None:
-    """Find the training of a study whose weights have this name."""
+    """Return the training whose weights have this SHA-256; None without one."""
     for part in (journal, confirmations(journal)):
         for record in part.records():
             if record.curve and record.curve[-1].weights_sha256 == model_sha256:

@@ -11,9 +11,9 @@ from mmsearch.errors import MMSearchError
 from mmsearch.search.results.publish import mlflow_at, open_tracker, show_looks
 from mmsearch.search.results.selection import confirmations
 from mmsearch.search.results.summary import summarise
+from mmsearch.search.study.locks import own
 from mmsearch.search.study.study_file import StudyFile
 from mmsearch.search.study.urls import ledger_folder, storage_url
-from mmsearch.search.study.workspace import own
 from mmsearch.tracking.journal.files import JournalError
 from mmsearch.tracking.journal.logs import logging_to
 from mmsearch.tracking.ledger.mlflow_runs import MLflowLedger

@@ -1,4 +1,4 @@
-"""New words from a model, with the ones that it has only learnt by heart marked."""
+"""New words from a model, with those that occur in train marked."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ def sample_trial(  # noqa: PLR0913 (each is one flag)
     prefix: str,
     temperature: float,
 ) -> dict[str, Any]:
-    """Draw words from a trial's latest weights.
+    """Sample words from a trial's latest weights.
 
     Args:
-        journal: of its study.
-        number: of the trial; None for the chosen model.
-        count: how many words.
-        seed: of the draws.
-        prefix: what each word begins with.
+        journal: the study's journal.
+        number: the trial's number; None for the chosen model.
+        count: number of words.
+        seed: seed of the draws.
+        prefix: start of each word.
         temperature: divides the logits.
 
     Returns:
-        JSON values: `trial`, `model`, `state`, `dev_loss`, `note` (what a person should know, or
-        empty), and `words` with `word`, `in_train` (None where it is not known) and `is_cut` each.
+        JSON values: `trial`, `model`, `state`, `dev_loss`, `note` (a remark, or empty), and `words`,
+        each with `word`, `in_train` (None if unknown) and `is_cut`.
 
     Raises:
         InputError: there is no such trial, or an argument is out of range.
@@ -57,7 +57,7 @@ def sample_trial(  # noqa: PLR0913 (each is one flag)
     if len(parameters.b2) != vocabulary.size:
         raise damaged(
             journal.folder / "study.json",
-            f"it has {vocabulary.size} characters, and the model {len(parameters.b2)}",
+            f"it has {vocabulary.size} characters, but the model has {len(parameters.b2)}",
         )
     drawn = sample_words(
         parameters, vocabulary, count, seed=seed, prefix=prefix, temperature=temperature
@@ -81,12 +81,12 @@ def sample_trial(  # noqa: PLR0913 (each is one flag)
 
 
 def _train_words(file: StudyFile) -> tuple[frozenset[str] | None, str]:
-    """Give the words that the study trained on; None and why, where they are no longer there."""
+    """Return the study's train words; None and the reason if they cannot be read."""
     path = Path(file.corpus) if file.corpus else BUILTIN_CORPUS
     try:
         corpus = read_corpus(path, keep_duplicates=file.settings.keep_duplicates)
     except InputError as error:
-        return None, f"words of train are not marked: {error}"
+        return None, f"train words are not marked: {error}"
     if corpus.fingerprint != file.corpus_fingerprint:
-        return None, f"words of train are not marked: {str(path)!r} has changed since the study"
+        return None, f"train words are not marked: {str(path)!r} has changed since the study"
     return frozenset(split_corpus(corpus, file.settings.split_seed).train), ""

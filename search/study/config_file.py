@@ -1,4 +1,4 @@
-"""A config file written out, with comments, to be edited."""
+"""Config files: written with comments to be edited, written as a difference, and changed."""
 
 from __future__ import annotations
 
@@ -16,69 +16,69 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MEANINGS: Mapping[str, str] = {
-    "keep_duplicates": "keep repeated words, as the article does; they leak from train into dev",
-    "split_seed": "of the 80/10/10 shuffle into train, dev and test",
-    "steps": "planned optimizer steps a trial",
-    "segments": "dev evaluations within the planned steps; at each a trial may be pruned",
-    "batch_size": "examples or contexts a step",
-    "optimizer": "what turns a gradient into a step",
-    "targets": "what a minibatch is drawn from: single next characters, or distinct contexts, each "
-    "with the distribution of all next characters after it",
-    "init": "how parameters start",
-    "schedule": "the learning rate over the steps; the article's is step",
-    "cut_at": "share of the planned steps before the cut of schedule step",
-    "cut_factor": "what that cut multiplies the learning rate with",
-    "averaging": "which weights are the model: a mean over the steps, or the last (none)",
-    "evaluations": "how the dev evaluations are spread over the steps",
-    "patience": "dev evaluations without an improvement after which a trial ends, scored at its "
-    "best one; 0 trains to the last planned step",
-    "extend_to": "times the planned steps that a trial may take while its dev loss improves; with "
-    "patience and schedule constant",
-    "sampler": "what proposes hyperparameters",
-    "pruner": "what ends hopeless trials",
-    "seed": "of the proposals and of every trial's training",
-    "start": "try a known-good point before the sampler's, as far as the space holds it: "
+    "keep_duplicates": "whether to keep repeated words, as makemore does; they leak into dev",
+    "split_seed": "seed of the 80/10/10 shuffle into train, dev and test",
+    "steps": "planned optimizer steps per trial",
+    "segments": "dev evaluations within the planned steps; a trial can be pruned at each",
+    "batch_size": "examples or contexts per step",
+    "optimizer": "the optimizer",
+    "targets": "what minibatches are drawn from: single examples, or distinct contexts, each with "
+    "the distribution of all characters that follow it",
+    "init": "how the parameters are initialized",
+    "schedule": "schedule of the learning rate; makemore's is step",
+    "cut_at": "share of the planned steps before schedule step cuts the learning rate",
+    "cut_factor": "factor by which that cut multiplies the learning rate",
+    "averaging": "whether the model is a mean of the weights over the steps or the last (none)",
+    "evaluations": "spacing of the dev evaluations over the steps",
+    "patience": "dev evaluations without improvement after which a trial ends, scored at its best "
+    "one; 0 trains to the last planned step",
+    "extend_to": "multiple of the planned steps up to which a trial continues while its dev loss "
+    "improves; needs patience and schedule constant",
+    "sampler": "Optuna's sampler, which proposes hyperparameters",
+    "pruner": "Optuna's pruner, which ends unpromising trials",
+    "seed": "seed of the sampler and of every trial's training",
+    "start": "whether to try a known good configuration first, as far as the space has it: "
     + ", ".join(f"{name} {value}" for name, value in start_point(START_WORDS).items())
-    + f" at {START_WORDS:,} train words, with less width and more decay and noise for fewer",
-    "embedding_dim": "numbers that stand for one character",
+    + f" at {START_WORDS:,} train words; narrower with more decay and noise for fewer words",
+    "embedding_dim": "dimensions of a character's embedding",
     "hidden_width": "units of the hidden layer",
     "block_size": "context length, in characters",
     "learning_rate": "initial learning rate; its default range depends on the optimizer",
     "weight_decay": "decay of the three matrices; its default range depends on the optimizer",
     "context_noise": "probability that the oldest character of a context is replaced by a random "
-    "one; it falls to 0 at the newest",
+    "one; falls linearly to 0 at the newest",
 }
-"""What each key means."""
+"""Meaning of each key."""
 ABOUT: Mapping[str, str] = {
-    "corpus": "The words. Which file they come from is said by --corpus.",
-    "training": "Each trial.",
-    "search": "The search.",
+    "corpus": "The words, which come from the file of --corpus.",
+    "training": "How each trial is trained.",
+    "search": "How Optuna searches.",
     "space": "What is searched: a number fixes a value, { low, high, log } or { low, high, step } "
-    "is a range, { choices = [...] } are single values. "
+    "is a range, and { choices = [...] } lists values. To search "
     + ", ".join(TRAINING)
-    + " may stand here as well, and are searched then.",
-    "enqueue": "Configurations to try first; what one leaves out is proposed by the sampler.",
+    + ", add them here.",
+    "enqueue": "Configurations to try first; the sampler proposes what one leaves out.",
 }
-"""What each table is for."""
+"""Purpose of each table."""
 EXAMPLE: Mapping[str, float] = {
     "embedding_dim": 10,
     "hidden_width": 200,
     "block_size": 3,
     "learning_rate": 0.005,
 }
-"""The article's sizes."""
+"""Makemore's sizes."""
 
 
-def template(settings: Settings | None = None, where: str = "its default") -> str:
-    """Write a config file that says every setting, each with a comment.
+def template(settings: Settings | None = None, where: str = "its default value") -> str:
+    """Return a config file with every setting and a comment on each.
 
     Args:
-        settings: those that it says; None for the defaults.
-        where: what every key's value is, for the first lines.
+        settings: the settings; None for the defaults.
+        where: what the values are, for the first lines.
     """
     lines = [
         "# What mmsearch searches and how: mmsearch run --config FILE",
-        f"# Every key stands at {where}; what is left out is at its default.",
+        f"# Every key has {where}; a key that is left out has its default.",
         "# A study keeps the settings that it was started with.",
     ]
     for table, rows in documented_tables(settings or Settings()):
@@ -93,7 +93,7 @@ def template(settings: Settings | None = None, where: str = "its default") -> st
 
 
 def differing(settings: Settings) -> str:
-    """Write a config file that says where settings are not at their defaults; may be empty."""
+    """Return a config file with only the settings that are not at their defaults."""
     defaults = Settings()
     tables = []
     for table, keys in TABLES.items():
@@ -105,7 +105,7 @@ def differing(settings: Settings) -> str:
         tables.append((table, lines))
     space = settings.space.dimensions
     usual = settle({"optimizer": settings.optimizer}).space.dimensions
-    if "optimizer" in space:  # then these have no default
+    if "optimizer" in space:  # then the ranges that depend on it have no default
         usual = {name: usual[name] for name in usual if name not in RANGES[settings.optimizer]}
     searched = [
         f"{name} = {to_toml(space[name].to_json())}"

@@ -1,8 +1,8 @@
-"""The defaults of a study, all in one place: what a recipe trains by and what it searches.
+"""The default settings and search spaces, by recipe.
 
-A recipe is an input: `recipe = "article"` under `[training]` stands for the keys of a table below.
-Keys given beside it win, and a study stores the keys alone. docs/log.md says where the numbers of
-the default recipe come from.
+`recipe = "article"` under `[training]` stands for all keys of that recipe below. Keys given beside
+it override it, and a study stores only the resulting keys. docs/log.md has the experiments behind
+the default recipe.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ RANGES: Mapping[str, Mapping[str, Any]] = {
         "weight_decay": {"low": 1e-5, "high": 5e-3, "log": True},
     },
 }
-"""The ranges that depend on the optimizer, by its name."""
+"""Default ranges that depend on the optimizer, by its name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """How trials are trained, and what is searched, where a study says nothing else."""
+    """Default settings and search space of a study."""
 
     settings: Mapping[str, Any]
-    """Settings by their names."""
+    """Settings by name."""
     space: Mapping[str, Any]
-    """A whole `[space]` table."""
+    """A complete `[space]` table."""
 
 
 RECIPES: Mapping[str, Recipe] = {
@@ -89,17 +89,17 @@ RECIPES: Mapping[str, Recipe] = {
         },
     ),
 }
-"""Recipes by the names that `recipe` takes."""
+"""All recipes, by name."""
 
 START_WORDS = 25_600
-"""Train words for which the start point has weight decay 0.2 and noise 0.1."""
+"""Number of train words at which the start point has weight decay 0.2 and noise 0.1."""
 
 
 def start_point(n_words: int) -> dict[str, Any]:
-    """Return a point of the default recipe's space that is good for so many train words.
+    """Return a configuration of the default recipe's space that suits a number of train words.
 
-    The fewer words there are, the smaller the network and the more decay and noise it wants. The
-    powers were set by hand on lists of 300 to 160,000 words (docs/log.md, 2026-11-26).
+    With fewer words a smaller network with more decay and noise is better. The exponents were
+    fitted by hand on lists of 300 to 160,000 words (docs/log.md, 2026-11-26).
     """
     ratio = START_WORDS / max(1, n_words)
 

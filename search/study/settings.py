@@ -1,4 +1,4 @@
-"""What a study is fixed to when it starts, from flags and a TOML file."""
+"""A study's settings, from options and a TOML file; fixed when the study starts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_STEPS = 10**9
-"""Planned steps of a trial: days on a core."""
+"""Most planned steps of a trial, which take days on a core."""
 Sampler = Literal["tpe", "gp", "random"]
 Pruner = Literal["halving", "median", "hyperband", "none"]
 
@@ -46,9 +46,9 @@ _LATER: Mapping[str, Any] = {
     **{name: value for name, value in _OF_SPEC.items() if name not in HYPERPARAMETERS},
     "start": False,
 }
-"""Settings that came after version 0.1, each with the value that means what that version did."""
+"""Settings added after version 0.1, each with the value that behaves as that version did."""
 _LATER_IN_SPACE = {name: value for name, value in _OF_SPEC.items() if name in HYPERPARAMETERS}
-"""Hyperparameters that came after version 0.1, likewise."""
+"""Hyperparameters added after version 0.1, each with the value that behaves as that version did."""
 _LIMITS: Mapping[str, tuple[float, float]] = {
     "split_seed": (0, math.inf),
     "seed": (0, math.inf),
@@ -59,47 +59,47 @@ _LIMITS: Mapping[str, tuple[float, float]] = {
     "cut_at": (0, 1),
     "cut_factor": (0, 1),
 }
-"""The lowest and the highest value of settings that are numbers."""
+"""Lowest and highest value of numeric settings."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """Everything that a study's results follow from, besides its words.
+    """Everything that determines a study's results, besides its words.
 
     Raises:
-        InputError: a value is of the wrong type or outside its range.
+        InputError: a value has the wrong type or is out of range.
     """
 
     keep_duplicates: bool = False
-    """Keep repeated words, as the article does."""
+    """Whether repeated words are kept, as in makemore."""
     split_seed: int = 42
     """Seed of the 80/10/10 shuffle."""
     steps: int = _DEFAULT["steps"]
-    """Planned optimizer steps of a trial."""
+    """Planned optimizer steps per trial."""
     segments: int = _DEFAULT["segments"]
-    """Dev evaluations within the planned steps."""
+    """Number of dev evaluations within the planned steps."""
     batch_size: int = _DEFAULT["batch_size"]
-    """Examples or contexts drawn a step."""
+    """Examples or contexts per step."""
     optimizer: Optimizer = _DEFAULT["optimizer"]
     targets: Targets = _DEFAULT["targets"]
     init: Init = _DEFAULT["init"]
     schedule: Schedule = _DEFAULT["schedule"]
     cut_at: float = _DEFAULT["cut_at"]
-    """Share of the planned steps before the cut of schedule `step`."""
+    """Share of the planned steps before the schedule `step` cuts the learning rate."""
     cut_factor: float = _DEFAULT["cut_factor"]
-    """What that cut multiplies the learning rate with."""
+    """Factor by which that cut multiplies the learning rate."""
     averaging: Averaging = _DEFAULT["averaging"]
     evaluations: Evaluations = _DEFAULT["evaluations"]
     patience: int = _DEFAULT["patience"]
-    """Dev evaluations without an improvement after which a trial ends; 0 for never."""
+    """Dev evaluations without improvement after which a trial ends; 0 for never."""
     extend_to: float = _DEFAULT["extend_to"]
-    """How many times the planned steps a trial may take while its dev loss improves."""
+    """Multiple of the planned steps up to which a trial continues while its dev loss improves."""
     sampler: Sampler = "tpe"
     pruner: Pruner = "halving"
     seed: int = 0
-    """Seed of the proposals and of every trial's training."""
+    """Seed of the sampler and of every trial's training."""
     start: bool = _DEFAULT["start"]
-    """Whether a known-good point is tried before the sampler's."""
+    """Whether a known good configuration is tried before the sampler's."""
     space: Space = field(default_factory=Space)
 
     def __post_init__(self) -> None:
@@ -114,16 +114,16 @@ class Settings:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings as JSON values, `space` as its table."""
+        """Return the settings as JSON values."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return values | {"space": self.space.to_json()}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Settings:
-        """Read back what `to_json` gave, in this version or an earlier one.
+        """Return the settings that `to_json` of this or an earlier version wrote.
 
         Raises:
-            InputError: a setting is missing, unknown, or not of this version.
+            InputError: a setting is missing, unknown or invalid.
         """
         names = {f.name for f in dataclasses.fields(cls)}
         values = {**_LATER, **values}
@@ -136,18 +136,18 @@ class Settings:
             )
         if set(values) != names or not isinstance(values["space"], dict):
             odd = ", ".join(sorted(names - set(values))) or "space"
-            raise InputError(f"its settings lack what every version has: {odd}")
+            raise InputError(f"its settings lack {odd}")
         space = Space.parse({**_LATER_IN_SPACE, **values["space"]}, {})
         if missing := listed(name for name in HYPERPARAMETERS if name not in space.dimensions):
-            raise InputError(f"its [space] is not of this version of mmsearch: {missing}")
+            raise InputError(f"its [space] lacks {missing}")
         return cls(**{**values, "space": space})
 
     def trial_spec(self, point: Mapping[str, Any], seed: int) -> TrialSpec:
-        """Return one trial's spec: its point and its seed, and for the rest this study's recipe.
+        """Return the spec of one trial.
 
         Args:
-            point: hyperparameters, and what else is searched.
-            seed: of its training.
+            point: values of everything that is searched, by name.
+            seed: seed of the training.
         """
         recipe = {
             "batch_size": self.batch_size,
@@ -160,20 +160,20 @@ class Settings:
         return TrialSpec(**values, seed=seed, n_steps=self.steps, n_segments=self.segments)
 
     def start_points(self, n_words: int) -> list[dict[str, Any]]:
-        """Return what a search tries before the sampler's proposals, as far as its space has it.
+        """Return the configurations to try before the sampler's proposals, within the space.
 
         Args:
-            n_words: words of the train split.
+            n_words: number of train words.
         """
         point = self.space.held(start_point(n_words)) if self.start else {}
         return [point] if point else []
 
 
 def check_setting(name: str, value: Any) -> None:
-    """Check one setting besides the space.
+    """Check one setting other than `space`.
 
     Raises:
-        InputError: it is of the wrong type or outside its range.
+        InputError: it has the wrong type or is out of range.
     """
     kind = get_type_hints(Settings)[name]
     if get_args(kind):
@@ -193,16 +193,16 @@ def check_setting(name: str, value: Any) -> None:
 
 
 def settle(given: Mapping[str, Any], stored: Settings | None = None) -> Settings:
-    """Return the settings of a study, where some are given.
+    """Complete the given settings with defaults, or with those of an existing study.
 
     Args:
-        given: settings by their names. `space` is a table as in a config file, and need not name
-            every hyperparameter; `recipe` stands for all settings of that recipe, of which the
-            others that are given are exceptions.
-        stored: those of the study that is gone on with; None for a new one.
+        given: settings by name. `space` is a table as in a config file and may be incomplete;
+            `recipe` stands for all settings of that recipe, which the other given settings
+            override.
+        stored: settings of the existing study; None for a new one.
 
     Raises:
-        InputError: a value is wrong, or a recipe has no range for what is searched.
+        InputError: a value is invalid, or a recipe has no default range for what is searched.
     """
     for name, value in given.items():
         if name not in {"recipe", "space"}:
@@ -218,7 +218,7 @@ def settle(given: Mapping[str, Any], stored: Settings | None = None) -> Settings
 
 
 def _of_recipe(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return given settings together with those of their recipe."""
+    """Return the given settings on top of those of their recipe."""
     name = given.get("recipe", "default")
     if not isinstance(name, str) or name not in RECIPES:
         raise InputError(f"recipe must be one of {listed(RECIPES)}, got {name!r}")
@@ -240,12 +240,12 @@ def _of_recipe(given: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What a TOML file says."""
+    """The contents of a config file."""
 
     settings: Mapping[str, Any]
-    """Given settings alone, by their names, as `settle` takes them."""
+    """The settings that the file has, by name, as `settle` takes them."""
     enqueue: tuple[Mapping[str, Any], ...] = ()
-    """Configurations to try first."""
+    """Configurations to try before the sampler's proposals."""
 
 
 TABLES: Mapping[str, tuple[str, ...]] = {
@@ -267,8 +267,8 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     ),
     "search": ("sampler", "pruner", "seed", "start"),
 }
-"""The tables of a config file besides `[space]` and `[[enqueue]]`, and their keys; `[training]`
-takes `recipe` as well."""
+"""Tables of a config file other than `[space]` and `[[enqueue]]`, with their keys; `[training]`
+also accepts `recipe`."""
 
 
 def read_config(
@@ -277,19 +277,19 @@ def read_config(
     """Read a config file.
 
     Args:
-        path: of the file.
-        flags: settings that win over the file's; the two are checked together.
-        stored: settings of the study that is gone on with; None for a new one.
+        path: the file.
+        flags: settings that override those of the file; both are checked together.
+        stored: settings of the existing study; None for a new one.
 
     Raises:
-        InputError: it cannot be read, is not TOML, or has an unknown table or key.
+        InputError: the file cannot be read, is not TOML, or has an unknown table or key.
     """
     try:
         tables = tomllib.loads(path.read_text("utf-8"))
-        repr(tables)  # Python refuses to print very long numbers: better here than in a message
+        repr(tables)  # Python refuses to print very long numbers; fail here, not in a message
     except OSError as error:
         raise InputError(f"config {str(path)!r} cannot be read: {error.strerror}") from error
-    except ValueError as error:  # TOML's and Unicode's; and a number is too long for Python
+    except ValueError as error:  # not TOML, not UTF-8, or a number that is too long
         raise InputError(f"config {str(path)!r} is not TOML: {error}") from error
     except RecursionError as error:
         raise InputError(f"config {str(path)!r} is nested too deeply") from error
@@ -306,7 +306,7 @@ def _parse_config(tables: Mapping[str, Any]) -> Config:
     given: dict[str, Any] = {}
     for name, table in tables.items():
         if name not in known:
-            raise InputError(f"no table [{name}]; there are {', '.join(known)}")
+            raise InputError(f"unknown table [{name}]; known are {', '.join(known)}")
         if name == "enqueue":
             continue
         if not isinstance(table, dict):
@@ -318,7 +318,7 @@ def _parse_config(tables: Mapping[str, Any]) -> Config:
         keys = (*TABLES[name], "recipe") if name == "training" else TABLES[name]
         for key, value in table.items():
             if key not in keys:
-                raise InputError(f"[{name}] has no {key!r}; it has {', '.join(keys)}")
+                raise InputError(f"unknown key {key!r} in [{name}]; known are {', '.join(keys)}")
             given[key] = value
     enqueue = tables.get("enqueue", [])
     if not isinstance(enqueue, list) or not all(isinstance(point, dict) for point in enqueue):
@@ -327,23 +327,23 @@ def _parse_config(tables: Mapping[str, Any]) -> Config:
 
 
 def differences(stored: Settings, now: Settings) -> list[str]:
-    """Say how settings differ from a study's stored ones; into the space, one by one."""
+    """Describe each difference between stored settings and those asked for."""
     before, after = stored.to_json(), now.to_json()
     spaces = before.pop("space"), after.pop("space")
     found = _differences(before, after)
-    # What was not searched had the value of its setting.
+    # A setting that was not searched has its fixed value.
     return found + _differences({**before, **spaces[0]}, spaces[1])
 
 
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     return [
-        f"{name} is {_shown(before[name])}, not {_shown(value)}"
+        f"{name} {_format(before[name])} (you asked for {_format(value)})"
         for name, value in after.items()
         if before[name] != value
     ]
 
 
-def _shown(value: Any) -> str:
+def _format(value: Any) -> str:
     if not isinstance(value, dict):
         return f"{value}"
     if "choices" in value:

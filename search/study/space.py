@@ -1,4 +1,4 @@
-"""What is searched: a range, choices or a fixed value for each hyperparameter."""
+"""The search space: a range, choices or a fixed value for each hyperparameter."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_BATCH_SIZE = 10**6
-"""Examples a step: more takes more memory than a worker has."""
+"""Most examples per step; more would not fit into a worker's memory."""
 
 MAX_VALUES = 10**6
-"""Values of a range with a step: it is as good as none beyond."""
+"""Most values of a range with a step."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Kind:
-    """Which values a hyperparameter may have at all."""
+    """The values that a hyperparameter may have in any space."""
 
     is_int: bool = False
     low: float = 0.0
-    """The lowest value; above it alone, with `is_open`."""
+    """Lowest value; excluded if `is_open`."""
     high: float = math.inf
-    """The highest one."""
+    """Highest value."""
     is_open: bool = False
-    """Whether `low` itself is excluded."""
+    """Whether `low` is excluded."""
     is_log: bool = False
-    """Whether a range is searched on a log scale unless it says otherwise."""
+    """Whether a range is searched on a log scale by default."""
     words: tuple[str, ...] = ()
-    """The words it takes instead of numbers."""
+    """Its values if it is categorical; empty for numbers."""
 
 
 _SIZE = Kind(is_int=True, is_open=True, high=MAX_SIZE, is_log=True)
@@ -48,7 +48,7 @@ HYPERPARAMETERS: Mapping[str, Kind] = {
     "weight_decay": Kind(is_log=True),
     "context_noise": Kind(high=1.0),
 }
-"""The hyperparameters of every space, in the order in which Optuna is asked for them."""
+"""The hyperparameters of every space, in the order in which they are sampled."""
 TRAINING: Mapping[str, Kind] = {
     "batch_size": Kind(is_int=True, is_open=True, high=MAX_BATCH_SIZE),
     **{
@@ -56,30 +56,30 @@ TRAINING: Mapping[str, Kind] = {
         for name in ("optimizer", "targets", "init", "schedule", "averaging")
     },
 }
-"""Keys of `[training]` that a space may search as well, in the order that follows."""
+"""Keys of `[training]` that a space may search too, sampled after the hyperparameters."""
 _KINDS = {**HYPERPARAMETERS, **TRAINING}
 _FIELDS = {"low", "high", "log", "step"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Range:
-    """The numbers one hyperparameter may be, both ends included; fixed where they are equal."""
+    """A range of numbers, both ends included; a fixed value if they are equal."""
 
     low: float
     high: float
     log: bool = False
-    """Whether equal ratios, not equal differences, are equally likely."""
+    """Whether it is searched on a log scale."""
     step: float | None = None
-    """Distance of the values from `low` on; None for all floats, or all whole numbers."""
+    """Distance between values, from `low` on; None for all floats, or all whole numbers."""
     is_int: bool = False
 
     @property
     def is_fixed(self) -> bool:
-        """Whether there is only one value."""
+        """Whether it has only one value."""
         return self.low == self.high
 
     def holds(self, value: Any) -> bool:
-        """Whether `value` can be proposed."""
+        """Return whether a value is in the range."""
         return (
             _is_number(value)
             and self.low <= value <= self.high
@@ -88,18 +88,18 @@ class Range:
         )
 
     def cast(self, value: Any) -> Any:
-        """Return a value that it holds as a trial gets it."""
+        """Return a value of the range in the type that a trial uses."""
         return int(value) if self.is_int else float(value)
 
     def to_json(self) -> Any:
-        """Return what `Space.parse` reads."""
+        """Return the entry that `Space.parse` reads."""
         if self.is_fixed:
             return self.cast(self.low)
         table = {"low": self.cast(self.low), "high": self.cast(self.high), "log": self.log}
         return table if self.step is None else {**table, "step": self.cast(self.step)}
 
     def __str__(self) -> str:
-        """Say it as a person would."""
+        """Format the range for a table."""
         if self.is_fixed:
             return f"{self.low:g}"
         step = "" if self.step is None else f", step {self.step:g}"
@@ -108,34 +108,34 @@ class Range:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Choices:
-    """The values one hyperparameter may take, without an order; fixed where there is one."""
+    """Unordered values of a hyperparameter; a fixed value if there is only one."""
 
     values: tuple[Any, ...]
 
     @property
     def is_fixed(self) -> bool:
-        """Whether there is only one value."""
+        """Whether it has only one value."""
         return len(self.values) == 1
 
     @property
     def log(self) -> bool:
-        """Whether it is searched on a log scale."""
+        """False: choices have no scale."""
         return False
 
     def holds(self, value: Any) -> bool:
-        """Whether `value` can be proposed."""
+        """Return whether a value is one of the choices."""
         return not isinstance(value, bool) and value in self.values
 
     def cast(self, value: Any) -> Any:
-        """Return a value that it holds as a trial gets it."""
+        """Return the choice that equals a value."""
         return self.values[self.values.index(value)]
 
     def to_json(self) -> Any:
-        """Return what `Space.parse` reads."""
+        """Return the entry that `Space.parse` reads."""
         return {"choices": list(self.values)}
 
     def __str__(self) -> str:
-        """Say it as a person would."""
+        """Format the choices for a table."""
         return listed(self.values)
 
 
@@ -144,10 +144,7 @@ Dimension = Range | Choices
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """A dimension for each hyperparameter, in the order in which Optuna is asked for them.
-
-    Keys of `[training]` that are searched as well follow after `HYPERPARAMETERS`.
-    """
+    """A dimension for each hyperparameter, in sampling order."""
 
     dimensions: Mapping[str, Dimension] = field(default_factory=lambda: dict(DEFAULTS))
 
@@ -156,11 +153,11 @@ class Space:
         """Read a `[space]` table.
 
         Args:
-            table: names to a number, to `{low, high, log, step}`, or to `{choices}`.
-            base: the dimensions that the table leaves out; None for the default recipe's.
+            table: for each name a number, `{low, high, log, step}` or `{choices}`.
+            base: dimensions for the names that the table lacks; None for the default recipe's.
 
         Raises:
-            InputError: an unknown name, a range that cannot be sampled, or a wrong type.
+            InputError: a name is unknown, or a range is invalid.
         """
         found = dict(DEFAULTS if base is None else base) | read_dimensions(table)
         return cls({name: found[name] for name in _KINDS if name in found})
@@ -170,10 +167,10 @@ class Space:
         return {name: dimension.to_json() for name, dimension in self.dimensions.items()}
 
     def check_point(self, point: Mapping[str, Any]) -> dict[str, Any]:
-        """Check an `[[enqueue]]` table, which may leave hyperparameters out for the sampler.
+        """Check an `[[enqueue]]` table; the sampler draws the hyperparameters that it lacks.
 
         Raises:
-            InputError: an unknown name, or a value outside its range.
+            InputError: a name is unknown, or a value is out of range.
         """
         for name, value in point.items():
             if name not in self.dimensions:
@@ -189,7 +186,7 @@ class Space:
         return {name: self.dimensions[name].cast(value) for name, value in point.items()}
 
     def held(self, point: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what of a point is searched here and can be proposed."""
+        """Return the values of a point that are searched here and in range."""
         return {
             name: self.dimensions[name].cast(value)
             for name, value in point.items()
@@ -200,10 +197,10 @@ class Space:
 
 
 def read_dimensions(table: Mapping[str, Any]) -> dict[str, Dimension]:
-    """Read the entries of a `[space]` table, and no others.
+    """Read the entries of a `[space]` table.
 
     Raises:
-        InputError: an unknown name, a range that cannot be sampled, or a wrong type.
+        InputError: a name is unknown, or a range is invalid.
     """
     if unknown := sorted(set(table) - set(_KINDS)):
         raise InputError(f"[space] has no hyperparameter {unknown[0]!r}; it has {listed(_KINDS)}")
@@ -211,7 +208,7 @@ def read_dimensions(table: Mapping[str, Any]) -> dict[str, Dimension]:
 
 
 def listed(values: Any) -> str:
-    """Return values in one line."""
+    """Join values with commas."""
     return ", ".join(map(str, values))
 
 
@@ -260,7 +257,7 @@ def _range(where: str, kind: Kind, table: Mapping[str, Any], got: Any) -> Range:
     low, high, step = table["low"], table["high"], table.get("step")
     if not (_is_number(low) and _is_number(high) and (step is None or _is_number(step))):
         raise InputError(f"{where} takes finite numbers and log = true or false, got {got!r}")
-    # 0 has no logarithm: a range from 0 on is evenly searched unless it says otherwise.
+    # 0 has no logarithm, so a range from 0 is searched on a linear scale by default.
     log = table.get("log", kind.is_log and step is None and (low > 0 or kind.is_open))
     if not isinstance(log, bool):
         raise InputError(f"{where} takes finite numbers and log = true or false, got {got!r}")
@@ -299,7 +296,7 @@ def _check_step(where: str, low: float, high: float, step: float, *, log: bool) 
         raise InputError(f"{where} must have a step above 0, got {step}")
     if log:
         raise InputError(
-            f"{where} has a step, which a log scale does not go with; leave out step or write "
+            f"{where} has a step, which cannot be used on a log scale; leave out step or write "
             "log = false"
         )
     if (high - low) / step > MAX_VALUES:
@@ -312,12 +309,12 @@ def _check_step(where: str, low: float, high: float, step: float, *, log: bool) 
 
 
 def _remainder(value: float, low: float, step: float) -> Decimal:
-    """Return by how much a value is off the steps from `low` on, in decimal figures as written."""
+    """Return how far a value is above the next lower step, in exact decimals."""
     return (Decimal(str(value)) - Decimal(str(low))) % Decimal(str(step))
 
 
 def _is_number(value: Any) -> bool:
-    # Not math.isfinite, which raises for a whole number that is no float.
+    # math.isfinite raises for a whole number beyond the largest float.
     return (
         isinstance(value, int | float)
         and not isinstance(value, bool)

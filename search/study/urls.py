@@ -1,4 +1,4 @@
-"""Where Optuna and MLflow keep a study: database URLs, and what of them may be shown."""
+"""URLs of the Optuna storage and of MLflow, and the folders of artifacts and the ledger."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 _SERVERS = ("databricks", "http", "https", "mariadb", "mssql", "mysql", "oracle", "postgresql")
 _IN_OPTUNA = "SELECT 1 FROM study_user_attributes WHERE key = 'mmsearch.id' AND value_json = ?"
 _OTHER_DATABASE = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_NOTADB)
-"""SQLite's codes for a file without our table, and for one of another kind."""
+"""SQLite's error codes for a missing table and for a file that is not a database."""
 _IN_MLFLOW = "SELECT 1 FROM tags WHERE key = 'mmsearch.study_id' AND value = ?"
 
 
 def absolute(url: str | None) -> str | None:
-    """Name a local database from the root, so that it is found from any folder."""
+    """Make the path in a SQLite URL absolute, so that it works from any folder."""
     kind, separator, rest = (url or "").partition(":///")
     path, query, options = rest.partition("?")
     is_relative = path and not path.startswith(("/", ":memory:", "file:"))
@@ -38,7 +38,7 @@ def absolute(url: str | None) -> str | None:
 
 
 def without_userinfo(url: str) -> str:
-    """Take user and password out of a server's URL, which a browser asks for by itself."""
+    """Remove user and password from a server's URL; a browser asks for them."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
@@ -46,11 +46,11 @@ def without_userinfo(url: str) -> str:
 def storage_url(
     workspace: Workspace, given: str | None, stored: str | None, study_id: str = ""
 ) -> str:
-    """Settle where Optuna's study is: what is given, else what the study had.
+    """Return the URL of the Optuna storage: the given one, else the stored one, else the default.
 
     Raises:
-        InputError: what is given is no URL, or the stored one had a password, which is never
-            stored, or is a file that does not know the study.
+        InputError: the given one is not a URL; or the stored one had a password, which is never
+            stored, or is a database outside the workspace that lacks the study.
     """
     if given and ("://" not in given or not given.isprintable()):
         raise InputError("--storage takes a database URL, such as sqlite:////home/me/optuna.db")
@@ -62,11 +62,10 @@ def storage_url(
 def tracking_uri(
     workspace: Workspace, given: str | None, stored: str | None, study_id: str = ""
 ) -> str:
-    """Settle where MLflow is: what is given, else the environment, else what the study had.
+    """Return the MLflow URI: the given one, else the environment's, the stored one or the default.
 
     Raises:
-        InputError: what is given is no URI, or keeps nothing; the stored one had a password, which
-            is never stored, or is a file that does not know the study.
+        InputError: as `storage_url`.
     """
     given = given or os.environ.get("MLFLOW_TRACKING_URI")
     if given and not _is_tracking_uri(given):
@@ -80,7 +79,7 @@ def tracking_uri(
 
 
 def _is_tracking_uri(text: str) -> bool:
-    """Whether MLflow could keep a study there: files alone and memory it has given up on."""
+    """Return whether MLflow can store a study there; it no longer supports plain files."""
     scheme, separator, rest = text.partition("://")
     path = rest.partition("?")[0]
     is_kept = not scheme.startswith("sqlite") or path.strip("/") not in {"", ":memory:"}
@@ -89,16 +88,16 @@ def _is_tracking_uri(text: str) -> bool:
 
 
 def artifacts_folder(workspace: Workspace, uri: str) -> Path | None:
-    """Where artifacts lie: in the workspace beside a database; a server has its own place."""
+    """Return the workspace's artifact folder; None for an MLflow server, which has its own."""
     is_server = uri.startswith(("http://", "https://"))
     return None if is_server else workspace.root / "artifacts"
 
 
 def ledger_folder() -> Path:
-    """Where the user's own ledger of looks is: MMSEARCH_LEDGER, or where such data belong.
+    """Return the folder of the user's ledger: MMSEARCH_LEDGER, or the platform's data folder.
 
     Raises:
-        InputError: the variable is no absolute path: each folder would have a ledger of its own.
+        InputError: the variable is not an absolute path.
     """
     given = os.environ.get("MMSEARCH_LEDGER")
     if given and not Path(given).is_absolute():
@@ -109,42 +108,37 @@ def ledger_folder() -> Path:
 def _check_stored(
     option: str, stored: str, workspace: Workspace, question: str, study_id: str
 ) -> None:
-    """Check that a place which nobody has named now may be opened.
+    """Check that a URL from a study's file may be opened.
 
-    A workspace may be a stranger's, and name any file of ours: one outside is opened for writing
-    only if it knows the study by its random id. A server is asked, and is the study's to name.
+    The workspace may come from somebody else and name any file of the user. A database outside the
+    workspace is opened for writing only if it has the study under its random id.
     """
     if HIDDEN in stored:
-        raise InputError(f"the study is at {stored}, whose password is not stored; give {option}")
+        raise InputError(f"the study uses {stored}, whose password is not stored; pass {option}")
     kind = re.split(r"[+:]", stored, maxsplit=1)[0]
     if kind not in _SERVERS and (why := _stranger(stored, workspace, question, study_id)):
         raise InputError(
-            f"the study is said to be at {stored}, which is outside the workspace and {why}"
-            f"{option}, if that is where it is"
+            f"the study's file names {stored}, which is outside the workspace and {why}{option} "
+            "if it is the right one"
         )
 
 
 def _stranger(url: str, workspace: Workspace, question: str, study_id: str) -> str:
-    """Say why a database may not be opened, and what to do; writes nothing.
-
-    Returns:
-        What follows its name in a message, up to the option; empty if it is the workspace's own, or
-        knows the study.
-    """
-    does_not_know = "does not know it; give "
+    """Return why a database may not be opened, up to the option in the message; empty if it may."""
+    lacks_study = "does not have the study; pass "
     kind, _, rest = url.partition(":///")
     path = Path(os.path.normpath(unquote(rest.partition("?")[0])))
     if kind.partition("+")[0] != "sqlite" or not path.is_absolute():
-        return does_not_know
+        return lacks_study
     if path.is_relative_to(workspace.root):
         return ""
     try:
         if not path.is_file():
-            return "is not there; bring it back, or give "
+            return "does not exist; restore it, or pass "
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as database:
-            knows = database.execute(question, (study_id,)).fetchone() is not None
+            has_study = database.execute(question, (study_id,)).fetchone() is not None
     except (OSError, sqlite3.Error) as error:
         if getattr(error, "sqlite_errorcode", None) in _OTHER_DATABASE:
-            return does_not_know
-        return f"cannot be asked whether it knows it: {error}; try again, or give "
-    return "" if knows else does_not_know
+            return lacks_study
+        return f"cannot be read: {error}; try again, or pass "
+    return "" if has_study else lacks_study

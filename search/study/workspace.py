@@ -1,20 +1,17 @@
-"""The folder that holds studies: their names, files and locks."""
+"""The workspace: the folder that holds studies, their databases and artifacts."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
 import shlex
-import socket
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mmsearch.errors import InputError, MMSearchError, RefusedError
+from mmsearch.errors import InputError, MMSearchError
 from mmsearch.tracking.journal import files
 from mmsearch.tracking.journal.journal import Journal
 
@@ -23,27 +20,25 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[^\W_](?:[\w.-]{0,98}[\w-])?")
 _RESERVED = re.compile(r"artifacts|lock|logs|(?:mlflow|optuna)\.db(?:-.*)?", re.IGNORECASE)
-"""What else stands in the workspace; a disk may not tell cases apart."""
-ASK_S = 0.1
-"""Seconds after which a lock that was only asked about is free again."""
+"""Other names in a workspace; a file system may ignore case."""
 _MAX_BYTES = 255
-"""Of a folder's name, on the usual file systems."""
+"""Longest folder name on common file systems, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """Where studies, their databases and artifacts live; made private to its owner."""
+    """A folder of studies with their databases and artifacts, readable by its owner only."""
 
     root: Path
-    """Absolute."""
+    """Absolute path."""
 
     @classmethod
     def at(cls, path: Path) -> Workspace:
-        """Name a workspace by its path.
+        """Return the workspace at a path, which need not exist yet.
 
         Raises:
-            InputError: the path is no text, which databases are named by; or something in it
-                leads out of it.
+            InputError: the path is not UTF-8, which database URLs require, or a file in the
+                workspace is a link out of it.
         """
         try:
             str(path).encode()
@@ -55,37 +50,37 @@ class Workspace:
         root = path.absolute()
         for odd in _odd_entries(root):
             raise InputError(
-                f"{odd!r} is a link, or no file at all, and a workspace has files and folders of "
-                "its own alone: whoever made it could lead a command anywhere; move it away (the "
-                "workspace as a whole may be a link)"
+                f"{odd!r} is a link or a special file, through which a command could write outside "
+                "the workspace; move it away (only the workspace itself and its folder artifacts "
+                "may be links)"
             )
         return cls(root)
 
     def create(self) -> None:
-        """Make the folder.
+        """Create the folder.
 
         Raises:
-            MMSearchError: it cannot be made.
+            MMSearchError: it cannot be created.
         """
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise MMSearchError(
-                f"the workspace {str(self.root)!r} cannot be made: {error.strerror}; "
+                f"the workspace {str(self.root)!r} cannot be created: {error.strerror}; "
                 "name another with --workspace"
             ) from error
 
     def journal(self, study: str) -> Journal:
-        """Give a study's journal, whether or not it has begun.
+        """Return the journal of a study, which need not exist yet.
 
         Raises:
-            InputError: the name cannot be a folder's.
+            InputError: the name is invalid.
         """
         check_name(study)
         return Journal(self.root / study)
 
     def studies(self) -> list[str]:
-        """Names of the studies that have begun.
+        """Return the names of all studies.
 
         Raises:
             JournalError: the workspace cannot be read.
@@ -94,10 +89,10 @@ class Workspace:
         return [name for name in names if files.exists(self.root / name / "study.json")]
 
     def existing(self, study: str | None) -> Journal:
-        """Settle which study is meant: the named one, or the only one.
+        """Return the journal of the named study, or of the only one.
 
         Raises:
-            InputError: there is none, or there are several and none is named.
+            InputError: there is no such study, or there are several and none is named.
         """
         names = self.studies()
         if study is not None:
@@ -119,9 +114,9 @@ class Workspace:
 
     @contextlib.contextmanager
     def locked(self, database: str) -> Iterator[None]:
-        """Hold a database while it is created, which neither library does safely.
+        """Hold the lock under which a database is created, which neither library does safely.
 
-        Waits for another process that holds it, and says so on standard error.
+        Waits for another process that holds it, and prints so on standard error.
 
         Args:
             database: `optuna` or `mlflow`.
@@ -140,82 +135,23 @@ class Workspace:
 
 
 def _odd_entries(root: Path) -> Iterator[str]:
-    """Find what is neither a file nor a folder, at any depth; links are not followed."""
+    """Yield what is neither a file nor a folder at any depth, except a linked `artifacts`."""
     folders = [str(root)]
     while folders:
         try:
             with os.scandir(folders.pop()) as entries:
                 for entry in entries:
+                    is_artifacts = entry.path == str(root / "artifacts") and entry.is_dir()
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(entry.path)
-                    elif not entry.is_file(follow_symlinks=False):
+                    elif not (entry.is_file(follow_symlinks=False) or is_artifacts):
                         yield entry.path
         except OSError:
-            continue  # not there, or just gone; what cannot be read is told by who reads it
-
-
-@contextlib.contextmanager
-def own(journal: Journal) -> Iterator[None]:
-    """Be a study's one coordinator; the lock ends with the process, however it ends.
-
-    Raises:
-        RefusedError: another process is; names its pid and host.
-    """
-    path = _lock_path(journal)
-    try:
-        opened = path.open("a+", encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise MMSearchError(f"{str(path)!r} cannot be written: {error.strerror}") from error
-    with opened as file:
-        is_ours = _try_lock(file, fcntl.LOCK_EX)
-        if not is_ours:
-            # A command that only asks (see is_owned) holds the lock for a moment.
-            time.sleep(ASK_S)
-            is_ours = _try_lock(file, fcntl.LOCK_EX)
-        if not is_ours:
-            file.seek(0)
-            owner = file.read().strip() or "another process"
-            raise RefusedError(
-                f"study {journal.name!r} is in use by {owner}; wait for it, stop it, or name "
-                "another study with --study"
-            )
-        file.truncate(0)
-        # A full disk takes no name, and is a lock all the same; the journal will tell of it.
-        with contextlib.suppress(OSError):
-            os.write(file.fileno(), f"pid {os.getpid()} on {socket.gethostname()}\n".encode())
-        yield
-
-
-def is_owned(journal: Journal) -> bool:
-    """Whether a process is searching a study now.
-
-    Raises:
-        MMSearchError: that cannot be told.
-    """
-    path = _lock_path(journal)
-    try:
-        with path.open("rb") as file:
-            return not _try_lock(file, fcntl.LOCK_SH)
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise MMSearchError(f"{str(path)!r} cannot be read: {error.strerror}") from error
-
-
-def _lock_path(journal: Journal) -> Path:
-    return journal.folder / "lock"
-
-
-def _try_lock(file: IO[Any], kind: int) -> bool:
-    try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+            continue  # it does not exist (any more), or reading it will raise an error
 
 
 def options_of(journal: Journal) -> str:
-    """Give the options that name a study from any folder and any shell."""
+    """Return the options that select a study from any folder, quoted for a shell."""
     words = ["--study", journal.name]
     if journal.folder.parent != Path("runs").absolute():
         words += ["--workspace", str(journal.folder.parent)]
@@ -223,15 +159,15 @@ def options_of(journal: Journal) -> str:
 
 
 def check_name(study: str) -> None:
-    """Check that a study's name is one folder's name, and stays one in a URL and a tag.
+    """Check that a study's name is safe as a folder's name, in a URL and in a tag.
 
     Raises:
         InputError: it is not.
     """
     if _RESERVED.fullmatch(study):
         raise InputError(
-            f"a study cannot be named {study!r}: the workspace has a file or folder of that name; "
-            "name it otherwise with --study"
+            f"a study cannot be named {study!r}, which the workspace uses itself; choose another "
+            "name with --study"
         )
     if not _NAME.fullmatch(study) or len(study.encode()) > _MAX_BYTES:
         raise InputError(
@@ -242,7 +178,7 @@ def check_name(study: str) -> None:
 
 
 def name_from(corpus: Path) -> str:
-    """Make a study's name from a corpus file's name."""
+    """Return a study's name for a corpus file."""
     name = re.sub(r"[^\w.-]+", "-", corpus.stem).strip("-_.")
     if _RESERVED.fullmatch(name):
         name = f"study-{name}"

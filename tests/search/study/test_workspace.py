@@ -18,7 +18,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mmsearch.errors import InputError, MMSearchError, RefusedError
-from mmsearch.search.study.workspace import Workspace, check_name, name_from, own
+from mmsearch.search.study.locks import own
+from mmsearch.search.study.workspace import Workspace, check_name, name_from
 from mmsearch.tracking.journal import files
 from mmsearch.tracking.ledger.user_file import UserLedger
 
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 HOLD = """
 import sys
 from pathlib import Path
-from mmsearch.search.study.workspace import Workspace, own
+from mmsearch.search.study.locks import own
+from mmsearch.search.study.workspace import Workspace
 
 with own(Workspace.at(Path(sys.argv[1])).journal("names")):
     print("owned", flush=True)
