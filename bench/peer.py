@@ -66,7 +66,7 @@ def build_dataset(
 
 
 def loss_of(parameters: list[Tensor], X: Tensor, Y: Tensor) -> Tensor:
-    """Score the next characters, in nats a character."""
+    """Score the next characters, in nats per character."""
     C, W1, b1, W2, b2 = parameters
     emb = C[X]
     h = torch.tanh(emb.view(emb.shape[0], -1) @ W1 + b1)
@@ -189,7 +189,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="where everything is written")
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--steps", type=int, default=20_000, help="of each trial, a multiple of 20")
-    parser.add_argument("--corpus", type=Path, default=CORPUS, help="one word a line")
+    parser.add_argument("--corpus", type=Path, default=CORPUS, help="one word per line")
     parser.add_argument("--keep-duplicates", action="store_true", help="as the article does")
     parser.add_argument("--enqueue", type=Path, help="JSON list of configurations to try first")
     parser.add_argument("--pruner", choices=["median", "none"], default="median")

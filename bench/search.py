@@ -296,7 +296,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, help="default: 30 of the same, 50 of a free search")
     parser.add_argument("--steps", type=int, help="of each trial; a multiple of 20")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--corpus", type=Path, default=BUILTIN_CORPUS, help="one word a line")
+    parser.add_argument("--corpus", type=Path, default=BUILTIN_CORPUS, help="one word per line")
     parser.add_argument("--keep-duplicates", action="store_true", help="the article's protocol")
     parser.add_argument("--seed", type=int, default=0, help="of the same configurations")
     parser.add_argument("--peer-threads", type=int, default=0, help="--threads of peer.py")

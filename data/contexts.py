@@ -1,4 +1,4 @@
-"""Words into tensors: every character with the ones before it.
+"""Contexts: each character of the words with the characters before it, as tensors.
 
 Shape suffixes: N = examples, T = block_size, M = distinct contexts, P = distinct (context,
 target) pairs.
@@ -29,15 +29,15 @@ _CHUNK = 1 << 16  # rows masked at a time: few enough to stay in the cache, and 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Contexts:
-    """Examples in the order of the words: a word of n characters gives n + 1 of them."""
+    """Examples in the order of the words; a word of n characters has n + 1."""
 
     inputs: Tensor
-    """Ids, int32, shape (N, T); oldest character first, 0 where the word has not begun."""
+    """Ids, int32, shape (N, T); oldest character first, 0 before the start of the word."""
     targets: Tensor
     """Id of the next character, int64, shape (N,); 0 after a word's last character."""
 
     def __len__(self) -> int:
-        """Count the examples."""
+        """Return the number of examples."""
         return len(self.targets)
 
     @property
@@ -46,13 +46,13 @@ class Contexts:
         return self.inputs.shape[1]
 
     def narrowed(self, block_size: int) -> Contexts:
-        """Return the same examples at a smaller block size, as views that take no memory."""
+        """Return the same examples at a smaller block size, as views."""
         return Contexts(inputs=self.inputs[:, -block_size:], targets=self.targets)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class DistinctContexts:
-    """Examples with repeats counted, for a mean loss at a fraction of the cost.
+    """Distinct examples with their counts, for a mean loss at a fraction of the cost.
 
     The mean over all examples is `(loss_P * pair_count).sum() / n_examples`, where loss_P is
     the loss of `inputs[pair_context]` against `pair_target`.
@@ -65,7 +65,7 @@ class DistinctContexts:
     pair_target: Tensor
     """Id of the next character, int64, shape (P,), ascending within one context."""
     pair_count: Tensor
-    """How many examples are this pair, int64, shape (P,), each at least 1."""
+    """Number of examples with this pair, int64, shape (P,), at least 1."""
     n_examples: int
     """The sum of `pair_count`."""
 
@@ -76,11 +76,11 @@ class DistinctContexts:
         return sum(tensor.nbytes for tensor in tensors)
 
     def narrowed(self, block_size: int) -> tuple[DistinctContexts, Tensor]:
-        """Count the same examples at a smaller block size.
+        """Return the distinct contexts at a smaller block size.
 
         Returns:
-            What `distinct` returns for the examples at that block size, and for each pair of
-            these the row of the narrower pair that it becomes, int64, shape (P,).
+            The same as `distinct` of the narrowed examples, and for each pair the row of the
+            narrower pair that it becomes, int64, shape (P,).
         """
         if not self.n_examples:
             return replace(self, inputs=self.inputs[:, -block_size:]), self.pair_context
@@ -91,7 +91,7 @@ class DistinctContexts:
         pairs_P, row_P = np.unique(
             rank_M[self.pair_context.numpy()] * base + targets_P, return_inverse=True
         )
-        # Sums of whole numbers: float64 has them exactly.
+        # Sums of whole numbers, which are exact in float64.
         counts_P = np.bincount(row_P, weights=self.pair_count.numpy())
         narrower = DistinctContexts(
             inputs=torch.from_numpy(np.ascontiguousarray(inputs_MT[first_M])),
@@ -122,23 +122,23 @@ class DistinctContexts:
 
 
 def build_contexts(words: Sequence[str], vocabulary: Vocabulary, block_size: int) -> Contexts:
-    """Make one example of every character and every word's end.
+    """Return an example for each character and each end of a word.
 
     Args:
         words: words without the boundary.
-        vocabulary: knows every character of them.
+        vocabulary: has every character of them.
         block_size: context length, at least 1 character.
 
     Raises:
         InputError: the block size is below 1, a character is not in the vocabulary, or a word
-            holds the boundary.
+            contains the boundary.
     """
     if block_size < 1:
-        msg = f"block_size must be at least 1 character, got {block_size}; the article takes 3"
+        msg = f"block_size must be at least 1 character, got {block_size}; makemore uses 3"
         raise InputError(msg)
     targets_N = encode_words(words, vocabulary)
     starts = np.concatenate(([0], np.flatnonzero(targets_N == 0) + 1))
-    # How many characters of its own word stand before each example.
+    # Number of characters of its own word before each example.
     n_before_N = np.arange(len(targets_N)) - np.repeat(starts[:-1], np.diff(starts))
     padded = np.concatenate((np.zeros(block_size, np.int32), targets_N))
     windows_NT = sliding_window_view(padded, block_size)[:-1]
@@ -155,7 +155,7 @@ def build_contexts(words: Sequence[str], vocabulary: Vocabulary, block_size: int
 
 
 def distinct(contexts: Contexts) -> DistinctContexts:
-    """Count repeated (context, target) pairs; the same for any order of the examples."""
+    """Return the distinct examples with their counts; independent of the order of examples."""
     inputs_NT = contexts.inputs.numpy()
     targets_N = contexts.targets.numpy()
     if not len(contexts):
@@ -182,9 +182,8 @@ def distinct(contexts: Contexts) -> DistinctContexts:
 def _rank_rows(ids_NT: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rank rows in lexicographic order.
 
-    Columns are the digits of one int64 number a row. Before it would overflow, the numbers are
-    replaced by their ranks, which are below N and keep their order: so any vocabulary and any
-    block size fits.
+    The columns of a row are read as digits of one int64 number. Before it overflows, the numbers
+    are replaced by their ranks, which keep the order, so any vocabulary and block size works.
 
     Returns:
         The first row of each rank, shape (M,), and the rank of each row, shape (N,).

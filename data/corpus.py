@@ -1,4 +1,4 @@
-"""Words: read from a file, cleaned, counted and fingerprinted."""
+"""The corpus: words read from a file, cleaned, counted and fingerprinted."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ BUILTIN_CORPUS: Path = Path(__file__).with_name("names.txt")
 """The corpus that comes with mmsearch: US first names of 2018; see README.md beside it."""
 
 BOUNDARY = "."
-"""Stands before and after every word, as id 0; so no word may hold it."""
+"""Marks the start and end of every word, as id 0; so no word may contain it."""
 
 MIN_DISTINCT_WORDS = 10
-"""The fewest distinct words that an 80/10/10 split leaves no part of empty."""
+"""Fewest distinct words for which no part of an 80/10/10 split is empty."""
 
-# What a line of text has no use for, and what a binary file or one with foreign line ends has:
-# control characters (a tab, NUL or lone carriage return inside a line among them), the line and
-# paragraph separators, and a byte order mark that is not at the start (two files joined).
-# The plain space is not here: "mary ann" is a name, and to the model a space is one more
-# character. Nor are zero-width joiners, which Persian and Indic spelling needs.
+# Characters of binary files, tables and files with foreign line ends: control characters (tab, NUL
+# and a lone carriage return among them), line and paragraph separators, and a byte order mark that
+# is not at the start (two joined files). A space is allowed, as "mary ann" is a name; so are
+# zero-width joiners, which Persian and Indic spelling needs.
 _FORBIDDEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
 
 _MAX_SHOWN = 60
@@ -37,7 +36,7 @@ _MAX_SHOWN = 60
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Vocabulary:
-    """The characters that a model knows, each with its id."""
+    """The characters of a model and their ids."""
 
     characters: tuple[str, ...]
     """Distinct single characters; the index is the id, and id 0 is the boundary `.`."""
@@ -45,7 +44,7 @@ class Vocabulary:
     """Character to id."""
 
     def __post_init__(self) -> None:
-        """Refuse what a stored vocabulary may not be.
+        """Check the characters, which may come from a file.
 
         Raises:
             InputError: the boundary is not first, or a character is repeated or not single.
@@ -82,7 +81,7 @@ class Vocabulary:
         return dict(enumerate(self.characters))
 
     def encode(self, word: str) -> list[int]:
-        """Turn a word into ids, without boundaries.
+        """Return the ids of a word, without boundaries.
 
         Raises:
             InputError: a character is not in the vocabulary.
@@ -94,7 +93,7 @@ class Vocabulary:
 
 
 def unknown_character(character: str, word: str) -> InputError:
-    """Make the error for a character that is outside of a vocabulary."""
+    """Return the error for a character that is not in a vocabulary."""
     return InputError(
         f"character {character!r} (U+{ord(character):04X}) of {_shown(word)} is not in the "
         "vocabulary; use only characters of the corpus that the vocabulary was made from"
@@ -103,27 +102,27 @@ def unknown_character(character: str, word: str) -> InputError:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Corpus:
-    """The words of one file, in its order."""
+    """The words of a file, in its order."""
 
     name: str
     """The file's name without its suffix."""
-    # Not in the repr: it would be as long as the file, and a tenth of it is the test split.
+    # Not in the repr, since a tenth of them is the test split.
     words: tuple[str, ...] = field(repr=False)
     """Words in Unicode form NFC; each once, unless `keep_duplicates`."""
     n_lines: int
-    """Lines that were not blank."""
+    """Number of lines that are not blank."""
     n_repeats: int
-    """Lines that repeat an earlier one, whether dropped or kept."""
+    """Number of lines that repeat an earlier one, dropped or kept."""
     keep_duplicates: bool
     """Whether repeated lines are in `words`."""
     vocabulary: Vocabulary = field(repr=False)
-    """The characters of all words, test words included: a model has to score those, too."""
+    """Characters of all words, test words included, which a model must be able to score."""
     fingerprint: str
     """SHA-256 of the words in order, joined by newlines, in UTF-8; 64 hex digits."""
 
     @classmethod
     def of(cls, words: Sequence[str], *, name: str, keep_duplicates: bool = False) -> Corpus:
-        """Count and fingerprint words that are clean already; `read_corpus` reads a file."""
+        """Create a corpus from clean words; `read_corpus` reads and cleans a file."""
         distinct = tuple(dict.fromkeys(words))
         kept = tuple(words) if keep_duplicates else distinct
         return cls(
@@ -138,22 +137,22 @@ class Corpus:
 
 
 def read_corpus(path: str | os.PathLike[str], *, keep_duplicates: bool = False) -> Corpus:
-    r"""Read a UTF-8 file of one word a line.
+    r"""Read and clean a UTF-8 file with one word per line.
 
-    A line ends with `\n` or `\r\n` and with nothing else: the other characters that
-    `str.splitlines` breaks at would cut a word in two without a sound, so inside a line they are
-    refused. A byte order mark at the start, blank lines and whitespace around a word are
-    ignored. Case is kept: "Will" and "will" are two words. Characters are put into Unicode form
-    NFC, so that two spellings of one "é" are neither two words nor two sets of ids.
+    Lines end with `\n` or `\r\n`. The other characters at which `str.splitlines` breaks are
+    refused inside a line, since they would silently cut a word in two. A byte order mark at the
+    start, blank lines and whitespace around a word are ignored. Case is kept: "Will" and "will"
+    are two words. Characters are normalized to Unicode form NFC, so that two encodings of "é" are
+    not two characters.
 
     Args:
-        path: a regular file; a pipe is refused, because a study has to read it again.
-        keep_duplicates: keep repeated lines, as the article does; a word may then stand in more
-            than one part of the split.
+        path: a regular file; a pipe is refused, because a study reads it more than once.
+        keep_duplicates: whether to keep repeated lines, as makemore does; a word may then be in
+            more than one part of the split.
 
     Raises:
-        InputError: there is no such file, it cannot be read, it is not text, it holds fewer
-            than `MIN_DISTINCT_WORDS` distinct words, or a word holds the boundary.
+        InputError: the file does not exist, cannot be read, is not text, or has fewer than
+            `MIN_DISTINCT_WORDS` distinct words, or a word contains the boundary.
     """
     path = Path(path)
     lines = _decode(path, _read_bytes(path)).split("\n")
@@ -176,7 +175,7 @@ def _read_bytes(path: Path) -> bytes:
         if stat.S_ISREG(mode):
             return path.read_bytes()
     except FileNotFoundError:
-        msg = f"no corpus {_shown(path)}; name a file with one word a line"
+        msg = f"no corpus {_shown(path)}; name a file with one word per line"
         raise InputError(msg) from None
     except PermissionError:
         msg = f"corpus {_shown(path)} must be readable, got permission denied; see chmod +r"
@@ -186,7 +185,7 @@ def _read_bytes(path: Path) -> bytes:
         msg = f"corpus {_shown(path)} must be readable, got {reason!r}; name another file"
         raise InputError(msg) from None
     kind = "a directory" if stat.S_ISDIR(mode) else "a pipe, socket or device"
-    msg = f"corpus {_shown(path)} must be a file, got {kind}; name a file with one word a line"
+    msg = f"corpus {_shown(path)} must be a file, got {kind}; name a file with one word per line"
     raise InputError(msg)
 
 
@@ -197,14 +196,14 @@ def _decode(path: Path, data: bytes) -> str:
         line = data.count(b"\n", 0, error.start) + 1
         msg = (
             f"corpus {_shown(path)}, line {line}: must be UTF-8 text, "
-            f"got byte 0x{error.object[error.start]:02x}; save it as UTF-8, one word a line"
+            f"got byte 0x{error.object[error.start]:02x}; save it as UTF-8, one word per line"
         )
         raise InputError(msg) from None
     return unicodedata.normalize("NFC", text)
 
 
 def _check_characters(path: Path, words: Sequence[str], lines: Sequence[str]) -> None:
-    # One pass over everything; only a file that fails is gone through line by line.
+    # One pass over the whole text; only an invalid file is checked line by line.
     text = "\n".join(words)
     if BOUNDARY not in text and not _FORBIDDEN.search(text):
         return
@@ -213,20 +212,20 @@ def _check_characters(path: Path, words: Sequence[str], lines: Sequence[str]) ->
         where = f"corpus {_shown(path)}, line {number}"
         if found := _FORBIDDEN.search(word):
             msg = (
-                f"{where}: a word must not hold control characters, got U+{ord(found[0]):04X} in "
-                f"{_shown(word)}; make it plain text, one word a line, lines ended by LF or CRLF"
+                f"{where}: a word must not contain control characters, got U+{ord(found[0]):04X} in "
+                f"{_shown(word)}; make it plain text, one word per line, lines ended by LF or CRLF"
             )
             raise InputError(msg)
         if BOUNDARY in word:
             msg = (
-                f"{where}: a word must not hold {BOUNDARY!r}, which marks the word boundary, "
-                f"got {_shown(word)}; take the {BOUNDARY!r} out"
+                f"{where}: a word must not contain {BOUNDARY!r}, which marks the word boundary, "
+                f"got {_shown(word)}; remove the {BOUNDARY!r}"
             )
             raise InputError(msg)
 
 
 def _shown(value: str | Path) -> str:
-    # One line, whatever is inside: repr escapes newlines and what a terminal cannot print.
+    # repr escapes newlines and unprintable characters, so this is one line.
     if isinstance(value, Path):
         return repr(str(value))
     return repr(value if len(value) <= _MAX_SHOWN else value[:_MAX_SHOWN] + "…")

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 def encode_words(words: Sequence[str], vocabulary: Vocabulary) -> NDArray[np.int32]:
-    """Return the ids of all words in one row, each word closed by the boundary; shape (N,).
+    """Return the ids of all words in one array, each word followed by the boundary; shape (N,).
 
     Raises:
-        InputError: a character is not in the vocabulary, or a word holds the boundary.
+        InputError: a character is not in the vocabulary, or a word contains the boundary.
     """
     text = "".join(word + BOUNDARY for word in words)
-    # surrogatepass: half a character is no vocabulary's, and so gets the error that says so.
+    # surrogatepass, so that half a surrogate pair gets the error for unknown characters.
     codes_N = _code_points(text)
     codes_V = _code_points("".join(vocabulary.characters))
     table = np.full(max(codes_V.max(), codes_N.max(initial=0)) + 1, -1, np.int32)
@@ -35,7 +35,7 @@ def encode_words(words: Sequence[str], vocabulary: Vocabulary) -> NDArray[np.int
         raise unknown_character(character, next(word for word in words if character in word))
     if np.count_nonzero(ids_N == 0) != len(words):
         word = next(word for word in words if BOUNDARY in word)
-        msg = f"a word must not hold the boundary {BOUNDARY!r}, got {word!r}; take it out"
+        msg = f"a word must not contain the boundary {BOUNDARY!r}, got {word!r}; remove it"
         raise InputError(msg)
     return ids_N
 

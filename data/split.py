@@ -1,4 +1,4 @@
-"""Train, dev and a sealed test: 80/10/10 of the shuffled words."""
+"""The split: 80/10/10 of the shuffled words into train, dev and a sealed test part."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from mmsearch.data.corpus import Corpus, Vocabulary
 
 DEFAULT_SPLIT_SEED = 42
-"""The article's seed."""
+"""Makemore's seed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Claim:
-    """The note that the test split is about to be spent on one named model.
+    """A claim to evaluate one named model on the test split.
 
-    Nothing is durable here: whoever makes a claim writes it into the ledger first.
+    The caller writes it into the ledger before it opens the split.
     """
 
     model_sha256: str
@@ -30,26 +30,25 @@ class Claim:
     split_fingerprint: str
     """Fingerprint of the test split that the claim is on."""
     look: int = 1
-    """1 for the first look at the split; more only after an owner said why."""
+    """Number of the look at the split; above 1 only with `--again`."""
 
 
 class SealedTest:
-    """Test words that nothing reads by accident.
+    """Test words that cannot be read by accident.
 
-    It can be counted, named by its fingerprint and compared; it cannot be iterated, indexed,
-    printed, copied or pickled, so the words reach no log, traceback or worker process.
-    `open` hands them out for a claim on this very split.
+    It can be counted, fingerprinted and compared, but not iterated, indexed, printed, copied or
+    pickled, so that no word reaches a log, a traceback or a worker process. `open` returns the
+    words for a claim on this split.
 
-    It stops accidents, not owners: who holds the corpus and the seed can shuffle the words
-    again, and who wants around a Python attribute gets around it.
+    This prevents accidents, not intent: the corpus and the seed determine the words.
     """
 
     __slots__ = ("__words", "_fingerprint")
 
     def __init__(self, words: Sequence[str]) -> None:
-        """Seal words; the caller keeps no other reference to them."""
+        """Seal words; the caller must not keep another reference to them."""
         self.__words = tuple(words)
-        # Sorted, so that the same words have one name whatever shuffle or study they come from.
+        # Sorted, so that equal words have one fingerprint in any study.
         listed = "\n".join(sorted(self.__words))
         self._fingerprint = hashlib.sha256(listed.encode()).hexdigest()
 
@@ -59,7 +58,7 @@ class SealedTest:
         return self._fingerprint
 
     def open(self, claim: Claim) -> tuple[str, ...]:
-        """Hand out the words, in the order of the shuffle.
+        """Return the words, in the order of the shuffle.
 
         Raises:
             RefusedError: the claim is on another split.
@@ -74,11 +73,11 @@ class SealedTest:
         return self.__words
 
     def __len__(self) -> int:
-        """Count the words, repeats included."""
+        """Return the number of words, repeats included."""
         return len(self.__words)
 
     def __eq__(self, other: object) -> bool:
-        """Say whether both seal the same words."""
+        """Return whether both have the same words."""
         if not isinstance(other, SealedTest):
             return NotImplemented
         return self._fingerprint == other._fingerprint
@@ -88,22 +87,22 @@ class SealedTest:
         return hash(self._fingerprint)
 
     def __repr__(self) -> str:
-        """Show the count and the fingerprint, and no word."""
+        """Return the count and the fingerprint, without any word."""
         return f"SealedTest(n_words={len(self)}, fingerprint={self._fingerprint!r})"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        """Refuse: `pickle`, `copy.copy` and `copy.deepcopy` all come through here.
+        """Refuse `pickle`, `copy.copy` and `copy.deepcopy`, which all call this.
 
         Raises:
             TypeError: always.
         """
-        msg = "a SealedTest is not pickled or copied; send a worker the train and dev words alone"
+        msg = "a SealedTest cannot be pickled or copied; send a worker only the train and dev words"
         raise TypeError(msg)
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """The words that training may see; no test word is among them."""
+    """The words that training may see: train and dev, not test."""
 
     train: tuple[str, ...]
     dev: tuple[str, ...]
@@ -117,15 +116,15 @@ class Split:
     train: tuple[str, ...] = field(repr=False)
     """The first 80 % of the shuffled words."""
     dev: tuple[str, ...] = field(repr=False)
-    """The next 10 %: what every choice is made on."""
+    """The next 10 %, on which every choice is made."""
     test: SealedTest
-    """The last 10 %: opened once, for a claim."""
+    """The last 10 %, opened once, for a claim."""
     seed: int
     """Seed of the shuffle."""
     n_dev_in_train: int
-    """Dev words that also stand in train; not 0 only where repeated lines were kept."""
+    """Number of dev words that are also in train; 0 unless repeated lines are kept."""
     n_test_in_train: int
-    """Test words that also stand in train; not 0 only where repeated lines were kept."""
+    """Number of test words that are also in train; 0 unless repeated lines are kept."""
 
     @property
     def fingerprint(self) -> str:
@@ -134,17 +133,17 @@ class Split:
 
 
 def split_corpus(corpus: Corpus, seed: int = DEFAULT_SPLIT_SEED) -> Split:
-    """Shuffle the words and cut them 80/10/10, as the article does.
+    """Shuffle the words and split them 80/10/10, as makemore does.
 
     Args:
-        corpus: repeated words in it may land in more than one part.
-        seed: at least 0; `random.Random(seed).shuffle` draws the order.
+        corpus: the words; a repeated one may be in more than one part.
+        seed: at least 0; the order is that of `random.Random(seed).shuffle`.
 
     Raises:
         InputError: the seed is negative, or there are too few words to fill each part.
     """
-    if seed < 0:  # Random(-42) shuffles as Random(42) does: two names for one split
-        msg = f"the split seed must be at least 0, got {seed}; {DEFAULT_SPLIT_SEED} is the usual"
+    if seed < 0:  # Random(-42) equals Random(42), and one split would have two seeds
+        msg = f"the split seed must be at least 0, got {seed}; the default is {DEFAULT_SPLIT_SEED}"
         raise InputError(msg)
     words = list(corpus.words)
     random.Random(seed).shuffle(words)  # noqa: S311  (a repeatable order, not a secret)
@@ -152,8 +151,8 @@ def split_corpus(corpus: Corpus, seed: int = DEFAULT_SPLIT_SEED) -> Split:
     n2 = int(0.9 * len(words))
     if not 0 < n1 < n2 < len(words):
         msg = (
-            f"corpus {corpus.name!r} must fill a train, a dev and a test part, "
-            f"got {len(words)} words; give it at least 10"
+            f"corpus {corpus.name!r} has {len(words)} words, too few for a train, a dev and a test "
+            "part; it needs at least 10"
         )
         raise InputError(msg)
     known = frozenset(words[:n1])

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def uniform_losses(words: Sequence[str], vocabulary: Vocabulary) -> WordLosses:
-    """Score words by no knowledge at all: ln V nats a character.
+    """Score words by no knowledge at all: ln V nats per character.
 
     Args:
         words: words without the boundary.

@@ -82,7 +82,7 @@ class Scored:
 
 
 def mean_loss(parameters: Parameters, contexts: DistinctContexts) -> float:
-    """Mean cross-entropy over all examples, in nats a character.
+    """Mean cross-entropy over all examples, in nats per character.
 
     Returns:
         The mean; infinite or NaN where the model is.
@@ -91,7 +91,7 @@ def mean_loss(parameters: Parameters, contexts: DistinctContexts) -> float:
 
 
 def mean_losses(parameters: Parameters, scored: Scored) -> tuple[float, dict[str, float]]:
-    """Mean cross-entropy over all examples and over those of each part, in nats a character.
+    """Mean cross-entropy over all examples and over those of each part, in nats per character.
 
     Returns:
         The means; infinite or NaN where the model is.

@@ -48,7 +48,7 @@ def range_losses(
         vocab_size: V.
 
     Returns:
-        The loss of each step's minibatch before its update, in nats a character, shape (S,);
+        The loss of each step's minibatch before its update, in nats per character, shape (S,);
         infinite once it has been above `MAX_LOSS_NATS`, or no number.
     """
     generator = torch.Generator().manual_seed(spec.seed)
@@ -81,7 +81,7 @@ class Valley:
     best: float
     """Where the loss is lowest."""
     best_loss: float
-    """There, in nats a character."""
+    """There, in nats per character."""
 
 
 def smoothed(losses: NDArray[np.float64]) -> NDArray[np.float64]:

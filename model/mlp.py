@@ -99,7 +99,7 @@ def forward(parameters: Parameters, inputs_BT: Tensor) -> Tensor:
 
 
 def loss(parameters: Parameters, inputs_BT: Tensor, targets_B: Tensor) -> Tensor:
-    """Mean cross-entropy of the next characters, in nats a character; a scalar tensor.
+    """Mean cross-entropy of the next characters, in nats per character; a scalar tensor.
 
     Args:
         parameters: any float dtype.

@@ -67,7 +67,7 @@ def bootstrap_interval(
         seed: of the draws.
 
     Returns:
-        Lower and upper end, in nats a character; both the mean where all words are alike.
+        Lower and upper end, in nats per character; both the mean where all words are alike.
     """
     # Plain numpy: scipy.stats.bootstrap draws the same numbers in twice the time, refuses a
     # single word, and names its seed differently before 1.15.

@@ -66,11 +66,11 @@ class Segment:
     """The weights after it, float32; the model alone where the trial has ended."""
     curve: tuple[CurvePoint, ...]
     dev_loss: float
-    """Dev loss of the weights after it, in nats a character."""
+    """Dev loss of the weights after it, in nats per character."""
     dev_parts: Mapping[str, float]
     """The same over parts of dev."""
     train_loss: float
-    """Loss of the same weights on a fixed part of train, in nats a character."""
+    """Loss of the same weights on a fixed part of train, in nats per character."""
 
 
 class TrialData:

@@ -145,7 +145,7 @@ def _remedy(trial: TrialRecord) -> str:
     if lowest is trial.scored:
         return "search a new --study with weight_decay in [space]"
     return (
-        f"the dev loss was {lowest.dev_loss:.4f} at step {lowest.step:,} and rose after it, so search "
+        f"the dev loss was {lowest.dev_loss:.4f} at step {lowest.step:,} and rose later, so search "
         "a new --study with fewer --steps, or with weight_decay in [space]"
     )
 

@@ -40,8 +40,8 @@ def sample_trial(  # noqa: PLR0913 (each is one flag)
         temperature: divides the logits.
 
     Returns:
-        JSON values: `trial`, `model`, `state`, `dev_loss`, `note` (a remark, or empty), and `words`,
-        each with `word`, `in_train` (None if unknown) and `is_cut`.
+        JSON values: `trial`, `model`, `state`, `dev_loss`, `note` (a remark, or empty) and
+        `words`, each with `word`, `in_train` (None if unknown) and `is_cut`.
 
     Raises:
         InputError: there is no such trial, or an argument is out of range.

@@ -36,7 +36,7 @@ A_WORD = st.text("abcde", max_size=6)
 
 
 def losses_of(n_words: int, generator: np.random.Generator) -> WordLosses:
-    """Draw words of 3 to 9 characters; a mean of 2 nats a character, more in longer words."""
+    """Draw words of 3 to 9 characters; a mean of 2 nats per character, more in longer words."""
     n_targets = generator.integers(4, 11, n_words)
     per_character = 2 + 0.1 * (n_targets - 7) + generator.normal(0, 0.4, n_words)
     return WordLosses(n_targets * per_character, n_targets)
@@ -110,7 +110,7 @@ def test_broken_model_has_no_finite_mean() -> None:
 
 
 def test_uniform_baseline_is_ln_v(reference: Corpus) -> None:
-    """Knowing nothing of 26 letters and the end costs ln 27, about 3.2958 nats a character."""
+    """Knowing nothing of 26 letters and the end costs ln 27, about 3.2958 nats per character."""
     losses = uniform_losses(reference.words, reference.vocabulary)
 
     assert losses.mean == pytest.approx(math.log(27), rel=1e-12)
