@@ -212,8 +212,9 @@ def _check_characters(path: Path, words: Sequence[str], lines: Sequence[str]) ->
         where = f"corpus {_shown(path)}, line {number}"
         if found := _FORBIDDEN.search(word):
             msg = (
-                f"{where}: a word must not contain control characters, got U+{ord(found[0]):04X} in "
-                f"{_shown(word)}; make it plain text, one word per line, lines ended by LF or CRLF"
+                f"{where}: a word must not contain control characters, got "
+                f"U+{ord(found[0]):04X} in {_shown(word)}; save it as plain text, one word per "
+                "line, with line ends LF or CRLF"
             )
             raise InputError(msg)
         if BOUNDARY in word:

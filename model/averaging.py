@@ -1,9 +1,8 @@
-"""The weights that a trial is judged by: a mean over the optimizer's steps.
+"""The mean of the weights over the optimizer's steps, by which a trial is scored.
 
-At a constant learning rate the weights of one step are noisy, and their mean is not: the noise
-averages out where a schedule would have to anneal it away. The mean after t steps is what a trial
-of t steps would end with, so a dev loss on the way is a fair guess at the last one. See
-`docs/log.md` for what it is worth.
+At a constant learning rate the weights of a single step are noisy, and their mean is not, so that
+no schedule has to anneal the noise away. The mean after t steps is that of a trial of t steps, so
+an early dev loss predicts the last one well. docs/log.md has the measured effect.
 """
 
 from __future__ import annotations
@@ -17,35 +16,35 @@ if TYPE_CHECKING:
     from mmsearch.model.mlp import Parameters
 
 POWER = 8
-"""Step t weighs as t ** POWER in the mean: nine tenths of it are the last quarter of the steps."""
+"""Step t has weight t ** POWER in the mean, so that the last quarter of the steps is 9/10 of it."""
 STRIDE = 50
-"""Steps from one set of weights that goes into the mean to the next."""
+"""Steps between two sets of weights that enter the mean."""
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Where a trial stands between two segments."""
+    """The state of a trial between two segments."""
 
     parameters: Parameters
-    """The model: what is scored, sampled from and tested."""
+    """The model, which is scored, sampled from and tested."""
     iterate: Parameters | None = None
-    """Weights that the optimizer goes on from, where these are not the model."""
+    """Weights that training continues from, if they are not the model."""
     mean: Parameters | None = None
-    """Running mean of the weights, where it is not the model: the model is an earlier one then."""
+    """Running mean of the weights, if the model is not it but that of an earlier segment."""
     moments: tuple[Parameters, Parameters] | None = None
     """Adam's first and second moment."""
 
 
 def average_in(mean: Tensor, iterate: Tensor, start: int, end: int) -> None:
-    """Take the weights after step `end` into a mean over the steps until `start`, in place.
+    """Add the weights after step `end` to a mean over the steps up to `start`, in place.
 
-    Polynomial-decay averaging (Shamir and Zhang, 2013, section 4) in a form that needs no count:
-    the steps from `start` to `end` have 1 - (start / end) ** (POWER + 1) of all the weight so far.
+    Polynomial-decay averaging (Shamir and Zhang, 2013, section 4): the steps from `start` to `end`
+    get the share 1 - (start / end) ** (POWER + 1) of the mean.
 
     Args:
-        mean: changed; ignored where `start` is 0.
-        iterate: the same shape.
-        start: steps that are in the mean.
-        end: steps done; above `start`.
+        mean: the mean, changed in place; its value is ignored if `start` is 0.
+        iterate: the weights after step `end`, of the same shape.
+        start: number of steps in the mean.
+        end: number of steps done, above `start`.
     """
     mean.lerp_(iterate, 1 - (start / end) ** (POWER + 1))

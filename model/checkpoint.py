@@ -1,4 +1,4 @@
-"""Weights as safetensors bytes: no pickle is read or written (DESIGN promise 8)."""
+"""Checkpoints as safetensors bytes; no pickle is read or written."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from mmsearch.model.averaging import State
 from mmsearch.model.mlp import Parameters
 
 _PARTS = ("iterate.", "mean.", "moment_1.", "moment_2.")
-"""Prefixes of the tensors that training goes on from, in the order of `State`."""
+"""Prefixes of the tensors that training continues from, in the order of `State`."""
 
 
 def to_bytes(state: State | Parameters) -> bytes:
-    """Serialise a model and what its training goes on from; equal tensors give equal bytes.
+    """Serialize a model and the state of its training; equal tensors give equal bytes.
 
-    The model's five tensors have the article's names, those of its training a prefix each.
+    The model's tensors are named C, W1, b1, W2 and b2; those of its training have a prefix.
     """
     if not isinstance(state, State):
         state = State(state)
@@ -35,19 +35,19 @@ def to_bytes(state: State | Parameters) -> bytes:
 
 
 def from_bytes(content: bytes) -> Parameters:
-    """Read the model of what `to_bytes` gave.
+    """Return the model of a checkpoint.
 
     Raises:
-        InputError: not safetensors, or not this network's tensors and shapes.
+        InputError: it is not safetensors, or not a checkpoint of this network.
     """
     return state_from_bytes(content).parameters
 
 
 def state_from_bytes(content: bytes) -> State:
-    """Read back all of what `to_bytes` gave.
+    """Return the state that `to_bytes` serialized.
 
     Raises:
-        InputError: not safetensors, or not this network's tensors and shapes.
+        InputError: it is not safetensors, or not a checkpoint of this network.
     """
     try:
         tensors = safetensors.torch.load(content)
@@ -81,14 +81,14 @@ _NAMES = [field.name for field in fields(Parameters)]
 
 
 def _take(tensors: dict[str, Tensor], prefix: str) -> Parameters | None:
-    """Take the five tensors of one prefix out of a dictionary; None where one is missing."""
+    """Remove and return the five tensors of one prefix; None if one is missing."""
     if not all(prefix + name in tensors for name in _NAMES):
         return None
     return _checked(Parameters(**{name: tensors.pop(prefix + name) for name in _NAMES}))
 
 
 def _checked(parameters: Parameters) -> Parameters:
-    """Give back parameters whose shapes and dtypes make one network."""
+    """Return the parameters if their shapes and dtypes fit together."""
     shapes = {name: tuple(tensor.shape) for name, tensor in parameters.named().items()}
     vocab_size, hidden_width = shapes["b2"], shapes["b1"]
     fits = (
@@ -108,5 +108,5 @@ def _checked(parameters: Parameters) -> Parameters:
 
 
 def sha256(content: bytes) -> str:
-    """Name a set of weights: the SHA-256 of its bytes, in hex."""
+    """Return the SHA-256 of a checkpoint, in hex, by which its weights are named."""
     return hashlib.sha256(content).hexdigest()

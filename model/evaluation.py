@@ -1,8 +1,8 @@
-"""Mean losses of a model over words and parts of them, from distinct (context, next) pairs.
+"""Mean losses of a model over words and parts of them.
 
-A split of names repeats itself: at block size 3 the reference dev split has 22,655 examples but
-2,965 distinct contexts. Each of them goes through the network once, and each distinct pair counts
-as often as it occurs, which gives the same mean.
+Examples repeat: at block size 3 makemore's dev split has 22,655 examples but 2,965 distinct
+contexts. Each distinct context goes through the network once, and each distinct pair of a context
+and its next character is weighted by its count, which gives the same mean.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     from mmsearch.model.mlp import Parameters
 
 CONTEXTS_AT_ONCE = 1024
-"""Rows a forward pass; keeps the hidden layer within a core's cache."""
+"""Rows per forward pass, for which the hidden layer fits into a core's cache."""
 _MAX_LOGITS = 2**20
-"""Numbers a forward pass may make of them; fewer rows are taken where the vocabulary is large."""
+"""Most logits per forward pass, which limits the rows for a large vocabulary."""
 _MAX_TABLE = 2**22
-"""Numbers in the table of a first layer, at most: more would not stay in the cache."""
+"""Most numbers in the table of the first layer; more would not fit into the cache."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scored:
-    """Words that a model is scored on, and parts of them that are scored apart."""
+    """Words to score a model on, and parts of them to score separately."""
 
     contexts: DistinctContexts
     parts: Mapping[str, Tensor]
-    """How many examples of each part are each distinct pair, float64, shape (P,)."""
+    """For each part, the count of each distinct pair in it, float64, shape (P,)."""
 
     @classmethod
     def of(
@@ -53,9 +53,9 @@ class Scored:
 
         Args:
             words: words without the boundary.
-            vocabulary: knows every character of them.
+            vocabulary: has every character of them.
             block_size: context length.
-            parts: for each part whether each word belongs to it.
+            parts: for each part, whether each word belongs to it.
         """
         contexts = distinct(build_contexts(words, vocabulary, block_size))
         counts = {}
@@ -82,20 +82,12 @@ class Scored:
 
 
 def mean_loss(parameters: Parameters, contexts: DistinctContexts) -> float:
-    """Mean cross-entropy over all examples, in nats per character.
-
-    Returns:
-        The mean; infinite or NaN where the model is.
-    """
+    """Return the mean cross-entropy over all examples, in nats per character; may not be finite."""
     return float(_losses(parameters, contexts) @ contexts.pair_count.double()) / contexts.n_examples
 
 
 def mean_losses(parameters: Parameters, scored: Scored) -> tuple[float, dict[str, float]]:
-    """Mean cross-entropy over all examples and over those of each part, in nats per character.
-
-    Returns:
-        The means; infinite or NaN where the model is.
-    """
+    """Return the mean cross-entropy over all examples and over each part, in nats per character."""
     losses_P, contexts = _losses(parameters, scored.contexts), scored.contexts
     whole = float(losses_P @ contexts.pair_count.double()) / contexts.n_examples
     parts = {name: float(losses_P @ n) / float(n.sum()) for name, n in scored.parts.items()}
@@ -104,11 +96,11 @@ def mean_losses(parameters: Parameters, scored: Scored) -> tuple[float, dict[str
 
 @torch.inference_mode()
 def _losses(parameters: Parameters, contexts: DistinctContexts) -> Tensor:
-    """Cross-entropy of each distinct pair, in nats, float64, shape (P,)."""
+    """Return the cross-entropy of each distinct pair, in nats, float64, shape (P,)."""
     table_QH = _table(parameters, len(contexts.inputs))
     losses_P = torch.empty(len(contexts.pair_target), dtype=torch.float64)
     at_once = max(1, min(CONTEXTS_AT_ONCE, _MAX_LOGITS // len(parameters.b2)))
-    # Pairs come sorted by context, so each slice of contexts owns a slice of the pairs.
+    # Pairs are sorted by context, so each slice of contexts has a slice of the pairs.
     bounds = torch.searchsorted(
         contexts.pair_context, torch.arange(0, len(contexts.inputs) + at_once, at_once)
     ).tolist()
@@ -127,7 +119,7 @@ def _losses(parameters: Parameters, contexts: DistinctContexts) -> Tensor:
 def _table(parameters: Parameters, n_contexts: int) -> Tensor | None:
     """Return what each character at each position adds to the hidden layer, shape (T * V, H).
 
-    None where the table would cost more than it saves.
+    None if the table would cost more than it saves.
     """
     vocab_size, dim = parameters.C.shape
     n_inputs, hidden_width = parameters.W1.shape
@@ -139,7 +131,7 @@ def _table(parameters: Parameters, n_contexts: int) -> Tensor | None:
 
 
 def _forward_by_table(parameters: Parameters, table_QH: Tensor, inputs_BT: Tensor) -> Tensor:
-    """Score every next character as `forward` does."""
+    """Return the same logits as `forward`."""
     block_size, vocab_size = inputs_BT.shape[1], len(parameters.C)
     rows_BT = inputs_BT.long() + torch.arange(block_size) * vocab_size
     summed_BH = functional.embedding_bag(rows_BT, table_QH, mode="sum")

@@ -1,8 +1,8 @@
-"""The training step, with hand-written gradients in place of autograd.
+"""The training step of SGD and Adam, with hand-written gradients in place of autograd.
 
-At these sizes autograd costs more than the arithmetic: the step below allocates nothing, fuses
-each SGD update into the matrix product that makes its gradient, and is held to autograd and to
-`torch.optim` by the tests.
+At these sizes autograd costs more than the arithmetic. The step below allocates nothing and fuses
+each SGD update into the matrix product of its gradient. Tests compare it with autograd and
+`torch.optim`.
 
 Shape suffixes as in `mlp`; S is the number of steps of one call.
 """
@@ -31,20 +31,20 @@ BETAS = (0.9, 0.999)
 EPSILON = 1e-8
 """Added to the root of Adam's second moment."""
 _ALIGNMENT = 16
-"""Each tensor begins at a multiple of so many numbers, where vector instructions are fastest."""
+"""Alignment of each tensor in the vector, in numbers, for fast vector instructions."""
 
 
 class Kernel:
     """Takes optimizer steps on its own copy of the parameters, in their dtype, on the CPU.
 
-    All numbers of the network stand in one vector, `flat`: so do their mean and Adam's moments,
-    and each is changed by one operation. `pack` and `unpack` translate between the two forms.
+    All parameters are in one vector, `flat`, and so are their mean and Adam's moments, so that each
+    is updated by one operation. `pack` and `unpack` convert between the two forms.
 
-    Where the vocabulary is small beside the batch, the first layer is a table: what each character
-    at each position adds to the hidden layer. W1 then
-    stands as (T, H, D) in the vector: the order in which each of its three products is fastest.
+    If the vocabulary is small relative to the batch, the first layer is a table of what each
+    character at each position adds to the hidden layer. W1 is then stored as (T, H, D), the order
+    in which its three products are fastest.
 
-    Not thread-safe: the buffers belong to one caller.
+    Not thread-safe.
     """
 
     def __init__(
@@ -56,14 +56,14 @@ class Kernel:
         optimizer: Optimizer = "sgd",
         has_table: bool | None = None,
     ) -> None:
-        """Copy parameters and make the buffers.
+        """Copy parameters and allocate the buffers.
 
         Args:
-            parameters: where training starts or goes on.
+            parameters: the parameters that training starts or continues from.
             batch_size: B.
-            weight_decay: decay of the three matrices, in each step times the learning rate.
-            optimizer: what turns a gradient into a step.
-            has_table: whether the first layer is a table; None to decide by the arithmetic.
+            weight_decay: decay of the three matrices, multiplied by the learning rate.
+            optimizer: the optimizer.
+            has_table: whether the first layer is a table; None to decide by the cost.
         """
         self._like = parameters
         vocab_size, dim = parameters.C.shape
@@ -77,12 +77,12 @@ class Kernel:
         self._has_table = has_table
         self._n_matrices, self._size, self._places = _layout(parameters)
         self.flat = self.pack(parameters)
-        """All numbers that are learnt; changed in place by `steps`."""
+        """All parameters; changed in place by `steps`."""
         self._learnt = self._views(self.flat)
         self.moments: tuple[Tensor, Tensor] | None = None
-        """Adam's first and second moment, each as `flat` is; None with SGD."""
+        """Adam's first and second moment, in the layout of `flat`; None with SGD."""
         self.n_done = 0
-        """Steps that are in Adam's moments."""
+        """Number of steps in Adam's moments."""
         self._gradient: Tensor | None = None
         self._into = self._learnt
         if optimizer == "adam":
@@ -102,7 +102,7 @@ class Kernel:
         self._p_BV = new(batch_size, vocab_size)
         self._ones_B = new(batch_size).fill_(1)
         self._minus_one = new(()).fill_(-1)
-        # Views that every step needs: to make one takes as long as a small product.
+        # Views that every step needs; creating one takes as long as a small product.
         _, W1, _, W2, _ = self._learnt
         self._W1_t, self._W2_t = W1.t(), W2.t()
         self._h_t, self._d_h_t, self._p_t = self._h_BH.t(), self._d_h_BH.t(), self._p_BV.t()
@@ -114,11 +114,11 @@ class Kernel:
 
     @property
     def parameters(self) -> Parameters:
-        """A copy of what has been learnt so far."""
+        """A copy of the current parameters."""
         return self.unpack(self.flat)
 
     def pack(self, parameters: Parameters) -> Tensor:
-        """Copy parameters, or numbers of their shapes, into a vector."""
+        """Copy parameters, or tensors of their shapes, into a vector."""
         flat = self._like.C.new_zeros(self._size)
         for view, tensor in zip(
             self._views(flat), self._arranged(parameters).named().values(), strict=True
@@ -141,7 +141,7 @@ class Kernel:
 
         Args:
             drawn: S minibatches of B contexts.
-            learning_rates: one a step.
+            learning_rates: learning rate of each step.
 
         Returns:
             Mean loss of each minibatch before its step's update, in nats, shape (S,).
@@ -172,7 +172,7 @@ class Kernel:
         return summed / self._batch_size
 
     def _ids(self, inputs_SBT: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Return each step's ids one after another, and the same for every embedding dimension."""
+        """Return each step's ids as a vector, and expanded to the embedding dimensions."""
         ids = inputs_SBT.reshape(len(inputs_SBT), -1)
         dim = self._like.C.shape[1]
         return list(zip(ids.unbind(), ids.unsqueeze(2).expand(-1, -1, dim).unbind(), strict=True))
@@ -188,11 +188,11 @@ class Kernel:
         """Run one step forward and backward.
 
         Args:
-            ids: of the contexts, as `_ids` gives them.
-            targets: positions in the logits, minus their weights, and where log p is written to.
-            scale: factor of the gradient of the summed loss in what is written.
-            keep: factor of what stood in the place of a matrix before.
-            keep_bias: likewise of a bias.
+            ids: ids of the contexts, as returned by `_ids`.
+            targets: positions in the logits, their negated weights, and the output for log p.
+            scale: factor of the gradient of the summed loss.
+            keep: factor of a matrix's old value, to which the gradient is added.
+            keep_bias: factor of a bias's old value.
         """
         C, W1, b1, _, _ = self._learnt
         to_C, to_W1, to_b1, _, _ = self._into
@@ -202,7 +202,7 @@ class Kernel:
         # tanh(x) = 2 sigmoid(2 x) - 1: within 2e-7 of torch.tanh, at a third of its time.
         torch.addmm(b1, emb_BK, W1, beta=2, alpha=2, out=self._h_BH)
         self._upper_layers(targets, scale, keep, keep_bias)
-        # The embeddings' gradient is scaled here: scatter_add_ takes no factor.
+        # The gradient of the embeddings is scaled here, since scatter_add_ has no factor.
         torch.addmm(emb_BK, d_h_BH, self._W1_t, beta=0, alpha=scale, out=self._d_emb_BK)
         to_W1.addmm_(self._emb_t, d_h_BH, beta=keep, alpha=scale)
         to_b1.addmv_(self._d_h_t, self._ones_B, beta=keep_bias, alpha=scale)
@@ -220,7 +220,7 @@ class Kernel:
         keep: float,
         keep_bias: float,
     ) -> None:
-        """Do as `_dense_step`, by a table of what each character at each position adds."""
+        """Run the same step as `_dense_step` with the first layer as a table."""
         C, W1, b1, _, _ = self._learnt
         to_C, to_W1, to_b1, _, _ = self._into
         vocab_size, dim = C.shape
@@ -242,18 +242,18 @@ class Kernel:
             to_C.mul_(keep).add_(self._d_C_VD, alpha=scale)
 
     def _gathers(self, inputs_SBT: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Find for each step which rows of the table a context adds up, and the other way round.
+        """Return for each step the table rows of its contexts, and the contexts of each row.
 
-        Rows stand by character first, then by position.
+        Rows are ordered by character, then by position.
 
         Returns:
-            For each step the rows of each context, (B, T); the contexts of each row, one row after
-            another, (B * T,); and where each row's contexts begin among them, (V * T,).
+            For each step the rows of each context, (B, T); the contexts of each row, concatenated,
+            (B * T,); and the start of each row's contexts among them, (V * T,).
         """
         n_steps, n_rows = len(inputs_SBT), self._table_VQ.shape[0] * self._block_size
         rows_SBT = inputs_SBT * self._block_size + torch.arange(self._block_size)
         rows_SR = rows_SBT.view(n_steps, -1)
-        # numpy sorts two-byte numbers by their digits, in a tenth of torch's time.
+        # NumPy uses a radix sort for two-byte numbers, in a tenth of torch's time.
         small = rows_SR.numpy().astype(np.int16 if n_rows < 2**15 else np.int32)
         sorted_SR = torch.from_numpy(small.argsort(1, kind="stable")) // self._block_size
         numbered = rows_SR + n_rows * torch.arange(n_steps).unsqueeze(1)
@@ -268,7 +268,7 @@ class Kernel:
         keep: float,
         keep_bias: float,
     ) -> None:
-        """From the hidden layer's doubled inputs to the gradient by these inputs, in `_d_h_BH`."""
+        """Run the layers above the hidden layer's doubled inputs; leave their gradient in `_d_h_BH`."""
         _, _, _, W2, b2 = self._learnt
         _, _, _, to_W2, to_b2 = self._into
         positions, minus_weights, log_p = targets
@@ -280,15 +280,15 @@ class Kernel:
         torch.index_select(self._p_flat, 0, positions, out=log_p)
         p_BV.exp_()
         self._p_flat.index_add_(0, positions, minus_weights)
-        # p_BV is now B times the gradient of the mean loss by the logits. Each matrix is read for
-        # the gradient below it before its own update.
+        # p_BV is now B times the gradient of the mean loss with respect to the logits. Each matrix
+        # is read for the gradient below it before its own update.
         torch.mm(p_BV, self._W2_t, out=d_h_BH)
         to_W2.addmm_(self._h_t, p_BV, beta=keep, alpha=scale)
         to_b2.addmv_(self._p_t, self._ones_B, beta=keep_bias, alpha=scale)
         torch.ops.aten.tanh_backward.grad_input(d_h_BH, h_BH, grad_input=d_h_BH)
 
     def _adam_step(self, learning_rate: float) -> None:
-        """Change the parameters by their gradient, with decoupled decay of the matrices."""
+        """Update the parameters by their gradient, with decoupled decay of the matrices."""
         assert self._gradient is not None  # noqa: S101 (the caller's condition, for the type checker)
         assert self.moments is not None  # noqa: S101 (likewise)
         vectors = (self.flat, self._gradient, *self.moments)
@@ -319,7 +319,7 @@ class Kernel:
         return [flat[start : start + size].view(shape) for start, size, shape in self._places]
 
     def _arranged(self, parameters: Parameters) -> Parameters:
-        """Put W1 into the order that it has in the vector."""
+        """Return parameters with W1 in the order of the vector."""
         if not self._has_table:
             return parameters
         dim, hidden_width = parameters.C.shape[1], parameters.W1.shape[1]
@@ -329,18 +329,18 @@ class Kernel:
 
 
 def _split(vector: Tensor, sizes: list[int]) -> Sequence[Tensor]:
-    """Cut a vector into pieces; into equal ones at a third of the time."""
+    """Split a vector; equal pieces take a third of the time."""
     if min(sizes) == max(sizes):
         return vector.view(len(sizes), -1).unbind()
     return torch.split(vector, sizes)
 
 
 def _layout(parameters: Parameters) -> tuple[int, int, list[tuple[int, int, torch.Size]]]:
-    """Place the tensors in a vector, the matrices first.
+    """Lay out the tensors in a vector, the matrices first.
 
     Returns:
-        Numbers before the first bias, numbers in all, and the place of each tensor in the order
-        of the article: start, size and shape.
+        The start of the first bias, the size of the vector, and for C, W1, b1, W2 and b2 the start,
+        size and shape.
     """
     tensors = list(parameters.named().values())
     places: dict[int, tuple[int, int, torch.Size]] = {}

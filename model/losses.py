@@ -1,4 +1,4 @@
-"""What each word of a list costs under a model or a baseline; no torch is loaded.
+"""Losses of words under a model or a baseline; needs no torch.
 
 Shape suffixes: N words, E characters of all words with their ends.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WordLosses:
-    """What each word of a list costs."""
+    """The loss of each word of a list."""
 
     nats: NDArray[np.float64]
     """Negative log-likelihood of each word, its end included, shape (N,)."""
@@ -26,13 +26,13 @@ class WordLosses:
     """Characters of each word, its end included, shape (N,)."""
 
     def __post_init__(self) -> None:
-        """Refuse what has no mean.
+        """Check that there is a mean.
 
         Raises:
             InputError: there are no words.
         """
         if not len(self.nats):
-            raise InputError("a score needs at least 1 word, got 0; give a list that has words")
+            raise InputError("a score needs at least 1 word, got 0")
 
     @property
     def mean(self) -> float:
@@ -41,11 +41,11 @@ class WordLosses:
 
 
 def by_word(nats_E: NDArray[np.float64], targets_E: NDArray[np.integer]) -> WordLosses:
-    """Add up the losses of each word's characters.
+    """Sum the losses of each word's characters.
 
     Args:
         nats_E: negative log-likelihood of each character.
-        targets_E: its id; 0 ends a word.
+        targets_E: id of each character; 0 ends a word.
     """
     ends_N = np.flatnonzero(targets_E == 0)
     n_targets_N = np.diff(ends_N, prepend=-1)

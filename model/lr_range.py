@@ -1,7 +1,7 @@
-"""The learning-rate range test: one short training whose rate grows, and the loss at each rate.
+"""The learning-rate range test: a short training at a growing rate, and the loss at each rate.
 
-Smith (2017), "Cyclical learning rates for training neural networks"; the article's form of it:
-rates spaced evenly on a log scale, one SGD step each.
+Smith (2017), "Cyclical learning rates for training neural networks", in makemore's form: rates
+spaced evenly on a log scale, one optimizer step each.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from mmsearch.model.spec import TrialSpec
 
 SMOOTHED = 0.05
-"""Share of the steps that a moving mean of the losses takes in."""
+"""Window of the losses' moving mean, as a share of the steps."""
 FLOOR = 0.1
-"""Share of the loss's fall by which a suggested rate may lie above the lowest loss."""
+"""Distance from the lowest loss within which rates are suggested, as a share of the loss's fall."""
 
 
 def rates(low: float, high: float, n_steps: int) -> NDArray[np.float64]:
-    """Space learning rates evenly on a log scale, both ends included; shape (n_steps,)."""
+    """Return learning rates spaced evenly on a log scale, both ends included; shape (n_steps,)."""
     return np.logspace(np.log10(low), np.log10(high), n_steps)
 
 
@@ -42,14 +42,15 @@ def range_losses(
     """Take one optimizer step at each learning rate in turn.
 
     Args:
-        spec: sizes, start, batch size, weight decay and seed; its steps and rate do not count.
-        learning_rates: of the steps, shape (S,).
-        source: what minibatches are drawn from, at this spec's block size.
+        spec: sizes, initialization, batch size, weight decay and seed; its steps and learning rate
+            are ignored.
+        learning_rates: learning rate of each step, shape (S,).
+        source: source of minibatches at this spec's block size.
         vocab_size: V.
 
     Returns:
         The loss of each step's minibatch before its update, in nats per character, shape (S,);
-        infinite once it has been above `MAX_LOSS_NATS`, or no number.
+        infinite from the first loss on that is NaN or above `MAX_LOSS_NATS`.
     """
     generator = torch.Generator().manual_seed(spec.seed)
     parameters = init_parameters(spec, vocab_size, generator)
@@ -59,7 +60,7 @@ def range_losses(
         weight_decay=spec.weight_decay,
         optimizer=spec.optimizer,
     )
-    # Drawn in pieces: all minibatches of a long test at once need not fit into memory.
+    # Drawn in pieces, since all minibatches of a long test may not fit into memory.
     at_once = max(1, MAX_IDS_AT_ONCE // (spec.batch_size * source.n_ids))
     losses = [
         kernel.steps(source.draw(len(rates), spec.batch_size, generator), rates.tolist())
@@ -72,22 +73,22 @@ def range_losses(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Valley:
-    """Where a range test says that learning is fast and still steady."""
+    """The range of learning rates that a range test suggests."""
 
     low: float
-    """The lowest learning rate that it suggests, of two significant digits."""
+    """Lowest suggested learning rate, to two significant digits."""
     high: float
-    """The highest one, likewise."""
+    """Highest suggested learning rate, to two significant digits."""
     best: float
-    """Where the loss is lowest."""
+    """Learning rate with the lowest loss."""
     best_loss: float
-    """There, in nats per character."""
+    """Lowest loss, in nats per character."""
 
 
 def smoothed(losses: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give each seed's moving mean over `SMOOTHED` of the steps; shape (n_seeds, S), as taken.
+    """Return each seed's moving mean over `SMOOTHED` of the steps; shape (n_seeds, S).
 
-    At both ends the mean is over the part of the window that there is.
+    At both ends the window is cut off.
     """
     n_steps = losses.shape[1]
     half = max(1, round(SMOOTHED * n_steps)) // 2
@@ -102,17 +103,17 @@ def smoothed(losses: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def valley(learning_rates: NDArray[np.float64], losses: NDArray[np.float64]) -> Valley | None:
-    """Suggest a range to search: where the loss is within `FLOOR` of its fall from its lowest.
+    """Suggest the learning rates around the lowest loss, up to `FLOOR` of the loss's fall above it.
 
-    The loss is the median over the seeds of their moving means, its fall the distance from the
-    first to the lowest. Only the rates around the lowest count, up to the first that is higher.
+    The loss is the median over the seeds of their moving means; its fall is the distance from the
+    first to the lowest value.
 
     Args:
-        learning_rates: of the steps, shape (S,).
-        losses: shape (n_seeds, S).
+        learning_rates: learning rate of each step, shape (S,).
+        losses: losses of each seed, shape (n_seeds, S).
 
     Returns:
-        The range; None where no rate brought the loss down.
+        The range; None if no rate lowered the loss.
     """
     typical = np.median(smoothed(losses), axis=0)
     best = int(typical.argmin())
@@ -132,7 +133,7 @@ def valley(learning_rates: NDArray[np.float64], losses: NDArray[np.float64]) -> 
 
 
 def _rounded(value: float, to_whole: Callable[[float], int]) -> float:
-    """Keep two significant digits."""
+    """Round to two significant digits, up or down."""
     exponent = math.floor(math.log10(value)) - 1
-    # Not 0.30000000000000004: the rounding before is of 2.9999999999999996 tenths.
+    # Rounded first, since 0.3 may be 2.9999999999999996 tenths.
     return float(f"{to_whole(round(value / 10.0**exponent, 6))}e{exponent}")

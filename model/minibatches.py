@@ -1,7 +1,7 @@
-"""Minibatches: drawn examples, or distinct contexts with the distribution of what follows them.
+"""Minibatches of examples, or of distinct contexts with the distributions of next characters.
 
-Both have the same expected gradient. A distinct context brings all next characters that were seen
-after it, and stratified draws visit the contexts evenly, so that the second has less noise.
+Both have the same expected gradient. The second has less noise, since a distinct context has all
+its next characters as targets, and stratified draws visit the contexts evenly.
 
 Shape suffixes: S steps, B contexts a step, T block_size, M distinct contexts, V vocab_size, and R
 for the (context, next character) pairs of S minibatches.
@@ -27,16 +27,15 @@ class Minibatches:
     inputs: Tensor
     """Ids, int32, shape (S, B, T)."""
     positions: Tensor
-    """Where the next characters of each step stand in its (B, V) logits, read as one vector;
-    int64, shape (R,)."""
+    """Indices of the next characters in each step's flattened (B, V) logits, int64, shape (R,)."""
     weights: Tensor
-    """Share of each of them among its context's next characters, float32, shape (R,)."""
+    """Probability of each given its context, float32, shape (R,)."""
     sizes: Tensor
-    """Pairs of each step, int64, shape (S,); they add up to R."""
+    """Number of pairs in each step, int64, shape (S,); the sum is R."""
 
     @classmethod
     def of_examples(cls, inputs_SBT: Tensor, targets_SB: Tensor, vocab_size: int) -> Minibatches:
-        """Make minibatches of contexts with one next character each."""
+        """Return minibatches of contexts with one next character each."""
         n_steps, batch_size = targets_SB.shape
         return cls(
             inputs=inputs_SBT,
@@ -46,7 +45,7 @@ class Minibatches:
         )
 
     def part(self, steps: slice) -> Minibatches:
-        """Return the minibatches of some steps in a row."""
+        """Return the minibatches of consecutive steps."""
         first = int(self.sizes[: steps.start].sum())
         pairs = slice(first, first + int(self.sizes[steps].sum()))
         return Minibatches(
@@ -55,11 +54,11 @@ class Minibatches:
 
 
 class Source(Protocol):
-    """What minibatches are drawn from."""
+    """A source of minibatches."""
 
     @property
     def n_ids(self) -> int:
-        """Numbers that a drawn context takes, about; tells how many fit into memory at once."""
+        """Numbers stored per drawn context, about, which limits how many are drawn at once."""
 
     @property
     def n_bytes(self) -> int:
@@ -74,16 +73,16 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Examples:
-    """Single examples, drawn with replacement, as the article does."""
+    """Single examples, drawn with replacement, as in makemore."""
 
     contexts: Contexts
     vocab_size: int
     is_narrowed: bool = False
-    """Whether the contexts are views of those of another source."""
+    """Whether the contexts share the memory of another source."""
 
     @property
     def n_ids(self) -> int:
-        """Numbers that a drawn context takes."""
+        """Numbers stored per drawn context."""
         return self.contexts.block_size
 
     @property
@@ -100,14 +99,14 @@ class Examples:
         return Minibatches.of_examples(inputs, targets, self.vocab_size)
 
     def narrowed(self, block_size: int) -> Examples:
-        """Return the same examples at a smaller block size; they share their memory."""
+        """Return the same examples at a smaller block size, sharing memory."""
         return Examples(self.contexts.narrowed(block_size), self.vocab_size, is_narrowed=True)
 
 
 class Distributions:
-    """Distinct contexts, drawn by their counts, each with the distribution of its next character.
+    """Distinct contexts, drawn by their counts, with the distributions of next characters.
 
-    The draws are stratified: of the S * B strata of equal probability each gives one context, in
+    The draws are stratified: each of the S * B strata of equal probability gives one context, in
     random order.
     """
 
@@ -172,7 +171,7 @@ def add_noise(
         inputs: ids, int32, shape (..., T); not changed.
         noise: probability for the oldest character.
         unigram_ends: cumulative probabilities of the characters, float32, shape (V,).
-        generator: where the numbers come from.
+        generator: source of the random numbers.
 
     Returns:
         Ids of the same shape and dtype.

@@ -1,4 +1,4 @@
-"""The character MLP: parameters, forward pass and loss, as in the article.
+"""The character MLP of makemore, part 4 (after Bengio et al., 2003): parameters, forward, loss.
 
 Shape suffixes: B examples, T block_size, D embedding_dim, H hidden_width, V vocab_size, and
 K = T * D for the concatenated embeddings.
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from mmsearch.model.spec import TrialSpec
 
 SCALED_OUTPUT = 0.1
-"""Shrinks W2 at a scaled start: small logits make the first loss ln V."""
+"""Factor of W2 in the scaled initialization, for small logits and a first loss near ln V."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """The five tensors of the network, under the article's names."""
+    """The five tensors of the network, with makemore's names."""
 
     C: Tensor
     """Embeddings, (V, D)."""
@@ -40,7 +40,7 @@ class Parameters:
     """(V,)"""
 
     def named(self) -> dict[str, Tensor]:
-        """Give the tensors by name, in the article's order."""
+        """Return the tensors by name, in the order C, W1, b1, W2, b2."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Parameters:
@@ -49,11 +49,11 @@ class Parameters:
 
 
 def init_parameters(spec: TrialSpec, vocab_size: int, generator: torch.Generator) -> Parameters:
-    """Draw the first parameters, float32, in the order C, W1, b1, W2, b2.
+    """Draw the initial parameters, float32, in the order C, W1, b1, W2, b2.
 
-    The article's start draws all five from N(0, 1), so that the first loss is near 17 nats. The
-    scaled start keeps tanh off its flat parts (gain 5/3 over sqrt of the inputs, He et al., 2015)
-    and the logits near zero, so that the first loss is near ln V.
+    `article` draws all five from N(0, 1), so that the first loss is near 17 nats. `scaled` keeps
+    tanh out of saturation (gain 5/3 over the root of the number of inputs, He et al., 2015) and the
+    logits near zero, so that the first loss is near ln V.
 
     Args:
         spec: sizes and `init`.

@@ -6,8 +6,8 @@ is 1; interpolated as in Chen & Goodman 1999, sec. 2.4):
 
     p_k(w | h) = (c(h, w) + s T(h) p_{k-1}(w | h')) / (c(h) + s T(h)),    p_{-1}(w) = 1 / V
 
-A context that train does not have leaves p_{k-1} as it is. Contexts begin anew in every word, and
-are filled up with the boundary, id 0, as those of the network. No torch is loaded.
+For a context that is not in train, p_k is p_{k-1}. Contexts start anew in every word and are padded
+with the boundary, id 0, as for the network. Needs no torch.
 
 Shape suffixes: A characters of train and of the scored words with their ends, E those of the
 scored words alone.
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     from mmsearch.model.losses import WordLosses
 
 ORDERS: Sequence[int] = range(1, 8)
-"""Context characters to choose from."""
+"""Context lengths to choose from."""
 STRENGTHS: Sequence[float] = (0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0)
 """Strengths to choose from."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class NGram:
-    """An n-gram and what words cost under it."""
+    """An n-gram model and the losses of the scored words."""
 
     order: int
     """Context length in characters, k of the formula."""
@@ -53,7 +53,7 @@ class NGram:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Counts:
-    """What train says of each scored character after its last k characters."""
+    """Counts in train for each scored character and its context of k characters."""
 
     n_pair: NDArray[np.int64]
     """c(h, w), shape (E,)."""
@@ -63,10 +63,10 @@ class _Counts:
     """T(h), shape (E,)."""
 
     def mix(self, shorter_E: NDArray[np.float64], strength: float) -> NDArray[np.float64]:
-        """Return p_k of p_{k-1}."""
+        """Return p_k, given p_{k-1}."""
         weight_E = strength * self.n_distinct
         total_E = self.n_context + weight_E
-        # Where the context is unknown, 0 / 0 would stand for p_{k-1}.
+        # Without counts of the context, this would be 0 / 0 in place of p_{k-1}.
         safe_E = np.where(total_E > 0, total_E, 1)
         return np.where(total_E > 0, (self.n_pair + weight_E * shorter_E) / safe_E, shorter_E)
 
@@ -79,12 +79,12 @@ def ngram_losses(
     order: int,
     strength: float,
 ) -> WordLosses:
-    """Score words by an n-gram that is counted in train.
+    """Score words by an n-gram model.
 
     Args:
-        train: the words to count in.
-        words: the words to score.
-        vocabulary: knows every character of both.
+        train: words to count n-grams in.
+        words: words to score.
+        vocabulary: has every character of both.
         order: context length, at least 0 characters.
         strength: weight of the shorter context, above 0.
 
@@ -105,12 +105,10 @@ def choose_ngram(
 ) -> NGram:
     """Count n-grams in train, and choose the order and strength with the lowest loss on dev.
 
-    Of equal losses the one that is named first is taken.
-
     Args:
-        train: the words to count in.
-        dev: the words to choose by.
-        vocabulary: knows every character of both.
+        train: words to count n-grams in.
+        dev: words to choose by.
+        vocabulary: has every character of both.
         orders: context lengths, at least 0 characters each.
         strengths: weights of the shorter context, above 0 each.
 
@@ -149,8 +147,8 @@ def _count(
     starts = np.concatenate(([0], np.flatnonzero(targets_A == 0)[:-1] + 1))
     position_A = np.arange(len(targets_A))
     n_before_A = position_A - np.repeat(starts, np.diff(starts, append=len(targets_A)))
-    # Contexts are numbered with the nearest character first: one more character refines the
-    # numbers. As ranks they stay below A, so that a number of two ranks fits into 64 bits.
+    # Contexts are numbered with the nearest character first, so that one more character refines
+    # the numbers. They are ranks below A, so that a pair of them fits into 64 bits.
     context_A = np.zeros(len(targets_A), np.int64)
     for order in range(max_order + 1):
         if order:
@@ -168,5 +166,5 @@ def _count(
 
 
 def _ranks(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Replace numbers by their ranks, equal ones by equal ranks."""
+    """Return the rank of each number; equal numbers have equal ranks."""
     return np.unique(numbers, return_inverse=True)[1]

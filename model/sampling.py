@@ -1,4 +1,4 @@
-"""New words from a model, one character at a time."""
+"""Sampling of new words from a model."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from mmsearch.model.mlp import Parameters
 
 ARTICLE_SEED = 2147483647 + 10
-"""The article samples with this seed."""
+"""The seed with which makemore samples."""
 MAX_LENGTH = 100
-"""Characters after which a word is cut: a degenerate model may never choose the boundary."""
+"""Characters after which a word is cut, since a degenerate model may never end it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Sample:
 
     word: str
     is_cut: bool = False
-    """Whether the length limit ended the word, and not the model."""
+    """Whether the length limit ended the word."""
 
 
 @torch.inference_mode()
@@ -40,19 +40,19 @@ def sample_words(  # noqa: PLR0913 (each is one knob of `mmsearch sample`)
     temperature: float = 1.0,
     max_length: int = MAX_LENGTH,
 ) -> list[Sample]:
-    """Draw words as the article does: softmax, multinomial, slide the context.
+    """Sample words as makemore does.
 
     Args:
-        parameters: any float dtype.
-        vocabulary: what the ids stand for.
-        n_words: how many.
-        seed: of the draws; the article's by default.
-        prefix: what every word begins with.
-        temperature: divides the logits; below 1 the likely characters become likelier.
+        parameters: the model, of any float dtype.
+        vocabulary: the model's vocabulary.
+        n_words: number of words.
+        seed: seed of the draws.
+        prefix: start of every word.
+        temperature: divides the logits; below 1, likely characters become likelier.
         max_length: characters after which a word is cut.
 
     Raises:
-        InputError: the prefix has characters outside the vocabulary or holds the boundary, or
+        InputError: the prefix has a character that is not in the vocabulary, or the boundary, or
             a number is out of range.
     """
     if n_words < 1:
@@ -68,14 +68,16 @@ def sample_words(  # noqa: PLR0913 (each is one knob of `mmsearch sample`)
     prefix_ids = vocabulary.encode(prefix)
     if 0 in prefix_ids:
         boundary = vocabulary.characters[0]
-        raise InputError(f"a prefix must not hold the word boundary {boundary!r}, got {prefix!r}")
+        raise InputError(
+            f"a prefix must not contain the word boundary {boundary!r}, got {prefix!r}"
+        )
     samples = []
     for _ in range(n_words):
         ids = list(prefix_ids)
         context = ([0] * block_size + ids)[-block_size:]
         while len(ids) < max_length:
             logits_V = forward(parameters, torch.tensor([context]))[0]
-            # Below zero and in float64, so that no temperature makes them infinite.
+            # At most zero and in float64, so that no temperature overflows.
             scaled_V = (logits_V - logits_V.max()).double() / temperature
             p_V = torch.softmax(scaled_V, 0).to(logits_V.dtype)
             drawn = torch.multinomial(p_V, 1, generator=generator)

@@ -1,4 +1,4 @@
-"""The learning rate over the steps of one trial."""
+"""The learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ if TYPE_CHECKING:
     from mmsearch.model.spec import TrialSpec
 
 FLAT_SHARE = 0.4
-"""Share of the steps before the cosine begins to fall. `docs/log.md` has the comparison."""
+"""Share of the steps before the cosine starts to fall; compared in docs/log.md."""
 
 
 def learning_rates(spec: TrialSpec, start: int, stop: int) -> np.ndarray:
-    """Learning rates of steps `start` to `stop - 1` (counted from 0), float64.
+    """Return the learning rates of steps `start` to `stop - 1` (counted from 0), float64.
 
     `cosine` is flat for `FLAT_SHARE` of the steps and then follows half a cosine to zero
-    (Loshchilov and Hutter, 2017, eq. 5, without restarts); `step` multiplies the rate with
-    `spec.cut_factor` after the share `spec.cut_at` of the steps: the article cuts it to a tenth
-    after 100,000 of 200,000.
+    (Loshchilov and Hutter, 2017, eq. 5, without restarts); `step` multiplies the rate by
+    `spec.cut_factor` after the share `spec.cut_at` of the steps; makemore cuts it to a tenth after
+    100,000 of 200,000.
     """
     done = np.arange(start, stop, dtype=np.float64) / spec.n_steps
     if spec.schedule == "constant":

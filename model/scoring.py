@@ -1,6 +1,6 @@
-"""A model's losses of a list of words, word by word, and the interval around their mean.
+"""A model's loss of each word of a list, and a confidence interval of the mean.
 
-A word is the unit, because the characters of one word depend on each other.
+The unit is the word, because the characters of a word depend on each other.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from mmsearch.data.corpus import Vocabulary
     from mmsearch.model.mlp import Parameters
 
-_DRAWS_AT_ONCE = 1 << 17  # words drawn at a time: few enough to stay in the cache
+_DRAWS_AT_ONCE = 1 << 17
+"""Words drawn at a time, which fit into the cache."""
 
 
 @torch.inference_mode()
@@ -30,9 +31,9 @@ def word_losses(parameters: Parameters, words: Sequence[str], vocabulary: Vocabu
     """Score words by a model, at the model's own block size.
 
     Args:
-        parameters: any float dtype; the logits' softmax is taken in float64.
+        parameters: the model, of any float dtype; the softmax is computed in float64.
         words: words without the boundary.
-        vocabulary: the model's.
+        vocabulary: the model's vocabulary.
 
     Raises:
         InputError: there are no words, a character is not in the vocabulary, or a word holds
@@ -40,7 +41,7 @@ def word_losses(parameters: Parameters, words: Sequence[str], vocabulary: Vocabu
     """
     block_size = parameters.W1.shape[0] // parameters.C.shape[1]
     contexts = build_contexts(words, vocabulary, block_size)
-    # Every context, repeats too: finding the distinct ones takes longer than scoring them all.
+    # Repeated contexts included: finding the distinct ones would take longer.
     losses = [
         functional.cross_entropy(forward(parameters, inputs).double(), targets, reduction="none")
         for inputs, targets in zip(
@@ -55,22 +56,21 @@ def word_losses(parameters: Parameters, words: Sequence[str], vocabulary: Vocabu
 def bootstrap_interval(
     losses: WordLosses, *, level: float = 0.95, n_resamples: int = 9_999, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean loss over words like these.
+    """Return a percentile bootstrap interval of the mean loss (Efron & Tibshirani, 1993, ch. 13).
 
-    Words are drawn, not characters (Efron & Tibshirani, 1993, ch. 13). The model stays as it is:
-    the interval says nothing of what another training seed would give.
+    Words are resampled, not characters. The model is fixed, so the interval does not include the
+    variation between training seeds.
 
     Args:
-        losses: of words that the model was not chosen by.
-        level: share of such intervals that hold the mean over all words, in (0, 1).
-        n_resamples: how often the list is drawn anew.
-        seed: of the draws.
+        losses: losses of words by which the model was not chosen.
+        level: confidence level, in (0, 1).
+        n_resamples: number of resamples.
+        seed: seed of the resampling.
 
     Returns:
-        Lower and upper end, in nats per character; both the mean where all words are alike.
+        Lower and upper end, in nats per character.
     """
-    # Plain numpy: scipy.stats.bootstrap draws the same numbers in twice the time, refuses a
-    # single word, and names its seed differently before 1.15.
+    # scipy.stats.bootstrap takes twice the time and refuses a single word.
     generator = np.random.default_rng(seed)
     n_words = len(losses.nats)
     at_once = max(1, _DRAWS_AT_ONCE // n_words)
@@ -80,6 +80,6 @@ def bootstrap_interval(
         drawn = generator.integers(n_words, size=(len(part), n_words))
         part[:] = losses.nats[drawn].sum(1) / losses.n_targets[drawn].sum(1)
     tail = (1 - level) / 2
-    # An order statistic, because interpolation makes NaN of a broken model's infinite loss.
+    # An order statistic, because interpolation would turn an infinite loss into NaN.
     lower, upper = np.quantile(means, (tail, 1 - tail), method="inverted_cdf")
     return float(lower), float(upper)

@@ -1,4 +1,4 @@
-"""What a trained model follows from, besides the words it is trained on."""
+"""The spec of a trial: everything that determines a trained model, besides the words."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ Schedule = Literal["cosine", "step", "constant"]
 """`cosine` is flat, then falls to zero; `step` is the article's single cut; `constant` is flat."""
 
 Averaging = Literal["polynomial", "none"]
-"""`polynomial` scores a mean over the steps, the late ones most; `none` the last step's weights."""
+"""`polynomial` scores a mean of the weights over the steps; `none` scores the last weights."""
 
 Optimizer = Literal["sgd", "adam"]
-"""`adam` decays the weights apart from the gradient (Loshchilov and Hutter, 2019)."""
+"""`adam` has decoupled weight decay (Loshchilov and Hutter, 2019)."""
 
 Targets = Literal["examples", "contexts"]
-"""`examples` draws one next character an example, as the article does; `contexts` draws distinct
-contexts by their counts, each with the distribution of all next characters seen after it."""
+"""`examples` draws single examples, as makemore does; `contexts` draws distinct contexts by their
+counts, each with the distribution of all characters that follow it."""
 
 Evaluations = Literal["even", "growing"]
-"""`even` spaces the evaluations on dev evenly; `growing` puts them close together at first."""
+"""`even` spaces the dev evaluations evenly; `growing` makes them dense early and sparse late."""
 
 GROWTH = 80
-"""With growing evaluations, the steps before the last planned one over those before the first."""
+"""Ratio of the last and the first interval between growing evaluations, about."""
 
 CHOICES = {
     "init": Init,
@@ -44,10 +44,10 @@ CHOICES = {
     "targets": Targets,
     "evaluations": Evaluations,
 }
-"""The fields of a spec that take one of a few words."""
+"""The categorical fields of a spec."""
 
 MAX_SIZE = 10**6
-"""Largest embedding, layer or context: more takes more memory than a worker has."""
+"""Largest embedding, layer or context; more would not fit into a worker's memory."""
 _LIMITS: Mapping[str, tuple[float, float]] = {
     "embedding_dim": (1, MAX_SIZE),
     "hidden_width": (1, MAX_SIZE),
@@ -62,29 +62,29 @@ _LIMITS: Mapping[str, tuple[float, float]] = {
     "cut_at": (0, 1),
     "cut_factor": (0, 1),
 }
-"""The lowest and the highest value of numbers in a spec."""
+"""Lowest and highest value of numeric fields."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialSpec:
-    """One trial: its hyperparameters, its seed, its recipe and its budget.
+    """Hyperparameters, seed, recipe and budget of a trial.
 
-    A field with a default came after version 0.1; the default means what that version did.
+    Fields with a default were added after version 0.1; the default behaves as that version did.
 
     Raises:
-        InputError: a value is outside its range.
+        InputError: a value is out of range.
     """
 
     embedding_dim: int
-    """Numbers that stand for one character (D)."""
+    """Dimensions of a character's embedding (D)."""
     hidden_width: int
     """Units of the hidden layer (H)."""
     block_size: int
     """Context length, in characters (T)."""
     learning_rate: float
-    """Initial learning rate; the schedule scales it."""
+    """Initial learning rate, which the schedule scales."""
     weight_decay: float
-    """Decay of the three matrices C, W1 and W2: `p -= lr * weight_decay * p` in each step."""
+    """Decay of the matrices C, W1 and W2: `p -= lr * weight_decay * p` in each step."""
     seed: int
     """Seed for the initial parameters and the minibatches."""
     n_steps: int
@@ -92,32 +92,32 @@ class TrialSpec:
     n_segments: int
     """Dev evaluations within the planned steps, the last one at `n_steps`."""
     batch_size: int
-    """Examples or contexts drawn a step."""
+    """Examples or contexts per step."""
     init: Init
-    """How the parameters start."""
+    """Initialization of the parameters."""
     schedule: Schedule
-    """How the learning rate changes over the steps."""
+    """Schedule of the learning rate."""
     averaging: Averaging
-    """Which weights are scored: see `averaging`."""
+    """Which weights are scored."""
     optimizer: Optimizer = "sgd"
-    """What turns a gradient into a step."""
+    """The optimizer."""
     targets: Targets = "examples"
-    """What a minibatch is drawn from."""
+    """What minibatches are drawn from."""
     context_noise: float = 0.0
     """Probability that the oldest character of a context is replaced by a draw from the unigram
     of train; it falls linearly to 0 at the newest character."""
     evaluations: Evaluations = "even"
-    """How the steps are spread over the evaluations."""
+    """Spacing of the dev evaluations."""
     patience: int = 0
-    """Dev evaluations without an improvement after which a trial ends, scored by the weights of
-    its best evaluation; 0 trains to the last planned step and scores the last weights."""
+    """Dev evaluations without improvement after which a trial ends and is scored by the weights of
+    its best evaluation; with 0 it trains to the last planned step and scores the last weights."""
     extend_to: float = 1.0
-    """How many times the planned steps a trial may take while its dev loss still improves; counts
-    only with `patience` and at a constant learning rate."""
+    """Multiple of the planned steps up to which a trial continues while its dev loss improves; used
+    only with `patience` and a constant learning rate."""
     cut_at: float = 0.5
-    """Share of the planned steps before the cut of schedule `step`."""
+    """Share of the planned steps before the schedule `step` cuts the learning rate."""
     cut_factor: float = 0.1
-    """What that cut multiplies the learning rate with."""
+    """Factor by which that cut multiplies the learning rate."""
 
     def __post_init__(self) -> None:
         for name, (least, most) in _LIMITS.items():
@@ -140,7 +140,7 @@ class TrialSpec:
                 )
 
     def n_parameters(self, vocab_size: int) -> int:
-        """Count the numbers in C, W1, b1, W2 and b2."""
+        """Return the number of parameters in C, W1, b1, W2 and b2."""
         inputs = self.block_size * self.embedding_dim
         return (
             vocab_size * self.embedding_dim
@@ -150,30 +150,30 @@ class TrialSpec:
 
     @property
     def max_steps(self) -> int:
-        """Steps after which a trial ends in any case."""
+        """Steps after which a trial ends at the latest."""
         may_extend = self.patience and self.schedule == "constant"
         return int(self.n_steps * self.extend_to) if may_extend else self.n_steps
 
     def segment_end(self, segment: int) -> int:
-        """Return the steps done when segment `segment` has ended; 0 is the start.
+        """Return the number of steps at the end of a segment; 0 for segment 0.
 
-        Segments beyond `n_segments` go on at the same spacing, up to `max_steps`.
+        Segments beyond `n_segments` continue the spacing up to `max_steps`.
         """
         if segment == 0:
             return 0
         if self.evaluations == "even":
             end = segment * self.n_steps // self.n_segments
         else:
-            # A step a segment, and the others in a geometric series, so that no two ends are equal.
+            # One step per segment plus a geometric series, so that no two ends are equal.
             to_plan = (self.n_segments - segment) / max(1, self.n_segments - 1)
             end = segment + round((self.n_steps - self.n_segments) * GROWTH**-to_plan)
         return min(end, self.max_steps)
 
     def has_ended(self, dev_losses: Sequence[float]) -> bool:
-        """Whether a trial ends after these dev losses, one a segment.
+        """Return whether a trial ends after these dev losses, one per segment.
 
-        It ends at `max_steps`; with `patience`, also where so many evaluations in a row have not
-        improved on the best one, and beyond the planned steps where the latest one has not.
+        It ends at `max_steps`. With `patience` it also ends after so many evaluations without
+        improvement, and beyond the planned steps after the first one.
         """
         n_done = len(dev_losses)
         if n_done == 0:
@@ -186,19 +186,19 @@ class TrialSpec:
         return n_since_best >= (self.patience if n_done < self.n_segments else 1)
 
     def score_index(self, dev_losses: Sequence[float]) -> int:
-        """Return which evaluation's weights are the model, counted from 0: the best or the last."""
+        """Return the index of the evaluation whose weights are the model: the best or the last."""
         return best_index(dev_losses) if self.patience else len(dev_losses) - 1
 
     def to_json(self) -> dict[str, Any]:
-        """Give the fields as JSON values."""
+        """Return the fields as JSON values."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> TrialSpec:
-        """Read back what `to_json` gave.
+        """Return the spec that `to_json` of this or an earlier version wrote.
 
         Raises:
-            InputError: a field is unknown or of the wrong type, or one of version 0.1 is missing.
+            InputError: a field is unknown, missing or has the wrong type.
         """
         fields = {field.name for field in dataclasses.fields(cls)}
         needed = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}
@@ -215,7 +215,7 @@ class TrialSpec:
 
 
 def best_index(dev_losses: Sequence[float]) -> int:
-    """Return where the lowest dev loss stands, the first of equals."""
+    """Return the index of the lowest dev loss, the first of equal ones."""
     return min(range(len(dev_losses)), key=dev_losses.__getitem__)
 
 

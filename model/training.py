@@ -1,4 +1,4 @@
-"""One segment of one trial: the pure function that everything else rests on."""
+"""The training of one segment of a trial, as a pure function."""
 
 from __future__ import annotations
 
@@ -30,51 +30,46 @@ if TYPE_CHECKING:
     from mmsearch.model.spec import Targets, TrialSpec
 
 POINTS_A_TRIAL = 200
-"""Points of the train curve, about; each is a mean over the steps since the one before."""
+"""Points of a trial's minibatch loss curve, about; each is a mean since the previous point."""
 MAX_IDS_AT_ONCE = 2**22
-"""Characters of minibatches drawn at once, about; bounds the memory of large batches."""
+"""Numbers in the minibatches drawn at once, about, which limits the memory of large batches."""
 MAX_LOSS_NATS = 1e4
-"""A loss above it has diverged: no start is near it, and no schedule comes back from it.
-
-Whether such weights overflow soon or never depends on how a processor rounds."""
+"""Loss above which a trial has diverged; whether its weights would overflow depends on rounding."""
 
 
 class DivergedError(MMSearchError):
-    """The loss or a parameter is no longer a finite number, or the loss is beyond all bounds.
-
-    Its message ends with `at step S of N`.
-    """
+    """The loss or a parameter is not finite, or the loss is above `MAX_LOSS_NATS`."""
 
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
-    """The minibatch loss around one step."""
+    """A point of the minibatch loss curve."""
 
     step: int
-    """Steps done so far."""
+    """Number of steps done."""
     loss_nats: float
-    """Mean loss of the minibatches since the point before."""
+    """Mean loss of the minibatches since the previous point, in nats per character."""
     learning_rate: float
-    """Learning rate of the last of those steps."""
+    """Learning rate of the last step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """What one segment gives."""
+    """The result of a segment."""
 
     state: State
-    """The weights after it, float32; the model alone where the trial has ended."""
+    """State after the segment, float32; only the model if the trial has ended."""
     curve: tuple[CurvePoint, ...]
     dev_loss: float
-    """Dev loss of the weights after it, in nats per character."""
+    """Dev loss of the weights after the segment, in nats per character."""
     dev_parts: Mapping[str, float]
-    """The same over parts of dev."""
+    """Dev loss on parts of dev, by name."""
     train_loss: float
     """Loss of the same weights on a fixed part of train, in nats per character."""
 
 
 class TrialData:
-    """What a trial trains on and is scored on, at one block size."""
+    """The data that trials of one block size train on and are scored on."""
 
     def __init__(
         self,
@@ -87,9 +82,9 @@ class TrialData:
         """Build the examples of both splits.
 
         Args:
-            train: words to train on; the first of them, as many as dev has, give the train loss.
+            train: words to train on; the train loss is that of the first ones, as many as in dev.
             dev: words to score on.
-            vocabulary: knows every character of both.
+            vocabulary: has every character of both.
             block_size: context length.
             targets: what minibatches are drawn from.
         """
@@ -114,13 +109,13 @@ class TrialData:
 
     @property
     def n_bytes(self) -> int:
-        """Memory that it shares with no other data, in bytes."""
+        """Memory not shared with other data, in bytes."""
         return self.dev.n_bytes + self.train_part.n_bytes + self.source.n_bytes
 
     def narrowed(self, block_size: int) -> TrialData:
-        """Return what the same words give at a smaller block size, bit for bit.
+        """Return the data of the same words at a smaller block size, equal bit for bit to new data.
 
-        The context of T characters is the last T of a longer one, so nothing is read anew.
+        A context of T characters is the end of a longer one.
         """
         data = copy.copy(self)
         data.block_size = block_size
@@ -135,18 +130,17 @@ def train_segment(
 ) -> Segment:
     """Train the next segment of a trial and score it on dev.
 
-    Pure: minibatches come from a generator seeded by (trial seed, segment), so the same input
-    gives the same bits in any process with as many torch threads, on the same machine and versions.
+    A pure function: minibatches are drawn with a seed made of the trial's seed and the segment, so
+    that equal arguments give equal bits on the same machine, versions and number of torch threads.
 
     Args:
-        spec: the trial.
-        dev_losses: those of its segments so far.
-        before: the weights after the last of them, None before the first; not changed.
-        data: what it trains on and is scored on, at this spec's block size and targets.
+        spec: the trial's spec.
+        dev_losses: dev losses of its segments so far.
+        before: state after the last of them, None before the first; not changed.
+        data: data of this spec's block size and targets.
 
     Raises:
-        DivergedError: a weight is not finite, or a loss is not at most `MAX_LOSS_NATS`; names the
-            step.
+        DivergedError: a weight is not finite, or a loss is not at most `MAX_LOSS_NATS`.
     """
     segment = len(dev_losses) + 1
     if spec.learning_rate * max(1.0, spec.weight_decay) > torch.finfo(torch.float32).max:
@@ -195,7 +189,7 @@ def train_segment(
     return Segment(state, curve, dev_loss, dev_parts, train_loss)
 
 
-def _take_steps(  # noqa: PLR0913, PLR0917 (what `train_segment` has made)
+def _take_steps(  # noqa: PLR0913, PLR0917 (all made by `train_segment`)
     spec: TrialSpec,
     kernel: Kernel,
     mean: Tensor | None,
@@ -203,7 +197,7 @@ def _take_steps(  # noqa: PLR0913, PLR0917 (what `train_segment` has made)
     generator: torch.Generator,
     span: tuple[int, int],
 ) -> tuple[CurvePoint, ...]:
-    """Train from one step to another, taking the weights into `mean` on the way.
+    """Train over a span of steps, averaging the weights into `mean`.
 
     Raises:
         DivergedError: a minibatch's loss is not at most `MAX_LOSS_NATS`.
@@ -223,7 +217,7 @@ def _take_steps(  # noqa: PLR0913, PLR0917 (what `train_segment` has made)
             if mean is not None:
                 average_in(mean, kernel.flat, first + part.start, first + part.stop)
         step_losses = torch.cat(losses)
-        is_lost = ~(step_losses <= MAX_LOSS_NATS)  # NaN is not below anything
+        is_lost = ~(step_losses <= MAX_LOSS_NATS)  # also for NaN
         if bool(is_lost.any()):
             index = int(is_lost.nonzero()[0])
             lost, step = float(step_losses[index]), first + index + 1
@@ -235,7 +229,7 @@ def _take_steps(  # noqa: PLR0913, PLR0917 (what `train_segment` has made)
 
 
 def _bounds(spec: TrialSpec, ids_a_context: int, start: int, end: int) -> list[int]:
-    """Return the steps between which minibatches are drawn at once, and a point is kept each."""
+    """Return the bounds between which minibatches are drawn at once and averaged to one point."""
     n_ids = (end - start) * spec.batch_size * ids_a_context
     n_points = max(1, round(POINTS_A_TRIAL / spec.n_segments), n_ids // MAX_IDS_AT_ONCE)
     if spec.evaluations == "growing" and n_ids <= MAX_IDS_AT_ONCE:
@@ -245,11 +239,11 @@ def _bounds(spec: TrialSpec, ids_a_context: int, start: int, end: int) -> list[i
 
 
 def _beyond(loss: float) -> str:
-    """Say what is wrong with a loss that has diverged, or with its weights."""
+    """Describe a diverged loss."""
     return f"{loss:.1e} nats" if MAX_LOSS_NATS < loss < math.inf else "not finite"
 
 
 def _generator(seed: int, segment: int) -> torch.Generator:
-    """Seed a generator from both numbers, so that no two segments share their draws."""
+    """Return a generator seeded by both numbers, so that segments draw independently."""
     state = np.random.SeedSequence([seed, segment]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0]))
