@@ -268,7 +268,7 @@ class Kernel:
         keep: float,
         keep_bias: float,
     ) -> None:
-        """Run the layers above the hidden layer's doubled inputs; leave their gradient in `_d_h_BH`."""
+        """Run the layers above the hidden one; leave the gradient of its inputs in `_d_h_BH`."""
         _, _, _, W2, b2 = self._learnt
         _, _, _, to_W2, to_b2 = self._into
         positions, minus_weights, log_p = targets
