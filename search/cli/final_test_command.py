@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmsearch.errors import InputError
 from mmsearch.model.spec import TrialSpec
 from mmsearch.search.cli import options
 from mmsearch.search.display.advice import print_looks
@@ -72,8 +73,7 @@ def final_test(  # noqa: PLR0913 (each is one flag)
 def print_final_test(out: Console, test: FinalTest) -> None:
     """Print the model, why it was chosen, and its test loss beside the baselines."""
     look, result = test.look, test.look.result or {}
-    spec = TrialSpec.from_json(result["spec"])
-    out.print(f"study {look.study!r}, {look.model}: {format_spec(spec)}")
+    out.print(f"study {look.study!r}, {look.model}: {_format_spec(result['spec'])}")
     print_wrapped(out, f"  {result['why']}")
     out.print(_table(result))
     n_words, n_characters = result["n_test_words"], result["n_test_characters"]
@@ -101,6 +101,14 @@ def print_final_test(out: Console, test: FinalTest) -> None:
     if len(test.looks) > 1:
         out.print(f"{len(test.looks)} looks at this test split so far:", style="yellow")
         print_looks(out, test.looks)
+
+
+def _format_spec(values: Mapping[str, Any]) -> str:
+    """Format the recorded hyperparameters; another version may have recorded other ones."""
+    try:
+        return format_spec(TrialSpec.from_json(values))
+    except InputError:
+        return "hyperparameters of another version of mmsearch"
 
 
 def _table(result: Mapping[str, Any]) -> Table:

@@ -169,14 +169,12 @@ def _print_test(out: Console, test: RangeTest, applied: Path | None) -> None:
     import numpy as np  # noqa: PLC0415 (imports wait for a command)
 
     from mmsearch.model.lr_range import FLOOR, SMOOTHED  # noqa: PLC0415 (imports torch)
-    from mmsearch.search.display.format import format_spec  # noqa: PLC0415 (imports wait)
     from mmsearch.search.display.tables import make_table  # noqa: PLC0415 (imports wait)
 
-    last = test.learning_rates[-1]
-    out.print(
-        f"{format_spec(test.spec)} to {last:.3g}, "
-        f"{len(test.learning_rates):,} steps, {len(test.seeds)} seeds"
-    )
+    first, last = test.learning_rates[0], test.learning_rates[-1]
+    steps = f"{len(test.learning_rates):,} steps, {len(test.seeds)} seeds"
+    out.print(f"learning rates {first:.3g} to {last:.3g}, {steps}")
+    out.print(f"  {', '.join(f'{name} {value:g}' for name, value in test.point.items())}")
     typical = np.median(test.means, axis=0)
     table = make_table(("lr", "loss", "lowest seed", "highest seed"))
     for index in np.linspace(0, len(typical) - 1, N_ROWS).round().astype(int):

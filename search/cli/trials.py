@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import contextlib
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
@@ -119,19 +118,24 @@ def _watch(out: Console, journal: Journal, limit: int | None, *, as_json: bool) 
     )
     is_drawn = out.is_terminal and not out.is_dumb_terminal and not as_json
     view = _View(status, limit)
+    # The alternate screen keeps nothing of a frame that was drawn for another size.
+    live = Live(view, console=out, screen=True)
     try:
-        # The alternate screen keeps nothing of a frame that was drawn for another size.
-        with Live(view, console=out, screen=True) if is_drawn else contextlib.nullcontext():
-            for record in _follow(journal, view):
-                if as_json:
-                    print_json(trial_json(record), indent=None)
-                elif not is_drawn:
-                    out.print(trial_line(record, is_best=record is status.best))
-                    out.file.flush()
-    except SystemExit:
+        if is_drawn:
+            live.start()
+        for record in _follow(journal, view):
+            if as_json:
+                print_json(trial_json(record), indent=None)
+            elif not is_drawn:
+                out.print(trial_line(record, is_best=record is status.best))
+                out.file.flush()
+    except SystemExit:  # by a signal, even one that came while the display started
+        live.stop()
         if not as_json:
             out.print("no longer watching; the search is not affected", style="yellow")
         raise
+    finally:
+        live.stop()
     if is_drawn and view.ended:
         out.print(view.table(limit or 10))
     if not as_json:

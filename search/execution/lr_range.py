@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mmsearch.model.spec import TrialSpec
     from mmsearch.search.study.session import Session
 
 MAX_RATE = 1e6
@@ -38,8 +37,6 @@ class RangeTest:
 
     point: Mapping[str, float]
     """Hyperparameters other than the learning rate."""
-    spec: TrialSpec
-    """Spec of the first seed's training at the lowest rate."""
     learning_rates: NDArray[np.float64]
     """Learning rate of each step, shape (S,)."""
     losses: NDArray[np.float64]
@@ -120,7 +117,6 @@ def range_test(  # noqa: PLR0913 (each is one flag)
     )
     return RangeTest(
         point=point,
-        spec=settings.trial_spec({**point, "learning_rate": low}, seeds[0]),
         learning_rates=learning_rates,
         losses=losses,
         seeds=seeds,
