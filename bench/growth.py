@@ -9,9 +9,8 @@ segments a second are what the coordinator can sustain for any number of workers
 By chance of its seed a trial is complete (`COMPLETE` of them) or falls behind at an early segment,
 where the pruner ends it, so that Optuna is asked equally often at each size. The journal is filled
 first with ended trials; `--workers` more, of all ages, are left running, and after `WARM_UP`
-segments a window of `--segments` is measured. The sizes take turns, each on a fresh copy in a
-process of its own. "resume" is the time to read the journal and build the study from it; `growth`
-is the last size against the first, within a turn.
+segments a window of `--segments` is measured. The sizes take turns, each on a fresh copy. "resume"
+is the time to read the journal and build the study from it.
 """
 
 from __future__ import annotations
@@ -20,13 +19,11 @@ import argparse
 import contextlib
 import hashlib
 import math
-import multiprocessing
 import random
 import shutil
-import statistics
 import tempfile
 import time
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -44,13 +41,13 @@ from mmsearch.search.execution.search_job import Search
 from mmsearch.search.execution.worker import SegmentResult
 from mmsearch.search.optimizer.optuna_study import ENQUEUED, trial_seed
 from mmsearch.search.study.session import Request, Session
-from mmsearch.search.study.settings import Settings
 from mmsearch.tracking.journal.records import Outcome, SegmentRecord, TrialState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
     from mmsearch.model.spec import TrialSpec
+    from mmsearch.search.study.settings import Settings
 
 T = TypeVar("T")
 
@@ -149,7 +146,7 @@ def draw(settings: Settings, number: int) -> TrialSpec:
 
 def fill(root: Path, arguments: argparse.Namespace, n_trials: int) -> None:
     """Write a journal of `n_trials` ended trials, and of `--workers` running ones of all ages."""
-    session = open_session(root, arguments)
+    session = open_session(root)
     session.workspace.create()
     settings, journal = session.file.settings, session.journal
     journal.create()
@@ -188,7 +185,7 @@ def fill(root: Path, arguments: argparse.Namespace, n_trials: int) -> None:
 
 def once(root: Path, arguments: argparse.Namespace) -> dict[str, float]:
     """Measure one window of a filled study."""
-    session = open_session(root, arguments)
+    session = open_session(root)
     job = Search(session)
     marks: list[float] = []
 
@@ -227,51 +224,13 @@ def once(root: Path, arguments: argparse.Namespace) -> dict[str, float]:
     return {"ms a segment": whole_ms, "segments/s": 1e3 / whole_ms, "resume, s": resume_s}
 
 
-def open_session(root: Path, arguments: argparse.Namespace) -> Session:
+def open_session(root: Path) -> Session:
     """Open the study of one size."""
-    given = {"recipe": "article", "sampler": arguments.sampler, "pruner": arguments.pruner}
-    settings = root.parent / "settings.toml"
-    lines = [f'{name} = "{value}"' for name, value in given.items() if name != "recipe"]
-    settings.write_text("\n".join(['[training]\nrecipe = "article"\n[search]', *lines]), "utf-8")
+    config = root.parent / "settings.toml"
+    config.write_text('[training]\nrecipe = "article"\n', "utf-8")
     return Session.open(
-        Request(workspace=root, n_trials=10**9, study="growth", config=settings, given={})
+        Request(workspace=root, n_trials=10**9, study="growth", config=config, given={})
     )
-
-
-def apart(call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    """Call a function in a process of its own, since MLflow keeps databases open."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(call, *args, **kwargs).result()
-
-
-def show(arguments: argparse.Namespace, found: Mapping[int, Sequence[Mapping[str, float]]]) -> None:
-    """Print the table, a row a part, a column a size."""
-    sizes = arguments.sizes
-    figures = {
-        n: {name: spread([one[name] for one in runs]) for name in runs[0]}
-        for n, runs in found.items()
-    }
-    goal = " / ".join(f"{GOALS[n]:g}" for n in sizes if n in GOALS)
-    rows = []
-    for name in figures[sizes[0]]:
-        medians = [figures[n][name]["median"] for n in sizes]
-        ends = zip(found[sizes[0]], found[sizes[-1]], strict=True)
-        growth = [last[name] / first[name] for first, last in ends if first[name]]
-        rows.append(
-            {
-                "": name,
-                **{f"{n:,}": f"{value:.2f}" for n, value in zip(sizes, medians, strict=True)},
-                "growth": f"{statistics.median(growth):.1f}x" if growth else "",
-                "goal": goal if name == "segments/s" else "",
-            }
-        )
-    title = (
-        f"{arguments.sampler}, {arguments.pruner}, {arguments.workers} trials at once; "
-        f"medians of {arguments.repeats} turns"
-    )
-    sized = {str(n): each for n, each in figures.items()}
-    report("growth", title, rows, {"settings": vars(arguments), "sizes": sized})
 
 
 def main() -> None:
@@ -281,22 +240,33 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--workers", type=int, default=64, help="trials that run at once")
     parser.add_argument("--segments", type=int, default=200, help="of a window")
-    parser.add_argument("--sampler", default=Settings().sampler)
-    parser.add_argument("--pruner", default=Settings().pruner)
     arguments = parser.parse_args()
     found: dict[int, list[dict[str, float]]] = {n: [] for n in arguments.sizes}
     with tempfile.TemporaryDirectory() as scratch:
         # Always at the same path, which MLflow has written down for its artifacts.
         root = Path(scratch) / "runs"
         for n_trials in arguments.sizes:
-            apart(fill, root, arguments, n_trials)
+            fill(root, arguments, n_trials)
             root.rename(Path(scratch) / f"filled-{n_trials}")
         for _ in range(arguments.repeats):
             for n_trials in arguments.sizes:
                 shutil.copytree(Path(scratch) / f"filled-{n_trials}", root)
-                found[n_trials].append(apart(once, root, arguments))
+                found[n_trials].append(once(root, arguments))
                 shutil.rmtree(root)
-    show(arguments, found)
+    sizes = {
+        n: {name: spread([run[name] for run in runs]) for name in runs[0]}
+        for n, runs in found.items()
+    }
+    rows = [
+        {
+            "trials": f"{n:,}",
+            **{name: f"{figure['median']:.2f}" for name, figure in figures.items()},
+            "goal, segments/s": f"{GOALS[n]:g}" if n in GOALS else "",
+        }
+        for n, figures in sizes.items()
+    ]
+    title = f"{arguments.workers} trials at once; medians of {arguments.repeats} turns"
+    report("growth", title, rows, {"settings": vars(arguments), "sizes": sizes})
 
 
 if __name__ == "__main__":

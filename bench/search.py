@@ -240,7 +240,7 @@ def compared(
 ) -> dict[str, str]:
     """Return a row of the peer's and our values, by turns."""
     theirs, ours = zip(*values, strict=True)
-    ratios = [t / o for t, o in values if not (math.isinf(t) and math.isinf(o))]
+    ratios = [t / o for t, o in values if math.isfinite(t) and math.isfinite(o)]
     return {
         "what": what,
         "plain peer": shown(theirs, form),

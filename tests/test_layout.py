@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import mmsearch
+from tests.support import fault_injection
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("data", "model", "search", "tracking")
@@ -72,6 +74,18 @@ def test_each_import_contract_notices_a_wrong_import(tmp_path: Path) -> None:
         assert f"{contract} BROKEN" in report
         importer = f"mmsearch.{path.removesuffix('.py').replace('/', '.')}"
         assert re.search(rf"{re.escape(importer)} -> {re.escape(name)}\b", report), report
+
+
+def test_fault_points_name_functions_that_exist() -> None:
+    """Whoever moves a function that the fault tests patch finds out here."""
+    targets = [value for value in vars(fault_injection).values() if isinstance(value, str)]
+    targets = [target for target in targets if re.fullmatch(r"mmsearch[\w.]+:[\w.]+", target)]
+    assert len(targets) > 10
+    for target in targets:
+        module, _, path = target.partition(":")
+        owner: object = importlib.import_module(module)
+        for name in path.split("."):
+            owner = getattr(owner, name)
 
 
 def test_tests_that_the_docs_name_exist() -> None:
