@@ -39,7 +39,8 @@ from mmsearch.search.execution.coordinator import Coordinator, Limits
 from mmsearch.search.execution.runner import opened
 from mmsearch.search.execution.search_job import Search
 from mmsearch.search.execution.worker import SegmentResult
-from mmsearch.search.optimizer.optuna_study import ENQUEUED, trial_seed
+from mmsearch.search.optimizer.optuna_study import ENQUEUED
+from mmsearch.search.optimizer.samplers import trial_seed
 from mmsearch.search.study.session import Request, Session
 from mmsearch.tracking.journal.records import Outcome, SegmentRecord, TrialState
 

@@ -13,7 +13,7 @@ import torch
 from mmsearch.errors import InputError, MMSearchError
 from mmsearch.model.lr_range import Valley, range_losses, rates, smoothed, valley
 from mmsearch.model.training import TrialData
-from mmsearch.search.optimizer.optuna_study import trial_seed
+from mmsearch.search.optimizer.samplers import trial_seed
 from mmsearch.search.results.publish import mlflow_at
 from mmsearch.search.study.study_file import StudyFile
 from mmsearch.search.study.urls import artifacts_folder

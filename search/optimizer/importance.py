@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.distributions import FloatDistribution
 
-from mmsearch.search.optimizer.optuna_study import distribution
+from mmsearch.search.optimizer.samplers import distribution
 from mmsearch.search.study.space import Range
 
 if TYPE_CHECKING:

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import copy
 import heapq
 from collections import deque
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-import numpy as np
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState
 
+from mmsearch.search.optimizer.pruners import make_pruner, new_study, pruner_attrs
+from mmsearch.search.optimizer.samplers import distributions, make_sampler, trial_seed
 from mmsearch.search.protocols import Proposal
-from mmsearch.search.study.space import Choices
 from mmsearch.tracking.journal.records import undecided
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
-    from optuna.trial import FrozenTrial
-
     from mmsearch.search.study.settings import Settings
-    from mmsearch.search.study.space import Dimension, Space
     from mmsearch.tracking.journal.records import TrialRecord
 
 BLOCK, N_BEST = 256, 50
@@ -69,7 +60,7 @@ class OptunaProposer:
         self._distributions = distributions(settings.space)
         self._pruner = make_pruner(settings)
         self._queue = deque(enqueued)
-        self.study, self._storage, self._study_id = _new_study(name, self._pruner)
+        self.study, self._storage, self._study_id = new_study(name, self._pruner)
         records = list(records)
         last = undecided(records)
         for record in records:
@@ -78,7 +69,9 @@ class OptunaProposer:
                 lost = optuna.trial.create_trial(state=TrialState.FAIL)
                 self._storage.create_new_trial(self._study_id, lost)
             trial = frozen_trial(record, self._distributions)
-            trial.system_attrs = self._pruner_attrs(record, is_decided=record is not last)
+            trial.system_attrs = pruner_attrs(
+                self._pruner, name, record, is_decided=record is not last
+            )
             self._storage.create_new_trial(self._study_id, trial)
         began = {record.number: record.facts["started_ms"] for record in records}
         self._renew_sampled(began.get(self._first_of_block()), records)
@@ -141,7 +134,7 @@ class OptunaProposer:
             began_ms: Unix time at which the block's first trial began; None for now.
             records: all trials, needed if the block began earlier.
         """
-        self._sampled, self._sampled_storage, self._sampled_study = _new_study("sampled", None)
+        self._sampled, self._sampled_storage, self._sampled_study = new_study("sampled")
         self._places: dict[int, int] = {}
         """Number of each trial in the sampler's study, by its own number."""
         trials = self.study.get_trials(deepcopy=False)
@@ -166,36 +159,6 @@ class OptunaProposer:
         return self._sampled_storage.get_trial_id_from_study_id_trial_number(
             self._sampled_study, self._places[number]
         )
-
-    def _pruner_attrs(self, record: TrialRecord, *, is_decided: bool) -> dict[str, Any]:
-        """Return the attributes that the pruner stored on a trial: its loss at each rung.
-
-        They are recomputed in a study with only this trial, where it passes every rung. The pruner
-        was not asked about the last report of a complete trial, and perhaps not about that of an
-        undecided trial.
-        """
-        if not isinstance(
-            self._pruner, optuna.pruners.SuccessiveHalvingPruner | optuna.pruners.HyperbandPruner
-        ):
-            return {}
-        alone, storage, study_id = _new_study(self.study.study_name, None)
-        trial_id = storage.create_new_trial(study_id)
-        is_last_asked = is_decided and not record.is_complete
-        for segment in record.curve if is_last_asked else record.curve[:-1]:
-            storage.set_trial_intermediate_value(trial_id, segment.step, segment.dev_loss)
-            trial = copy.copy(storage.get_trial(trial_id))
-            trial.number = record.number
-            self._pruner.prune(alone, trial)
-        return storage.get_trial(trial_id).system_attrs
-
-
-def _new_study(
-    name: str, pruner: optuna.pruners.BasePruner | None
-) -> tuple[optuna.Study, optuna.storages.InMemoryStorage, int]:
-    """Create a study in memory; return it with its storage and its id there."""
-    storage = optuna.storages.InMemoryStorage()
-    study_id = storage.create_new_study([optuna.study.StudyDirection.MINIMIZE], name)
-    return optuna.Study(name, storage, pruner=pruner), storage, study_id
 
 
 def frozen_trial(
@@ -252,76 +215,8 @@ def not_begun(
     return fresh
 
 
-def trial_seed(study_seed: int, number: int) -> int:
-    """Return the 32-bit seed of a trial's training."""
-    return int(np.random.SeedSequence([study_seed, number]).generate_state(1)[0])
-
-
-class _TPESampler(optuna.samplers.TPESampler):
-    """TPE with a given search space, which it would otherwise infer from all trials each time."""
-
-    def __init__(self, space: Space, seed: int) -> None:
-        super().__init__(seed=seed)
-        # Sorted by name as Optuna infers it, which determines the order of the draws.
-        self._distributions = {
-            name: distribution(dimension)
-            for name, dimension in sorted(space.dimensions.items())
-            if not dimension.is_fixed
-        }
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """Return the distributions of the searched hyperparameters."""
-        del study, trial
-        return self._distributions
-
-
 class _Shared(dict[str, BaseDistribution]):
     """Distributions that all trials share; copying them for each trial would take seconds."""
 
     def __deepcopy__(self, memo: object) -> _Shared:
         return self
-
-
-def distributions(space: Space) -> dict[str, BaseDistribution]:
-    """Return the distributions of all hyperparameters, fixed ones included."""
-    return {name: distribution(dimension) for name, dimension in space.dimensions.items()}
-
-
-def distribution(dimension: Dimension) -> BaseDistribution:
-    """Return a dimension's distribution."""
-    if isinstance(dimension, Choices):
-        return CategoricalDistribution(dimension.values)
-    low, high, log, step = dimension.low, dimension.high, dimension.log, dimension.step
-    return (
-        IntDistribution(int(low), int(high), log=log, step=int(step or 1))
-        if dimension.is_int
-        else FloatDistribution(low, high, log=log, step=step)
-    )
-
-
-def make_sampler(settings: Settings, number: int) -> optuna.samplers.BaseSampler:
-    """Return the sampler for one trial."""
-    # Independent of the seed of the trial's training.
-    seed = int(np.random.SeedSequence([settings.seed, number, 1]).generate_state(1)[0])
-    if settings.sampler == "tpe":
-        return _TPESampler(settings.space, seed)
-    if settings.sampler == "gp":
-        return optuna.samplers.GPSampler(seed=seed)
-    return optuna.samplers.RandomSampler(seed=seed)
-
-
-def make_pruner(settings: Settings) -> optuna.pruners.BasePruner:
-    """Return the pruner; its resource is optimizer steps."""
-    segment = max(1, settings.steps // settings.segments)
-    if settings.pruner == "median":
-        # Prunes from the first report on: docs/log.md, 2026-11-23.
-        return optuna.pruners.MedianPruner(n_startup_trials=5)
-    if settings.pruner == "halving":
-        return optuna.pruners.SuccessiveHalvingPruner(
-            min_resource=max(1, settings.steps // 10), reduction_factor=2
-        )
-    if settings.pruner == "hyperband":
-        return optuna.pruners.HyperbandPruner(min_resource=segment, max_resource=settings.steps)
-    return optuna.pruners.NopPruner()

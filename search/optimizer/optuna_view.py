@@ -11,7 +11,8 @@ import optuna
 from optuna.trial import TrialState, create_trial
 
 from mmsearch.errors import RefusedError
-from mmsearch.search.optimizer.optuna_study import ENQUEUED, REASON, distributions, frozen_trial
+from mmsearch.search.optimizer.optuna_study import ENQUEUED, REASON, frozen_trial
+from mmsearch.search.optimizer.samplers import distributions
 from mmsearch.search.optimizer.storage import open_storage
 from mmsearch.tracking.journal.files import JournalError
 

@@ -16,7 +16,8 @@ from hypothesis import settings as how_often
 from hypothesis import strategies as st
 
 from mmsearch.errors import InputError, MMSearchError
-from mmsearch.search.optimizer.optuna_study import make_sampler, not_begun, trial_seed
+from mmsearch.search.optimizer.optuna_study import not_begun
+from mmsearch.search.optimizer.samplers import make_sampler, trial_seed
 from mmsearch.search.optimizer.storage import open_storage
 from mmsearch.search.study.recipes import start_point
 from mmsearch.search.study.settings import Pruner, Sampler, Settings

@@ -19,7 +19,7 @@ from mmsearch.search.execution.confirm_job import (
     make_plan,
     propose_trainings,
 )
-from mmsearch.search.optimizer.optuna_study import trial_seed
+from mmsearch.search.optimizer.samplers import trial_seed
 from mmsearch.search.results.selection import (
     Confirmation,
     Plan,

@@ -1,0 +1,60 @@
+"""Optuna's pruners, and what they stored on the trials of an earlier process."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import optuna
+
+if TYPE_CHECKING:
+    from mmsearch.search.study.settings import Settings
+    from mmsearch.tracking.journal.records import TrialRecord
+
+
+def make_pruner(settings: Settings) -> optuna.pruners.BasePruner:
+    """Return the pruner; its resource is optimizer steps."""
+    segment = max(1, settings.steps // settings.segments)
+    if settings.pruner == "median":
+        # Prunes from the first report on: docs/log.md, 2026-11-23.
+        return optuna.pruners.MedianPruner(n_startup_trials=5)
+    if settings.pruner == "halving":
+        return optuna.pruners.SuccessiveHalvingPruner(
+            min_resource=max(1, settings.steps // 10), reduction_factor=2
+        )
+    if settings.pruner == "hyperband":
+        return optuna.pruners.HyperbandPruner(min_resource=segment, max_resource=settings.steps)
+    return optuna.pruners.NopPruner()
+
+
+def pruner_attrs(
+    pruner: optuna.pruners.BasePruner, name: str, record: TrialRecord, *, is_decided: bool
+) -> dict[str, Any]:
+    """Return the attributes that the pruner stored on a trial: its loss at each rung.
+
+    They are recomputed in a study with only this trial, where it passes every rung. The pruner
+    was not asked about the last report of a complete trial, and perhaps not about that of an
+    undecided trial.
+    """
+    if not isinstance(
+        pruner, optuna.pruners.SuccessiveHalvingPruner | optuna.pruners.HyperbandPruner
+    ):
+        return {}
+    alone, storage, study_id = new_study(name)
+    trial_id = storage.create_new_trial(study_id)
+    is_last_asked = is_decided and not record.is_complete
+    for segment in record.curve if is_last_asked else record.curve[:-1]:
+        storage.set_trial_intermediate_value(trial_id, segment.step, segment.dev_loss)
+        trial = copy.copy(storage.get_trial(trial_id))
+        trial.number = record.number
+        pruner.prune(alone, trial)
+    return storage.get_trial(trial_id).system_attrs
+
+
+def new_study(
+    name: str, pruner: optuna.pruners.BasePruner | None = None
+) -> tuple[optuna.Study, optuna.storages.InMemoryStorage, int]:
+    """Create a study in memory; return it with its storage and its id there."""
+    storage = optuna.storages.InMemoryStorage()
+    study_id = storage.create_new_study([optuna.study.StudyDirection.MINIMIZE], name)
+    return optuna.Study(name, storage, pruner=pruner), storage, study_id
