@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from mmsearch.tracking.journal.baselines import Baselines
     from mmsearch.tracking.journal.records import TrialRecord
@@ -18,13 +20,13 @@ class StudySummary:
 
     trials: Sequence[TrialRecord]
     """All trials that have begun."""
-    importances: Mapping[str, float]
-    """Share of the dev loss's variance that each hyperparameter explains alone; empty where too
-    few trials are complete."""
     log_axes: frozenset[str]
     """Hyperparameters that are searched on a log scale."""
     is_done: bool
     """Whether all trials that were asked for have finished."""
+    importances: Callable[[], Mapping[str, float]] = dict
+    """Computes the share of the dev loss's variance that each hyperparameter explains alone, which
+    takes a second; the result is empty if too few trials are complete."""
     candidates: Sequence[tuple[int, float, Sequence[float]]] = ()
     """(trial number, dev loss, dev losses over the fresh seeds) of each candidate of the
     confirmation, best first."""
@@ -38,3 +40,16 @@ class StudySummary:
     """Metrics of the parent run."""
     baselines: Baselines | None = None
     """None where they have not been computed."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that it shows; importances follow from the trials."""
+        trials = [
+            (t.number, t.spec, t.state, t.dev_loss, t.outcome and t.outcome.ended_ms)
+            for t in self.trials
+        ]
+        shown = (
+            *(version("mmsearch"), trials, sorted(self.log_axes), self.is_done, self.candidates),
+            *(self.remarks, self.sections, self.tags, self.metrics, self.baselines),
+        )
+        return hashlib.sha256(repr(shown).encode()).hexdigest()

@@ -79,6 +79,9 @@ class View(Protocol):
             is_idle: whether no process trains it, where it has not ended.
         """
 
+    def has_summary(self, summary: StudySummary) -> bool:
+        """Return whether the view showed this summary when it was opened."""
+
     def show_study(self, summary: StudySummary) -> None:
         """Show where the study stands at the end of a command."""
 
@@ -111,7 +114,7 @@ class Uploader:
     be called from one thread.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (what is sent, and how it is waited for)
         self,
         view: View,
         journal: Journal,
@@ -119,6 +122,7 @@ class Uploader:
         earlier: Sequence[TrialRecord] | None = None,
         *,
         is_awaited: bool = False,
+        is_idle: bool = False,
     ) -> None:
         """Prepare the thread.
 
@@ -130,12 +134,14 @@ class Uploader:
             earlier: the trials of the journal, where they have been read already.
             is_awaited: whether the caller waits until the view is open, and itself reports why it
                 is refused.
+            is_idle: whether no trial is trained meanwhile, so that the study is not RUNNING.
         """
         self._view = view
         self._journal = journal
         self._on_behind = on_behind
         self._earlier = earlier
         self._is_awaited = is_awaited
+        self._is_idle = is_idle
         self._queue: dict[int, TrialRecord | None] = {}
         self._unfinished: dict[int, TrialRecord] = {}
         self._failures: dict[int, _Failure] = {}
@@ -275,7 +281,8 @@ class Uploader:
         """
         self._view.open()
         self._answered_s = time.monotonic()
-        self._view.show_running()
+        if not self._is_idle:
+            self._view.show_running()
         records, self._earlier = self._earlier, None
         unreadable: dict[int, JournalError] = {}
         if records is None:
@@ -340,7 +347,8 @@ class Uploader:
                 self._send(record.number, record, is_idle=True)
         for number in self._failures:
             self._report_trial(number)
-        if self._summary is not None:
+        is_shown = self._is_idle and self._summary and self._view.has_summary(self._summary)
+        if self._summary is not None and not is_shown:
             self._view.show_study(self._summary)
 
     def _note_failure(self, number: int, error: Exception) -> None:

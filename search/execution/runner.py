@@ -102,7 +102,7 @@ def train(  # noqa: PLR0913 (what is trained, and who hears of it)
         view = job.view()
         # A confirmation's uploader reads the journal itself, since `earlier` lacks the trainings
         # that the current plan does not ask for.
-        uploaders = [Uploader(tracker, journal, say, earlier if view else None)]
+        uploaders = [Uploader(tracker, journal, say, earlier if view else None, is_idle=not n_left)]
         failed: Exception | None = None
         if view is not None:
             job.begin()
@@ -153,12 +153,7 @@ def _close(
 
     session, summary = job.session, None
     try:
-        summary = summarise(
-            session.journal,
-            session.file,
-            trials=trials,
-            has_importances=job.journal.kind == "trial",
-        )
+        summary = summarise(session.journal, session.file, trials=trials)
     except Exception as error:
         # An error that ended the search must not be replaced by this one.
         _logger.info("no summary", exc_info=True)

@@ -46,7 +46,7 @@ def write_report(journal: Journal, path: Path, top: int) -> None:
         JournalError: a file is damaged, or the page cannot be written.
     """
     file = StudyFile.require(journal)
-    summary = summarise(journal, file, has_importances=True)
+    summary = summarise(journal, file)
     counts = counts_by_state(summary.trials)
     best = best_trial(summary.trials)
     parts = [f"# {escaped(journal.name)}", describe(journal.name, file)]

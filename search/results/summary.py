@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mmsearch.errors import MMSearchError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from mmsearch.search.study.settings import Settings
+    from mmsearch.search.study.space import Space
     from mmsearch.search.study.study_file import StudyFile
     from mmsearch.tracking.journal.journal import Journal
     from mmsearch.tracking.journal.records import TrialRecord
@@ -38,7 +40,6 @@ def summarise(
     looks: Iterable[Look] | None = None,
     *,
     trials: Sequence[TrialRecord] | None = None,
-    has_importances: bool = False,
 ) -> StudySummary:
     """Summarise a study.
 
@@ -49,15 +50,9 @@ def summarise(
         file: the study's file.
         looks: looks at its test split; None to read the user's own ledger.
         trials: its trials; None to read them.
-        has_importances: whether to compute hyperparameter importances, which takes a second.
     """
     trials = journal.records() if trials is None else trials
     counts = counts_by_state(trials)
-    shares: Mapping[str, float] = {}
-    if has_importances and counts[TrialState.COMPLETE] >= MIN_TRIALS_FOR_IMPORTANCE:
-        from mmsearch.search.optimizer.importance import importances  # noqa: PLC0415 (Optuna is slow)
-
-        shares = importances(trials, file.settings.space)
     sections: list[str] = []
     winner = None
     candidates = []
@@ -81,7 +76,7 @@ def summarise(
     dimensions = file.settings.space.dimensions
     return StudySummary(
         trials=trials,
-        importances=shares,
+        importances=partial(_importances, trials, file.settings.space),
         log_axes=frozenset(name for name, dimension in dimensions.items() if dimension.log),
         is_done=n_finished(trials) >= file.n_trials and not counts[TrialState.RUNNING],
         candidates=candidates,
@@ -91,6 +86,14 @@ def summarise(
         metrics={"confirmed_dev_loss": winner.mean} if winner else {},
         baselines=baselines,
     )
+
+
+def _importances(trials: Sequence[TrialRecord], space: Space) -> Mapping[str, float]:
+    if counts_by_state(trials)[TrialState.COMPLETE] < MIN_TRIALS_FOR_IMPORTANCE:
+        return {}
+    from mmsearch.search.optimizer.importance import importances  # noqa: PLC0415 (Optuna is slow)
+
+    return importances(trials, space)
 
 
 def describe(name: str, file: StudyFile) -> str:

@@ -76,7 +76,7 @@ def sync_study(workspace: Workspace, journal: Journal, storage: str | None, uri:
         with mlflow_at(tracker.uri):
             show_looks(tracker, journal, file, looks)
             trials = list(searched.records.values())
-            tracker.show_study(summarise(journal, file, looks, trials=trials, has_importances=True))
+            tracker.show_study(summarise(journal, file, looks, trials=trials))
         if away is not None:
             raise away
         sent = searched.sent | confirmed.sent

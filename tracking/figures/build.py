@@ -93,9 +93,9 @@ def study_figures(summary: StudySummary, study: str, folder: Path) -> list[Path]
             [(t.number, t.facts["n_parameters"], t.dev_loss or math.nan) for t in complete],
             title=f"{study}: dev loss against parameters",
         )
-    if summary.importances:
+    if shares := summary.importances():
         drawn["importance"] = figures.importances(
-            summary.importances, title=f"{study}: importance, from {len(complete)} complete trials"
+            shares, title=f"{study}: importance, from {len(complete)} complete trials"
         )
     return _save(drawn, folder)
 

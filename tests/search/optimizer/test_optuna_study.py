@@ -170,9 +170,10 @@ def test_enqueueing_again_adds_nothing(tmp_path: Path) -> None:
     ]
     more = [*points, {"hidden_width": 300}]
     assert not_begun(points, []) == [points[0], points[1], points[3]]
-    trained(Search(Settings(), points, tmp_path), 2)
+    settings = Settings(steps=10, segments=1, patience=0)
+    trained(Search(settings, points, tmp_path), 2)
 
-    again = Search(Settings(), more, tmp_path)
+    again = Search(settings, more, tmp_path)
     trained(again, 3)
 
     specs = [record.spec for record in again.records.values()]
@@ -365,8 +366,8 @@ def test_storage_that_cannot_be_opened_hides_its_password(url: str) -> None:
     [
         ("", "not a database URL"),
         ("optuna.db", "not a database URL"),
-        ("sqlite://", "end with this process"),
-        ("sqlite:///:memory:", "end with this process"),
+        ("sqlite://", "name a file"),
+        ("sqlite:///:memory:", "name a file"),
     ],
 )
 def test_storage_that_keeps_nothing_is_bad_input(url: str, message: str) -> None:

@@ -366,7 +366,7 @@ def test_study_without_a_trial_can_be_shown(
     client: MlflowClient, open_tracker: Callable[[], StudyTracker], study: Study, tmp_path: Path
 ) -> None:
     """Ctrl-C may come before the first segment has ended."""
-    summary = dataclasses.replace(study.summary(is_done=False), importances={})
+    summary = dataclasses.replace(study.summary(is_done=False), importances=dict)
 
     open_tracker().show_study(summary)
 
@@ -394,6 +394,21 @@ def test_study_carried_on_shows_as_running_and_then_as_done(
     assert said() == ("RUNNING", "RUNNING")
     tracker.show_study(study.summary())
     assert said() == ("FINISHED", "COMPLETE")
+
+
+def test_summary_that_is_shown_is_recognised(
+    open_tracker: Callable[[], StudyTracker], study: Study
+) -> None:
+    """A command with nothing to do need not draw the study again; any change is noticed."""
+    assert not open_tracker().has_summary(study.summary())
+    open_tracker().show_study(study.summary())
+    assert open_tracker().has_summary(study.summary())
+    assert not open_tracker().has_summary(study.summary(is_done=False))
+    study.complete(0)
+    assert not open_tracker().has_summary(study.summary())
+    open_tracker().show_study(study.summary())
+    open_tracker().show_running()
+    assert not open_tracker().has_summary(study.summary())
 
 
 # Each thing once.
