@@ -84,7 +84,7 @@ VARIES = {
     r"\b[0-9a-f]{16}\b": "fingerprint",
     r"(?<=\d)\*": "",
     r"; this may be chance": "",
-    r"nats (better|worse) in the search": "nats off in the search",
+    r"\b(better|worse)(?=\s+in\s)": "off",
     r"(\d+ h )?(\d+ min )?\d+ s\b": "#s",
     r"\d[\d,]*(\.\d+)?(e[+-]?\d+)?": "#",
 }
