@@ -169,9 +169,10 @@ def test_enqueueing_again_adds_nothing(tmp_path: Path) -> None:
     ]
     more = [*points, {"hidden_width": 300}]
     assert not_begun(points, []) == [points[0], points[1], points[3]]
-    trained(Search(Settings(), points, tmp_path), 2)
+    settings = Settings(steps=10, segments=1, patience=0)
+    trained(Search(settings, points, tmp_path), 2)
 
-    again = Search(Settings(), more, tmp_path)
+    again = Search(settings, more, tmp_path)
     trained(again, 3)
 
     specs = [record.spec for record in again.records.values()]
