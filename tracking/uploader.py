@@ -68,7 +68,7 @@ class View(Protocol):
         """
 
     def show_running(self) -> None:
-        """Show that the study is being searched."""
+        """Show that the study is being searched; writes, and raises where that is not possible."""
 
     def show_trial(self, record: TrialRecord, journal: Journal, *, is_idle: bool = False) -> None:
         """Bring one trial up to its record; does nothing where that has been done.
@@ -331,7 +331,9 @@ class Uploader:
             self._view.show_trial(current, self._journal, is_idle=is_idle)
         except Exception as error:  # noqa: BLE001 (see above)
             if not isinstance(error, JournalError):
-                self._view.open()  # raises if the view is away, and this trial not at fault
+                # Raise where the view cannot be read or written: the trial is not at fault then.
+                self._view.open()
+                self._view.show_running()
             self._note_failure(number, error)
             return False
         self._answered_s = time.monotonic()

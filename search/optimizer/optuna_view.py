@@ -134,7 +134,8 @@ class OptunaView:
         return [n for n, r in known.items() if n not in (self._closed if r.outcome else idle)]
 
     def show_running(self) -> None:
-        """Do nothing: an Optuna study has no state."""
+        """Write the study's id again, since Optuna's studies have no state."""
+        self._open.set_study_user_attr(self._study, STUDY_ID, self._id)
 
     def show_trial(self, record: TrialRecord, journal: Journal, *, is_idle: bool = False) -> None:
         """Bring a trial up to date.

@@ -70,7 +70,7 @@ class Study:
         return self._keep(TrialRecord(number=number, spec=spec, facts=facts))
 
     def weights(self, number: int, segment: int) -> bytes:
-        """Give a trial's weights after a segment."""
+        """Return a trial's weights after a segment."""
         rng = np.random.default_rng([number, segment])
         embedding_dim = self.live[number].spec.embedding_dim
         return save({"C": rng.normal(size=(len(CHARACTERS), embedding_dim)).astype(np.float32)})
@@ -125,7 +125,7 @@ class Study:
         return self.end(number, "COMPLETE")
 
     def summary(self, *, is_done: bool = True) -> StudySummary:
-        """Say where it stands."""
+        """Return the summary of the study as it stands now."""
         return StudySummary(
             trials=self.journal.records(),
             importances=lambda: {"learning_rate": 0.75, "hidden_width": 0.25},

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def spec(**point: Any) -> TrialSpec:
-    """Give a trial's spec."""
+    """Return a trial's spec."""
     return Settings().trial_spec({**start_point(1_000), **point}, seed=0)
 
 
 def shown(*specs: TrialSpec) -> list[str]:
-    """Give the names of the columns beside the first four."""
+    """Return the names of the columns beside the first four."""
     return [column.name for column in shown_columns(specs)][4:]
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from mmsearch.tracking.journal.journal import Journal
 
-SETTINGS = Settings(sampler="random", steps=40, segments=4)
+SETTINGS = Settings(sampler="random", steps=40, segments=4, patience=0)
 SPACE = SETTINGS.space
 ID = "an-id"
 STATES = ("COMPLETE", "PRUNED", "FAIL", "COMPLETE", "RUNNING", "RUNNING")

@@ -125,7 +125,7 @@ class Trained:
         return list(self.client.search_logged_models([self.experiment_id]))
 
     def versions(self) -> dict[str, str]:
-        """Give each registered version's model."""
+        """Return each registered version's model."""
         found = self.client.search_model_versions(f"name = '{NAME}'")
         return {str(v.version): v.tags["mmsearch.model_sha256"] for v in found}
 

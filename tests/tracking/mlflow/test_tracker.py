@@ -35,7 +35,7 @@ Points = list[tuple[int, int, float]]
 
 @pytest.fixture(scope="module")
 def store(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Give a store in which each test has an experiment of its own."""
+    """Return a store in which each test has an experiment of its own."""
     return new_store.copy(tmp_path_factory.mktemp("store"))
 
 
@@ -115,7 +115,7 @@ def everything(client: MlflowClient, study: Study, folder: Path) -> list[Any]:
 
 
 def expected_curves(record: TrialRecord) -> dict[str, Points]:
-    """Say what a trial's curves must hold, from its record."""
+    """Return what a trial's curves must hold, from its record."""
     train = [(p, segment.ended_ms) for segment in record.curve for p in segment.train]
     return {
         "loss/train": [(step, when, loss) for (step, loss, _), when in train],
