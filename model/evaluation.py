@@ -117,9 +117,9 @@ def _losses(parameters: Parameters, contexts: DistinctContexts) -> Tensor:
 
 
 def _table(parameters: Parameters, n_contexts: int) -> Tensor | None:
-    """Return what each character at each position adds to the hidden layer, shape (T * V, H).
+    """Return twice what each character at each position adds to the hidden layer, (T * V, H).
 
-    None if the table would cost more than it saves.
+    The first position has the bias, too. None if the table would cost more than it saves.
     """
     vocab_size, dim = parameters.C.shape
     n_inputs, hidden_width = parameters.W1.shape
@@ -127,12 +127,15 @@ def _table(parameters: Parameters, n_contexts: int) -> Tensor | None:
     if 2 * vocab_size > n_contexts or block_size * vocab_size * hidden_width > _MAX_TABLE:
         return None
     W1_TDH = parameters.W1.view(block_size, dim, hidden_width)
-    return torch.matmul(parameters.C, W1_TDH).view(-1, hidden_width)
+    table_QH = torch.matmul(parameters.C, W1_TDH).view(-1, hidden_width)
+    table_QH[:vocab_size] += parameters.b1
+    return table_QH.mul_(2)
 
 
 def _forward_by_table(parameters: Parameters, table_QH: Tensor, inputs_BT: Tensor) -> Tensor:
-    """Return the same logits as `forward`."""
+    """Return the logits of `forward`, up to rounding."""
     block_size, vocab_size = inputs_BT.shape[1], len(parameters.C)
     rows_BT = inputs_BT.long() + torch.arange(block_size) * vocab_size
-    summed_BH = functional.embedding_bag(rows_BT, table_QH, mode="sum")
-    return torch.tanh(summed_BH + parameters.b1) @ parameters.W2 + parameters.b2
+    # tanh(x) = 2 sigmoid(2 x) - 1: within 2e-7 of torch.tanh, at a third of its time.
+    h_BH = functional.embedding_bag(rows_BT, table_QH, mode="sum").sigmoid_().mul_(2).sub_(1)
+    return torch.addmm(parameters.b2, h_BH, parameters.W2)
