@@ -348,3 +348,15 @@ def test_free_lock_is_taken_without_a_word(
         pass
 
     assert capsys.readouterr().err == ""
+
+
+def test_artifacts_may_be_on_another_disk(tmp_path: Path) -> None:
+    """A linked artifact folder is a usual set-up; the same link elsewhere is refused."""
+    (tmp_path / "big").mkdir()
+    root = tmp_path / "runs"
+    root.mkdir()
+    (root / "artifacts").symlink_to(tmp_path / "big")
+    assert Workspace.at(root).root == root
+    (root / "names").symlink_to(tmp_path / "big")
+    with pytest.raises(InputError, match="names"):
+        Workspace.at(root)
