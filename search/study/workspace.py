@@ -141,10 +141,10 @@ def _odd_entries(root: Path) -> Iterator[str]:
         try:
             with os.scandir(folders.pop()) as entries:
                 for entry in entries:
-                    is_artifacts = entry.path == str(root / "artifacts") and entry.is_dir()
-                    if entry.is_dir(follow_symlinks=False):
+                    may_be_link = entry.path == str(root / "artifacts")
+                    if entry.is_dir(follow_symlinks=may_be_link):
                         folders.append(entry.path)
-                    elif not (entry.is_file(follow_symlinks=False) or is_artifacts):
+                    elif not entry.is_file(follow_symlinks=False):
                         yield entry.path
         except OSError:
             continue  # it does not exist (any more), or reading it will raise an error

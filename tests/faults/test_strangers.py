@@ -45,7 +45,7 @@ LINKS = (
     *("few", "few/lock", "few/study.json", "few/.study.json.new", "few/confirm", "few/trials"),
     *("few/trials/0000", "few/trials/0000/curve.jsonl", "few/trials/0000/.weights.safetensors.new"),
     *("few/trials/0099/spec.json", "optuna.db", "optuna.db-lock", "optuna.db-wal", "mlflow.db"),
-    *(".mlflow.db.new", "artifacts", "artifacts/deep/er/loss.png", "logs", "other/study.json"),
+    *(".mlflow.db.new", "artifacts/deep/er/loss.png", "logs", "other/study.json"),
 )
 
 
