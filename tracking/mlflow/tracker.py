@@ -167,6 +167,7 @@ class StudyTracker:
         """Set the status of the parent run to RUNNING."""
         self.client.update_run(self.parent_id, status="RUNNING")
         self._set_tags(self.parent_id, {"mmsearch.state": "RUNNING"})
+        self._parent_tags["mmsearch.state"] = "RUNNING"
 
     def show_trial(self, record: TrialRecord, journal: Journal, *, is_idle: bool = False) -> None:
         """Log what a trial's run lacks; artifacts and the run's end come with the outcome.
