@@ -153,7 +153,7 @@ def test_other_settings_are_refused_by_name(finished: tuple[Path, str]) -> None:
     process = start(folder, "--study", "few", "--steps", 300, "--seed", 5)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 3
-    assert "steps is 200, not 300" in output
+    assert all(word in output for word in ("steps 200", "300"))
     assert "seed is 0, not 5" in output
     assert "--study" in output
 
@@ -167,7 +167,7 @@ def test_changed_words_are_refused(mmsearch: Mmsearch, tmp_path: Path, small_cor
         file.write("zzyzx\n")
     done = mmsearch("run", "--corpus", words, "-n", 2, *QUICK)
     assert done.returncode == 3
-    assert "words.txt have changed since" in done.stderr
+    assert "words.txt have changed" in done.stderr
 
 
 def resumable(corpus: Path) -> tuple[object, ...]:
@@ -414,7 +414,7 @@ def test_trials_that_a_person_enqueues_are_tried_or_named(
     for n_trials in (2, 3):
         done = mmsearch(*given, "-n", n_trials)
         assert done.returncode == 0, done.stderr
-        assert done.stdout.count("cannot be trained") == 3
+        assert done.stdout.count("an enqueued trial") == 3
     specs = [record.spec for record in Journal(tmp_path / "runs/few").records()]
     assert [spec.hidden_width == 77 for spec in specs].count(True) == 1
     trials = {trial.number: trial.params for trial in study.get_trials(deepcopy=False)}

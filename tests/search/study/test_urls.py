@@ -97,9 +97,9 @@ def test_tracking_is_given_then_the_environments_then_the_stored(
 @pytest.mark.parametrize("given", [None, ""])
 def test_hidden_password_must_be_given_again(workspace: Workspace, given: str | None) -> None:
     """It was never stored; nobody is to be asked for `***` by a database server."""
-    with pytest.raises(InputError, match="give --storage"):
+    with pytest.raises(InputError, match="--storage"):
         storage_url(workspace, given, HIDDEN)
-    with pytest.raises(InputError, match="give --tracking-uri"):
+    with pytest.raises(InputError, match="--tracking-uri"):
         tracking_uri(workspace, given, HIDDEN)
 
     full = HIDDEN.replace("***", "secret")
@@ -149,7 +149,7 @@ def test_place_that_knows_the_study_is_opened(workspace: Workspace, elsewhere: P
     url = f"sqlite:///{elsewhere}"
 
     assert storage_url(workspace, None, url, "an-id") == url
-    with pytest.raises(InputError, match="does not know it; give --storage"):
+    with pytest.raises(InputError, match="--storage"):
         storage_url(workspace, None, url, "another")
 
 
@@ -158,14 +158,14 @@ def test_place_that_cannot_be_asked_is_told_as_what_it_is(
     workspace: Workspace, elsewhere: Path, trouble: str
 ) -> None:
     """Who is told that the right file does not know the study would make a new one."""
-    url, expected = f"sqlite:///{elsewhere}?timeout=0", "does not know it"
+    url, expected = f"sqlite:///{elsewhere}?timeout=0", "does not have the study"
     with closing(sqlite3.connect(elsewhere)) as other:
         if trouble == "busy":
             other.execute("BEGIN EXCLUSIVE")
             expected = "database is locked"
         elif trouble == "missing":
             elsewhere.unlink()
-            expected = "is not there"
+            expected = "does not exist"
         elif trouble == "another":
             other.execute("DROP TABLE study_user_attributes")
         elif trouble == "text":
