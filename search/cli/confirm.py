@@ -42,9 +42,10 @@ def confirm(  # noqa: PLR0913 (each is one flag)
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Train the best trials again from fresh seeds, and choose the best mean on dev.
+    """Train the best trials from fresh seeds; choose the best mean dev loss.
 
-    The best of many noisy scores is too good to be true: its mean is worse.
+    The best of many noisy scores is optimistic: retrained from fresh seeds, that
+    trial usually scores worse.
     Run the same command again to resume.
     """
     from mmsearch.search.cli.training import train_live  # noqa: PLC0415 (imports wait)

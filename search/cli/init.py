@@ -38,7 +38,7 @@ def init(  # noqa: PLR0913 (each is one flag)
 ) -> None:
     """Write a config file with every setting at its default and a comment for each.
 
-    Give it to mmsearch run --config. With --study, it repeats that study's search.
+    Give it to mmsearch run --config. With --study, it has that study's settings.
     """
     from mmsearch.search.study.config_file import template  # noqa: PLC0415 (imports wait)
     from mmsearch.search.study.settings import settle  # noqa: PLC0415 (likewise)

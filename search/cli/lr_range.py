@@ -48,16 +48,16 @@ def lr_range(  # noqa: PLR0913 (each is one flag)
     steps: Annotated[int, options.number("Optimizer steps per seed.", min=20, max=100_000)] = 1000,
     seeds: Annotated[int, options.number("Number of random seeds.", min=1, max=100)] = 5,
     embedding_dim: Annotated[
-        int | None, options.number("Embedding dim.", "10, within [space]", min=1)
+        int | None, options.number("Embedding dim.", "10, clipped to [space]", min=1)
     ] = None,
     hidden_width: Annotated[
-        int | None, options.number("Hidden width.", "200, within [space]", min=1)
+        int | None, options.number("Hidden width.", "200, clipped to [space]", min=1)
     ] = None,
     block_size: Annotated[
-        int | None, options.number("Context length.", "3, within [space]", min=1)
+        int | None, options.number("Context length.", "3, clipped to [space]", min=1)
     ] = None,
     weight_decay: Annotated[
-        float | None, options.number("Weight decay.", "0, within [space]", min=0)
+        float | None, options.number("Weight decay.", "0, clipped to [space]", min=0)
     ] = None,
     study: options.NewStudy = None,
     corpus: options.Corpus = None,
@@ -75,8 +75,8 @@ def lr_range(  # noqa: PLR0913 (each is one flag)
 ) -> None:
     """Find the learning rates worth searching, by a range test.
 
-    A short training from several seeds takes one optimizer step at each of
-    many learning rates, evenly spaced on a log scale.
+    For each of several seeds, take one optimizer step at each of many learning
+    rates, evenly spaced on a log scale.
     """
     from mmsearch.search.execution.lr_range import (  # noqa: PLC0415 (imports torch)
         RATES,

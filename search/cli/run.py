@@ -84,7 +84,7 @@ def run(  # noqa: PLR0913 (each is one flag)
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Search until the study has its trials; run it again to resume a stopped search."""
+    """Search until the study has N finished trials; run again to resume a search."""
     from mmsearch.search.cli.training import train_live  # noqa: PLC0415 (imports wait)
     from mmsearch.search.execution.coordinator import Limits  # noqa: PLC0415
     from mmsearch.search.execution.runner import opened  # noqa: PLC0415
