@@ -64,7 +64,7 @@ def test_negative_seed_is_refused() -> None:
 @pytest.mark.parametrize("n", [0, 1, 2, 5])
 def test_too_few_words_are_refused(n: int) -> None:
     """A part without words has no loss."""
-    with pytest.raises(InputError, match=f"got {n} words"):
+    with pytest.raises(InputError, match=f" {n} words"):
         split_corpus(Corpus.of(words(n), name="w"))
 
 

@@ -154,7 +154,7 @@ def test_other_settings_are_refused_by_name(finished: tuple[Path, str]) -> None:
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 3
     assert all(word in output for word in ("steps 200", "300"))
-    assert "seed is 0, not 5" in output
+    assert all(word in output for word in ("seed 0", "5"))
     assert "--study" in output
 
 
