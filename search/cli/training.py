@@ -33,20 +33,22 @@ def train_live(  # noqa: PLR0913 (what is trained, and how it is shown)
 
     With `as_json`, stdout is kept for JSON, and messages go to stderr.
     """
-    from joblib import cpu_count  # noqa: PLC0415 (respects affinity and container limits; slow)
-
     from mmsearch.search.execution.runner import train  # noqa: PLC0415 (imports wait)
 
     ended = [record for record in earlier if record.outcome]
     display = LiveDisplay(out, limits.n_trials, ended, is_quiet=is_quiet or as_json, noun=noun)
     say = make_console(stderr=True).print if as_json else display.say
     interrupts = Interrupts(say)
+    if workers is None:
+        from joblib import cpu_count  # noqa: PLC0415 (slow; respects affinity and container limits)
+
+        workers = cpu_count()
     with display:
         result = train(
             job,
             earlier,
             limits,
-            n_workers=workers or cpu_count(),
+            n_workers=workers,
             observers=(display,),
             say=say,
             interrupts=interrupts,
