@@ -153,8 +153,8 @@ def test_other_settings_are_refused_by_name(finished: tuple[Path, str]) -> None:
     process = start(folder, "--study", "few", "--steps", 300, "--seed", 5)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 3
-    assert all(word in output for word in ("steps 200", "300"))
-    assert all(word in output for word in ("seed 0", "5"))
+    assert re.search(r"steps 200\D+300\b", output)
+    assert re.search(r"seed 0\D+5\b", output)
     assert "--study" in output
 
 

@@ -134,7 +134,8 @@ def test_trial_comes_out_bit_for_bit(
     """A record that can be made again from its spec is one that can be believed."""
     done = warm_command("replay", number, folder=trained)
     assert done.returncode == 0, done.stderr
-    assert said(done).startswith(f"trial {number} is reproduced bit for bit")
+    count = f"{n_segments} of {n_segments} segments"
+    assert said(done).startswith(f"trial {number} is reproduced bit for bit: {count}")
     values = json.loads(warm_command("replay", number, "--json", folder=trained).stdout)
     assert values == {
         "model": f"trial {number}",
@@ -277,7 +278,7 @@ def test_other_versions_ask_for_a_tolerance(copy: Path, warm_command: Warm) -> N
     done = warm_command("replay", COMPLETE, folder=copy)
     assert done.returncode == 0, done.stderr
     assert all(version in said(done) for version in ("torch: 2.0.1", now))
-    assert f"{TOLERANCE_NATS:g} nats" in said(done)
+    assert f"trial {COMPLETE} is reproduced within {TOLERANCE_NATS:g} nats" in said(done)
     values = json.loads(warm_command("replay", COMPLETE, "--json", folder=copy).stdout)
     assert values["compared"] == "within a tolerance"
     assert values["changed"] == {"torch": ["2.0.1", now]}
@@ -314,7 +315,7 @@ def test_trial_without_a_segment_has_nothing_to_compare(copy: Path, warm_command
         (folder / name).unlink()
     done = warm_command("replay", COMPLETE, folder=copy)
     assert done.returncode == 2
-    assert f"trial {COMPLETE} " in done.stderr
+    assert f"trial {COMPLETE} has no finished segment" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 

@@ -215,7 +215,7 @@ def test_low_temperature_gives_the_likeliest_word(searched: Path, warm_command: 
         ("--temperature", "nan", "temperature must be above 0, got nan"),
         ("--temperature", "inf", "temperature must be above 0, got inf"),
         ("--prefix", "éa", "character 'é' (U+00E9) of 'éa' is not in the vocabulary"),
-        ("--prefix", "a.", "'a.'"),
+        ("--prefix", "a.", "boundary '.', got 'a.'"),
         ("--trial", "77", "study 'few' has no trial 77; see: mmsearch trials"),
     ],
 )

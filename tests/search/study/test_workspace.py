@@ -210,7 +210,7 @@ def test_workspace_that_cannot_be_made_says_why(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("")
 
     for path in (tmp_path / "runs", tmp_path / "runs" / "deeper"):
-        with pytest.raises(MMSearchError, match="--workspace"):
+        with pytest.raises(MMSearchError, match=r"runs.*--workspace"):
             Workspace.at(path).create()
 
 
