@@ -118,7 +118,7 @@ def _watch(out: Console, journal: Journal, limit: int | None, *, as_json: bool) 
     )
     is_drawn = out.is_terminal and not out.is_dumb_terminal and not as_json
     view = _View(status, limit)
-    # The alternate screen keeps nothing of a frame that was drawn for another size.
+    # The alternate screen leaves no remains of a frame drawn for another size.
     live = Live(view, console=out, screen=True)
     try:
         if is_drawn:
@@ -168,7 +168,7 @@ class _View:
 
 
 def _follow(journal: Journal, view: _View) -> Iterator[TrialRecord]:
-    """Read a journal until nobody writes it any more; yield each trial that has ended."""
+    """Read a journal until no process writes it; yield each trial that has ended."""
     ended: set[int] = set()
     while True:
         is_running = is_owned(journal)  # asked first, so that the last trials are read after it
@@ -186,7 +186,7 @@ def _follow(journal: Journal, view: _View) -> Iterator[TrialRecord]:
 
 
 def _print_end(out: Console, journal: Journal, status: SearchStatus) -> None:
-    """Print where a search stands that nobody works at any more."""
+    """Print where a search stands that no process is running."""
     standing = f"study {journal.name!r}: {status.n_finished} of {status.n_trials} trials"
     if status.n_finished >= status.n_trials and not status.running:
         out.print(f"{standing}; its search has ended")

@@ -34,13 +34,13 @@ def known_looks(out: Console, split: str) -> list[Look]:
 
 
 def print_looks(out: Console, looks: Sequence[Look]) -> None:
-    """Print the evaluations on a test split, one a paragraph."""
+    """Print each evaluation on a test split as a paragraph."""
     for look in looks:
         print_wrapped(out, f"  {look}: {look_words(look)}", style="yellow")
 
 
 def print_baselines(out: Console, advice: Advice) -> None:
-    """Print the baselines of dev losses in one line, where they are known."""
+    """Print the baselines in one line if they are known."""
     if advice.baselines is not None:
         out.print(f"baselines: {advice.baselines}")
 

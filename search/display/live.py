@@ -1,7 +1,7 @@
 """The live display of a search: counts, the best trial, and one row for each running trial.
 
 `run` and `confirm` draw it below the lines of the trials that have ended; `trials --watch` draws
-it above a table. Where stdout is no terminal, the lines of the ended trials are all there is.
+it above a table. If stdout is not a terminal, only the lines of the ended trials are printed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _SPARKS, _ASCII_SPARKS = "▁▂▃▄▅▆▇█", "_.:-=+*#"
 _SPARK_WIDTH = 16
 """Columns of a sparkline."""
 _LOG_LINES = 4
-"""Lines of the terminal that are left to what scrolls by above the display."""
+"""Lines of the terminal reserved for the output above the display."""
 
 
 @dataclass(slots=True)
@@ -45,11 +45,11 @@ class SearchStatus:
     """Where a search stands, updated trial by trial."""
 
     n_trials: int
-    """Total number of finished trials that the search shall reach."""
+    """Number of finished trials at which the search ends."""
     noun: str = "trials"
-    """What the finished trials are called."""
+    """Noun for the finished trials."""
     at_end: str = "uploading results"
-    """What still goes on when all trials are finished."""
+    """Text shown after all trials have finished."""
     began_s: float = field(default_factory=time.time)
     """Unix time at which the search began."""
     best: TrialRecord | None = None
@@ -168,7 +168,7 @@ class LiveDisplay:
         is_quiet: bool = False,
         noun: str = "trials",
     ) -> None:
-        """Prepare it, with the trials that ended earlier; `is_quiet` shows messages alone."""
+        """Create the display with the trials that ended earlier; `is_quiet`: only messages."""
         self._console = console
         self._is_quiet = is_quiet
         self._status = SearchStatus(n_trials, noun)

@@ -20,7 +20,7 @@ _GAP = 2
 
 
 def make_table(headings: Sequence[str], *, left: Container[str] = ()) -> Table:
-    """Make a table without lines, its columns aligned to the right but for `left`."""
+    """Return a borderless table; columns are right-aligned except those in `left`."""
     table = Table(box=None, padding=(0, 1), header_style="bold", pad_edge=False)
     for heading in headings:
         table.add_column(heading, justify="left" if heading in left else "right", no_wrap=True)
@@ -29,7 +29,7 @@ def make_table(headings: Sequence[str], *, left: Container[str] = ()) -> Table:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TableColumn:
-    """A column that may be left out where a table is too wide."""
+    """A column that may be left out if the table is too wide."""
 
     heading: str
     cells: Sequence[str]

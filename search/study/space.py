@@ -36,7 +36,7 @@ class Kind:
     is_log: bool = False
     """Whether a range is searched on a log scale by default."""
     words: tuple[str, ...] = ()
-    """Its values if it is categorical; empty for numbers."""
+    """Values of a categorical hyperparameter; empty for a numeric one."""
 
 
 _SIZE = Kind(is_int=True, is_open=True, high=MAX_SIZE, is_log=True)

@@ -161,7 +161,7 @@ CONFIGS = st.one_of(
 
 
 def check_files(folder: Path, warm: Warm, files: list[bytes], *words: object) -> None:
-    """Give a command each of some files, and check that the study stays as it was."""
+    """Run a command with each of the files; check that the study does not change."""
     paths = [folder / f"given{number}" for number in range(len(files))]
     for path, content in zip(paths, files, strict=True):
         path.write_bytes(content)

@@ -150,7 +150,7 @@ def _deeper(values: dict[str, Any], **more: object) -> dict[str, Any]:
 
 
 def mistype(path: Path) -> None:
-    """Give each value another type."""
+    """Replace each value by one of another type."""
     empty_spec = {"spec", "facts", "settings"}
     rewrite(
         path,
@@ -174,7 +174,7 @@ PAIRS = [
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, searched: Path, warm_command: Warm) -> Path:
-    """Give a workspace with four trials, a confirmation, and a fifth trial that was killed."""
+    """Return a workspace with four trials, a confirmation, and a fifth trial that was killed."""
     folder = tmp_path_factory.mktemp("whole")
     shutil.copytree(
         searched / "runs", folder / "runs", ignore=shutil.ignore_patterns("artifacts", "logs")

@@ -278,7 +278,7 @@ def test_worker_killed_in_its_start_is_started_again(tmp_path: Path) -> None:
 
 
 def test_worker_that_raises_in_its_start_is_not_started_again(tmp_path: Path) -> None:
-    """Its error is reported once."""
+    """A worker that cannot start is reported once."""
     with WorkerPool(1, os.mkdir, (tmp_path,)) as pool:  # which exists
         pool.start()
         with pytest.raises(MMSearchError):

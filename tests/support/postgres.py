@@ -21,7 +21,7 @@ class Postgres:
     url: str
     """URL of its empty database."""
     socket: Path
-    """Its socket."""
+    """Path of the server's socket."""
     _server: Any
     _pg_ctl: Any
 

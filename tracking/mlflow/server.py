@@ -74,9 +74,9 @@ class Server:
     """An MLflow server that answers."""
 
     base: str
-    """Its URL on this machine, without a slash at the end."""
+    """URL of the server on this machine, without a trailing slash."""
     elsewhere: tuple[str, ...]
-    """Its URLs at the allowed hosts."""
+    """URLs of the server at the allowed hosts."""
     process: subprocess.Popen[bytes]
     """The server process, which leads a process group."""
     log: Path

@@ -172,7 +172,7 @@ def test_display_agrees_with_a_scan_of_all_trials(
 
 
 def test_tie_goes_to_the_earlier_trial() -> None:
-    """Of equal scores the lower number is the best, even where it ends last."""
+    """Of two trials with equal scores, the lower number is the best, even if it ends last."""
     file = io.StringIO()
     display = LiveDisplay(Console(file=file, width=100), 3)
 

@@ -80,7 +80,7 @@ def test_characters_without_a_glyph_show_their_code_point(tmp_path: Path) -> Non
 
 
 def test_large_vocabularies_label_what_fits(tmp_path: Path) -> None:
-    """Of 5,000 characters as many are labelled as can be read, and the title says how many."""
+    """With 5,000 characters, only as many as can be read are labelled; the title counts them."""
     characters = [chr(0x4E00 + i) for i in range(5000)]
     figure = embedding_scatter(make_embedding(24, 5000), characters, title="t")
     save_png(figure, tmp_path / "e.png")
