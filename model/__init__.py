@@ -4,6 +4,7 @@ This room knows words and tensors. It knows nothing of Optuna, MLflow, folders o
 the same input gives the same bits in any process.
 
 - `spec`: `TrialSpec`, everything that a trained model follows from, besides the words;
+- `arithmetic`: `fix_arithmetic`, one thread and no subnormal numbers, for whole processes;
 - `mlp`: `Parameters`, `init_parameters`, `forward` and `loss`;
 - `schedule`: `learning_rates` over steps;
 - `minibatches`: drawn examples, or distributions of next characters, and context noise;

@@ -41,8 +41,9 @@ class Kernel:
     is updated by one operation. `pack` and `unpack` convert between the two forms.
 
     If the vocabulary is small relative to the batch, the first layer is a table of what each
-    character at each position adds to the hidden layer. W1 is then stored as (T, H, D), the order
-    in which its three products are fastest.
+    character at each position adds to the hidden layer. W1 is stored in the order in which its
+    three products are fastest: (T, H, D) for a table, else transposed if it has more columns than
+    rows.
 
     Not thread-safe.
     """
@@ -75,6 +76,7 @@ class Kernel:
             in_table = 2 * batch_size * vocab_size + 3 * vocab_size * dim
             has_table = in_table < 3 * batch_size * dim
         self._has_table = has_table
+        self._is_transposed = not has_table and n_inputs < hidden_width
         self._n_matrices, self._size, self._places = _layout(parameters)
         self.flat = self.pack(parameters)
         """All parameters; changed in place by `steps`."""
@@ -133,7 +135,7 @@ class Kernel:
             shape = self._block_size, self._like.W1.shape[1], self._like.C.shape[1]
             W1 = found.W1.view(shape).transpose(1, 2).reshape(self._like.W1.shape)
             found = Parameters(found.C, W1, found.b1, found.W2, found.b2)
-        return found.map(torch.clone)
+        return found.map(lambda tensor: tensor.clone(memory_format=torch.contiguous_format))
 
     @torch.inference_mode()
     def steps(self, drawn: Minibatches, learning_rates: Sequence[float]) -> Tensor:
@@ -316,7 +318,11 @@ class Kernel:
         self.n_done += 1
 
     def _views(self, flat: Tensor) -> list[Tensor]:
-        return [flat[start : start + size].view(shape) for start, size, shape in self._places]
+        """Return C, W1, b1, W2 and b2 as views of a vector."""
+        views = [flat[start : start + size].view(shape) for start, size, shape in self._places]
+        if self._is_transposed:
+            views[1] = views[1].view(views[1].shape[::-1]).t()
+        return views
 
     def _arranged(self, parameters: Parameters) -> Parameters:
         """Return parameters with W1 in the order of the vector."""

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from mmsearch.errors import InputError, MMSearchError
+from mmsearch.model.arithmetic import fix_arithmetic
 from mmsearch.model.lr_range import Valley, range_losses, rates, smoothed, valley
 from mmsearch.model.training import TrialData
 from mmsearch.search.optimizer.samplers import trial_seed
@@ -97,7 +97,7 @@ def range_test(  # noqa: PLR0913 (each is one flag)
             f"the rates must rise from above 0 to at most {MAX_RATE:g}, got --low {low} and "
             f"--high {high}"
         )
-    torch.set_num_threads(1)  # a step is too small for two
+    fix_arithmetic()
     settings, words = session.file.settings, session.words
     seeds = tuple(trial_seed(settings.seed, number) for number in range(n_seeds))
     learning_rates = rates(low, high, n_steps)

@@ -52,13 +52,13 @@ _words: Words | None = None
 
 
 def start(words: Words) -> None:
-    """Prepare this process: one torch thread, and exit when the coordinator does."""
-    import torch  # noqa: PLC0415 (only in a worker)
+    """Prepare this process, which exits when the coordinator does."""
+    from mmsearch.model.arithmetic import fix_arithmetic  # noqa: PLC0415 (torch; only in a worker)
 
     global _words  # noqa: PLW0603 (sent once; with each call it would cost more)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the coordinator handles them
-    torch.set_num_threads(1)
+    fix_arithmetic()
     _words = words
     parent = parent_process()
     if parent is not None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from mmsearch.data.corpus import BUILTIN_CORPUS, Vocabulary, read_corpus
 from mmsearch.data.split import split_corpus
 from mmsearch.errors import InputError
 from mmsearch.model import checkpoint
+from mmsearch.model.arithmetic import fix_arithmetic
 from mmsearch.model.sampling import sample_words
 from mmsearch.search.results.selection import choose
 from mmsearch.search.study.study_file import StudyFile
@@ -48,7 +47,7 @@ def sample_trial(  # noqa: PLR0913 (each is one flag)
         RefusedError: no trial is complete.
         JournalError: the weights are damaged.
     """
-    torch.set_num_threads(1)  # as in a worker: with more, torch's first tanh is off by up to 1e-4
+    fix_arithmetic()
     choice = choose(journal, number)
     record = choice.record
     file = StudyFile.require(journal)
