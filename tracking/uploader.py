@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from mmsearch.errors import InputError, MMSearchError, RefusedError
 from mmsearch.secrets import without_password, without_secrets
+from mmsearch.tracking import receipts
 from mmsearch.tracking.journal.files import JournalError
 from mmsearch.tracking.mlflow.client import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
+    from pathlib import Path
 
     from mmsearch.tracking.journal.journal import Journal
     from mmsearch.tracking.journal.records import TrialRecord
@@ -79,9 +81,6 @@ class View(Protocol):
             is_idle: whether no process trains it, where it has not ended.
         """
 
-    def has_summary(self, summary: StudySummary) -> bool:
-        """Return whether the view showed this summary when it was opened."""
-
     def show_study(self, summary: StudySummary) -> None:
         """Show where the study stands at the end of a command."""
 
@@ -123,6 +122,7 @@ class Uploader:
         *,
         is_awaited: bool = False,
         is_idle: bool = False,
+        receipt: Path | None = None,
     ) -> None:
         """Prepare the thread.
 
@@ -135,6 +135,8 @@ class Uploader:
             is_awaited: whether the caller waits until the view is open, and itself reports why it
                 is refused.
             is_idle: whether no trial is trained meanwhile, so that the study is not RUNNING.
+            receipt: where to note that the view is whole; an idle command does not open a view that
+                nobody has written to since then.
         """
         self._view = view
         self._journal = journal
@@ -142,6 +144,7 @@ class Uploader:
         self._earlier = earlier
         self._is_awaited = is_awaited
         self._is_idle = is_idle
+        self._receipt = receipt
         self._queue: dict[int, TrialRecord | None] = {}
         self._unfinished: dict[int, TrialRecord] = {}
         self._failures: dict[int, _Failure] = {}
@@ -231,6 +234,10 @@ class Uploader:
     def _work(self) -> None:
         n_failures = 0
         try:
+            if self._is_idle:
+                self._closing.wait()
+                if self._is_untouched():
+                    return
             while True:
                 is_last = self._closing.is_set()
                 error = self._update(is_last=is_last)
@@ -250,6 +257,12 @@ class Uploader:
                 self._view.close()
             except Exception:
                 logger.info("%s could not be closed", self._view.title, exc_info=True)
+
+    def _is_untouched(self) -> bool:
+        """Return whether the view is whole and nobody has written to it since the receipt."""
+        if self._receipt is None or self._summary is None:
+            return False
+        return receipts.is_valid(self._receipt, self._view.uri, self._summary.digest)
 
     def _update(self, *, is_last: bool) -> Exception | None:
         """Bring the view up to the journal; return the error if the view fails."""
@@ -349,9 +362,10 @@ class Uploader:
                 self._send(record.number, record, is_idle=True)
         for number in self._failures:
             self._report_trial(number)
-        is_shown = self._is_idle and self._summary and self._view.has_summary(self._summary)
-        if self._summary is not None and not is_shown:
+        if self._summary is not None:
             self._view.show_study(self._summary)
+            if self._receipt is not None and not self._failures:
+                receipts.write(self._receipt, self._view.uri, self._summary.digest)
 
     def _note_failure(self, number: int, error: Exception) -> None:
         """Note a failed attempt at a trial; report the first trial that is given up or damaged.

@@ -102,7 +102,16 @@ def train(  # noqa: PLR0913 (what is trained, and who hears of it)
         view = job.view()
         # A confirmation's uploader reads the journal itself, since `earlier` lacks the trainings
         # that the current plan does not ask for.
-        uploaders = [Uploader(tracker, journal, say, earlier if view else None, is_idle=not n_left)]
+        uploaders = [
+            Uploader(
+                tracker,
+                journal,
+                say,
+                earlier if view else None,
+                is_idle=not n_left,
+                receipt=journal.folder / "mlflow.json",
+            )
+        ]
         failed: Exception | None = None
         if view is not None:
             job.begin()

@@ -177,11 +177,6 @@ class OptunaView:
         if record.outcome is not None or is_idle:
             del self._sent[number]
 
-    def has_summary(self, summary: StudySummary) -> bool:
-        """Return True: an Optuna study has no summary."""
-        del summary
-        return True
-
     def show_study(self, summary: StudySummary) -> None:
         """Do nothing: the trials have everything."""
 

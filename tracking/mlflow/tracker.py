@@ -107,8 +107,6 @@ class StudyTracker:
     parent_id: str = field(init=False, default="")
     client: MlflowClient = field(init=False, repr=False)
     _children: dict[int, _Child] = field(init=False, repr=False, default_factory=dict)
-    _parent_tags: dict[str, str] = field(init=False, repr=False, default_factory=dict)
-    """Tags of the parent run when it was opened."""
     _may_have_doubles: bool = field(init=False, repr=False, default=True)
     _view: str | None = field(init=False, repr=False, default=None)
     """The saved view that the experiment holds, as far as is known."""
@@ -167,7 +165,6 @@ class StudyTracker:
         """Set the status of the parent run to RUNNING."""
         self.client.update_run(self.parent_id, status="RUNNING")
         self._set_tags(self.parent_id, {"mmsearch.state": "RUNNING"})
-        self._parent_tags["mmsearch.state"] = "RUNNING"
 
     def show_trial(self, record: TrialRecord, journal: Journal, *, is_idle: bool = False) -> None:
         """Log what a trial's run lacks; artifacts and the run's end come with the outcome.
@@ -219,12 +216,6 @@ class StudyTracker:
         child.is_closed = True
         self._fit_view([record])
 
-    def has_summary(self, summary: StudySummary) -> bool:
-        """Return whether the parent run has ended and shows this summary."""
-        tags = self._parent_tags
-        is_running = tags.get("mmsearch.state") == "RUNNING"
-        return not is_running and tags.get("mmsearch.summary") == summary.digest
-
     def show_study(self, summary: StudySummary) -> None:
         """Log where the study stands to the parent run, and end the run."""
         self.delete_doubles()
@@ -254,7 +245,6 @@ class StudyTracker:
         for key, value in note_tag.items():
             self.client.set_experiment_tag(self.experiment_id, key, value)
         self.client.set_terminated(self.parent_id, "FINISHED" if summary.is_done else "KILLED")
-        self._set_tags(self.parent_id, {"mmsearch.summary": summary.digest})
 
     def _log_study_figures(self, summary: StudySummary) -> list[str]:
         """Log the figures of the study; return the Markdown that shows them."""
@@ -304,7 +294,6 @@ class StudyTracker:
         """Find the parent run, or of two the one that child runs name, or create it."""
         parents = sorted(self._search("study"), key=lambda run: run.info.run_id not in in_use)
         self.parent_id = parents[0].info.run_id if parents else self._create_parent()
-        self._parent_tags = dict(parents[0].data.tags) if parents else {}
         held = parents[0].data.params if parents else {}
         lacking = {key: value for key, value in self.facts.params.items() if key not in held}
         if lacking:

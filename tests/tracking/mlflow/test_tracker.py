@@ -396,21 +396,6 @@ def test_study_carried_on_shows_as_running_and_then_as_done(
     assert said() == ("FINISHED", "COMPLETE")
 
 
-def test_summary_that_is_shown_is_recognised(
-    open_tracker: Callable[[], StudyTracker], study: Study
-) -> None:
-    """A command with nothing to do need not draw the study again; any change is noticed."""
-    assert not open_tracker().has_summary(study.summary())
-    open_tracker().show_study(study.summary())
-    assert open_tracker().has_summary(study.summary())
-    assert not open_tracker().has_summary(study.summary(is_done=False))
-    study.complete(0)
-    assert not open_tracker().has_summary(study.summary())
-    open_tracker().show_study(study.summary())
-    open_tracker().show_running()
-    assert not open_tracker().has_summary(study.summary())
-
-
 # Each thing once.
 
 
