@@ -34,6 +34,7 @@ from report import draw_point, report, spread
 from rich.console import Console
 from safetensors.numpy import save
 
+from mmsearch.model.curve import CurvePoint
 from mmsearch.search.display.live import LiveDisplay
 from mmsearch.search.execution.coordinator import Coordinator, Limits
 from mmsearch.search.execution.runner import opened
@@ -58,8 +59,6 @@ N_POINTS = 10
 """Points of a segment's curve, as in training."""
 COMPLETE, PRUNED_NOW = 0.35, 0.5
 """Shares of trials that are complete, and of the others that fall behind at each segment."""
-GOALS = {50: 150.0, 500: 120.0, 5000: 100.0}
-"""Segments a second to reach, by size."""
 
 
 def quality(spec: TrialSpec) -> float:
@@ -97,7 +96,7 @@ def simulate(spec: TrialSpec, segment: int, vocab_size: int, *, lasts: bool) -> 
     rest = np.zeros(spec.n_parameters(vocab_size) - embedding.size, np.float32)
     content = save({"C": embedding.astype(np.float32), "rest": rest})
     return SegmentResult(
-        train=tuple((step, loss + 0.01, spec.learning_rate) for step in steps),
+        train=tuple(CurvePoint(step, loss + 0.01, spec.learning_rate) for step in steps),
         dev_loss=loss,
         dev_parts={},
         train_loss=loss - 0.1,
@@ -262,7 +261,6 @@ def main() -> None:
         {
             "trials": f"{n:,}",
             **{name: f"{figure['median']:.2f}" for name, figure in figures.items()},
-            "goal, segments/s": f"{GOALS[n]:g}" if n in GOALS else "",
         }
         for n, figures in sizes.items()
     ]

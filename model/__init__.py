@@ -16,6 +16,7 @@ the same input gives the same bits in any process.
 - `ngram`: a Witten-Bell n-gram (`choose_ngram`, `ngram_losses`);
 - `scoring`: `word_losses` of a model, and `bootstrap_interval`;
 - `lr_range`: the learning-rate range test, and the range that it suggests;
+- `curve`: `CurvePoint`, a point of the minibatch loss curve;
 - `training`: `train_segment`, one segment of one trial;
 - `sampling`: `sample_words`, new words from a model;
 - `checkpoint`: weights as safetensors bytes.

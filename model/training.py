@@ -14,6 +14,7 @@ import torch
 from mmsearch.data.contexts import build_contexts, distinct
 from mmsearch.errors import MMSearchError
 from mmsearch.model.averaging import STRIDE, State, average_in
+from mmsearch.model.curve import CurvePoint
 from mmsearch.model.evaluation import Scored, mean_losses
 from mmsearch.model.kernel import Kernel
 from mmsearch.model.minibatches import Distributions, Examples, add_noise
@@ -39,18 +40,6 @@ MAX_LOSS_NATS = 1e4
 
 class DivergedError(MMSearchError):
     """The loss or a parameter is not finite, or the loss is above `MAX_LOSS_NATS`."""
-
-
-@dataclass(frozen=True, slots=True)
-class CurvePoint:
-    """A point of the minibatch loss curve."""
-
-    step: int
-    """Number of steps done."""
-    loss_nats: float
-    """Mean loss of the minibatches since the previous point, in nats per character."""
-    learning_rate: float
-    """Learning rate of the last step."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mmsearch.data.split import Words
+    from mmsearch.model.curve import CurvePoint
     from mmsearch.model.spec import Targets, TrialSpec
     from mmsearch.model.training import TrialData
 
@@ -32,8 +33,7 @@ the largest block size are kept, since the others are derived from them."""
 class SegmentResult:
     """A trained segment in plain values, so that the coordinator needs no torch."""
 
-    train: tuple[tuple[int, float, float], ...]
-    """(step, mean minibatch loss in nats, learning rate)."""
+    train: tuple[CurvePoint, ...]
     dev_loss: float
     dev_parts: Mapping[str, float]
     """Dev loss on parts of dev, by name."""
@@ -100,7 +100,7 @@ def run_segment(
         drawn = sample_words(result.state.parameters, _words.vocabulary, N_SAMPLES)
         samples = tuple(sample.word for sample in drawn)
     return SegmentResult(
-        train=tuple((p.step, p.loss_nats, p.learning_rate) for p in result.curve),
+        train=result.curve,
         dev_loss=result.dev_loss,
         dev_parts=result.dev_parts,
         train_loss=result.train_loss,

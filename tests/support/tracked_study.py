@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors.numpy import save
 
+from mmsearch.model.curve import CurvePoint
 from mmsearch.tracking.journal.records import Outcome, SegmentRecord, TrialRecord, TrialState
 from mmsearch.tracking.mlflow.tracker import StudyFacts, StudyTracker
 from mmsearch.tracking.study_summary import StudySummary
@@ -87,7 +88,7 @@ class Study:
         line = SegmentRecord(
             segment=segment,
             step=last,
-            train=tuple((step, 2.0 + 1.0 / (step + number + 1), 0.1) for step in steps),
+            train=tuple(CurvePoint(step, 2.0 + 1.0 / (step + number + 1), 0.1) for step in steps),
             dev_loss=2.1 + 0.01 * number + 1.0 / segment,
             wall_s=0.25,
             ended_ms=before.facts["started_ms"] + segment * 1000,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from mmsearch.model.curve import CurvePoint
 from mmsearch.search.optimizer.optuna_study import OptunaProposer, not_begun
 from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.journal.records import Outcome, SegmentRecord, TrialRecord, TrialState
@@ -77,7 +78,7 @@ class Search:
         line = SegmentRecord(
             segment=len(record.curve) + 1,
             step=step,
-            train=((step, loss, 0.1),),
+            train=(CurvePoint(step, loss, 0.1),),
             dev_loss=loss,
             wall_s=0.1,
             ended_ms=self._next_ms(),

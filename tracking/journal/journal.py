@@ -26,6 +26,7 @@ import re
 from typing import TYPE_CHECKING, Any, get_args
 
 from mmsearch.errors import InputError
+from mmsearch.model.curve import CurvePoint
 from mmsearch.model.spec import TrialSpec
 from mmsearch.tracking.journal import files
 from mmsearch.tracking.journal.baselines import Baselines
@@ -252,7 +253,8 @@ def _read_curve(path: Path) -> tuple[SegmentRecord, ...]:
         try:
             values = _DECODER.decode(line.decode())
             values["train"] = tuple(
-                (int(step), float(loss), float(rate)) for step, loss, rate in values["train"]
+                CurvePoint(int(step), float(loss), float(rate))
+                for step, loss, rate in values["train"]
             )
             record = SegmentRecord(**values)
             _check_segment(record)

@@ -13,6 +13,7 @@ from mmsearch.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from mmsearch.model.curve import CurvePoint
     from mmsearch.model.spec import TrialSpec
 
 
@@ -37,8 +38,8 @@ class SegmentRecord:
     """Number of the segment, counted from 1."""
     step: int
     """Optimizer steps done when the segment ended."""
-    train: Sequence[tuple[int, float, float]]
-    """(step, mean minibatch loss in nats, learning rate)."""
+    train: Sequence[CurvePoint]
+    """Minibatch losses of the segment."""
     dev_loss: float
     """Loss on dev of the scored weights at the end of the segment, in nats per character."""
     wall_s: float
@@ -57,7 +58,7 @@ class SegmentRecord:
     @property
     def latest_train_loss(self) -> float:
         """The train loss; in records of version 0.1, that of the last minibatches."""
-        return self.train[-1][1] if self.train_loss is None else self.train_loss
+        return self.train[-1].loss_nats if self.train_loss is None else self.train_loss
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

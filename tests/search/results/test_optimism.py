@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from mmsearch.model.curve import CurvePoint
 from mmsearch.search.results.optimism import Optimism
 from mmsearch.tracking.journal.records import Outcome, SegmentRecord, TrialRecord, TrialState
 from tests.support.specs import make_spec
@@ -24,7 +25,7 @@ def trial(
         SegmentRecord(
             segment=n,
             step=100 * n,
-            train=((100 * n, 2.0, 0.1),),
+            train=(CurvePoint(100 * n, 2.0, 0.1),),
             dev_loss=(first + second) / 2,
             wall_s=1,
             ended_ms=n,

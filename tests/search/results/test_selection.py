@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from mmsearch.errors import InputError, RefusedError
+from mmsearch.model.curve import CurvePoint
 from mmsearch.search.cli.confirm import to_json
 from mmsearch.search.execution.confirm_job import (
     FreshSeeds,
@@ -69,7 +70,7 @@ def add(  # noqa: PLR0913 (what a trial is)
     line = SegmentRecord(
         segment=1,
         step=steps,
-        train=((steps, 2.0, 0.1),),
+        train=(CurvePoint(steps, 2.0, 0.1),),
         dev_loss=loss,
         wall_s=1.0,
         ended_ms=0,

@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmsearch.errors import MMSearchError
+from mmsearch.model.curve import CurvePoint
 from mmsearch.tracking.journal.files import JournalError
 from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.journal.records import (
@@ -65,7 +66,10 @@ def line_of(segment: int, weights: bytes, dev_loss: float | None = None) -> Segm
     return SegmentRecord(
         segment=segment,
         step=segment * 12_000,
-        train=((segment * 12_000 - 6_000, 2.5, 0.2), (segment * 12_000, 2.25, 0.1)),
+        train=(
+            CurvePoint(segment * 12_000 - 6_000, 2.5, 0.2),
+            CurvePoint(segment * 12_000, 2.25, 0.1),
+        ),
         dev_loss=2.0 + 1.0 / segment if dev_loss is None else dev_loss,
         wall_s=0.5,
         ended_ms=1_700_000_000_000 + segment,
@@ -176,7 +180,7 @@ def test_trial_reads_back_as_written(  # noqa: PLR0913, PLR0917 (what the proper
             SegmentRecord(
                 segment=segment,
                 step=step,
-                train=tuple(train),
+                train=tuple(CurvePoint(*point) for point in train),
                 dev_loss=dev_loss,
                 wall_s=wall_s,
                 ended_ms=ended_ms,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from mmsearch.model.curve import CurvePoint
 from mmsearch.tracking.journal.records import Outcome, SegmentRecord, TrialRecord, TrialState
 from mmsearch.tracking.mlflow.curve_axes import CurveScale, widened
 from tests.support.specs import make_spec
@@ -28,7 +29,7 @@ def trial(
         SegmentRecord(
             segment=n,
             step=100 * n,
-            train=((100 * n, loss, 0.1),),
+            train=(CurvePoint(100 * n, loss, 0.1),),
             dev_loss=loss,
             wall_s=1,
             ended_ms=n,
