@@ -33,7 +33,7 @@ def confirm(  # noqa: PLR0913 (each is one flag)
     top: Annotated[int, options.number("Retrain the N best trials.", min=1)] = 3,
     seeds: Annotated[int, options.number("Number of fresh seeds for each trial.", min=1)] = 5,
     steps: Annotated[
-        int | None, options.number("Planned training steps.", "the study's", min=1)
+        int | None, options.number("Planned training steps.", default="the study's", min=1)
     ] = None,
     workers: options.Workers = None,
     study: options.Study = None,

@@ -48,16 +48,16 @@ def lr_range(  # noqa: PLR0913 (each is one flag)
     steps: Annotated[int, options.number("Optimizer steps per seed.", min=20, max=100_000)] = 1000,
     seeds: Annotated[int, options.number("Number of random seeds.", min=1, max=100)] = 5,
     embedding_dim: Annotated[
-        int | None, options.number("Embedding dim.", "10, clipped to [space]", min=1)
+        int | None, options.number("Embedding dim.", default="10, clipped to [space]", min=1)
     ] = None,
     hidden_width: Annotated[
-        int | None, options.number("Hidden width.", "200, clipped to [space]", min=1)
+        int | None, options.number("Hidden width.", default="200, clipped to [space]", min=1)
     ] = None,
     block_size: Annotated[
-        int | None, options.number("Context length.", "3, clipped to [space]", min=1)
+        int | None, options.number("Context length.", default="3, clipped to [space]", min=1)
     ] = None,
     weight_decay: Annotated[
-        float | None, options.number("Weight decay.", "0, clipped to [space]", min=0)
+        float | None, options.number("Weight decay.", default="0, clipped to [space]", min=0)
     ] = None,
     study: options.NewStudy = None,
     corpus: options.Corpus = None,

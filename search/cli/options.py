@@ -11,13 +11,13 @@ import typer
 DEFAULT_WORKSPACE = Path("runs")
 
 
-def number(text: str, default: str | bool = True, *flags: str, **limits: Any) -> Any:  # noqa: FBT001, FBT002 (typer's)
+def number(text: str, *flags: str, default: str | bool = True, **limits: Any) -> Any:
     """Return an option that takes a number N.
 
     Args:
         text: its help.
-        default: the default that the help names; True for that of the parameter.
         flags: its names; none for that of the parameter.
+        default: the default that the help names; True for that of the parameter.
         limits: `min` and `max`.
     """
     return typer.Option(*flags, metavar="N", help=text, show_default=default, **limits)
@@ -129,7 +129,9 @@ TrackingUri = Annotated[
         show_default="the study's, or one in the workspace",
     ),
 ]
-Workers = Annotated[int | None, number("Number of worker processes.", "one per CPU core", min=1)]
+Workers = Annotated[
+    int | None, number("Number of worker processes.", default="one per CPU core", min=1)
+]
 Trial = Annotated[
     int | None,
     typer.Option(

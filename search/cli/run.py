@@ -42,7 +42,7 @@ def run(  # noqa: PLR0913 (each is one flag)
     trials: Annotated[
         int,
         options.number(
-            "Total number of finished trials, earlier runs included.", "50", "--trials", "-n", min=1
+            "Total number of finished trials, earlier runs included.", "--trials", "-n", min=1
         ),
     ] = 50,
     timeout: Annotated[
@@ -68,12 +68,12 @@ def run(  # noqa: PLR0913 (each is one flag)
         ),
     ] = None,
     seed: Annotated[
-        int | None, options.number("Random seed for the sampler and for training.", "0")
+        int | None, options.number("Random seed for the sampler and for training.", default="0")
     ] = None,
     steps: Annotated[
-        int | None, options.number("Planned training steps per trial.", "1000")
+        int | None, options.number("Planned training steps per trial.", default="1000")
     ] = None,
-    batch_size: Annotated[int | None, options.number("Contexts per step.", "512")] = None,
+    batch_size: Annotated[int | None, options.number("Contexts per step.", default="512")] = None,
     study: options.NewStudy = None,
     corpus: options.Corpus = None,
     keep_duplicates: options.KeepDuplicates = None,

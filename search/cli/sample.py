@@ -14,7 +14,7 @@ from mmsearch.search.study.workspace import Workspace
 def sample(  # noqa: PLR0913 (each is one flag)
     *,
     count: Annotated[
-        int, options.number("Number of words.", "20", "-n", "--count", min=1, max=10**6)
+        int, options.number("Number of words.", "-n", "--count", min=1, max=10**6)
     ] = 20,
     prefix: Annotated[
         str, typer.Option(metavar="TEXT", help="Characters that each word begins with.")

@@ -41,7 +41,7 @@ def trials(
     study: options.Study = None,
     workspace: options.Workspace = options.DEFAULT_WORKSPACE,
     limit: Annotated[
-        int | None, options.number("Show at most N trials.", "all", "--limit", "-n", min=1)
+        int | None, options.number("Show at most N trials.", "--limit", "-n", default="all", min=1)
     ] = None,
     watch: Annotated[
         bool,

@@ -25,7 +25,8 @@ def ui(  # noqa: PLR0913 (each is one flag)
     workspace: options.Workspace = options.DEFAULT_WORKSPACE,
     tracking_uri: options.TrackingUri = None,
     port: Annotated[
-        int | None, options.number("Port of the server.", "5000, or a free one", min=1, max=65535)
+        int | None,
+        options.number("Port of the server.", default="5000, or a free one", min=1, max=65535),
     ] = None,
     host: Annotated[
         str,
