@@ -6,8 +6,11 @@ import json
 import math
 import os
 import platform
+import resource
 import statistics
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +43,21 @@ def busy_s() -> float:
     row = Path("/proc/stat").read_text("utf-8").splitlines()[0]
     user, nice, system, _idle, _wait, *interrupts = map(int, row.split()[1:8])
     return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
+
+
+def timed(words: Sequence[str], env: Mapping[str, str], log: Path) -> dict[str, float]:
+    """Run a command to its end, with its output in `log`."""
+    before, busy = resource.getrusage(resource.RUSAGE_CHILDREN), busy_s()
+    with log.open("wb") as output:
+        clock = time.perf_counter()
+        done = subprocess.run(words, env=env, check=False, stdout=output, stderr=output)  # noqa: S603 (our words)
+        whole_s = time.perf_counter() - clock
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words)}\n{log.read_text('utf-8')}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    neighbours = max(0.0, busy_s() - busy - processor_s) / whole_s
+    return {"whole_s": whole_s, "processor_s": processor_s, "neighbours": neighbours}
 
 
 def draw_point(settings: Settings, chance: random.Random) -> dict[str, float]:

@@ -26,19 +26,16 @@ import hashlib
 import json
 import math
 import random
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from report import MMSEARCH, busy_s, draw_point, environment, report, spread
+from report import MMSEARCH, draw_point, environment, report, spread, timed
 
 from mmsearch.data.corpus import BUILTIN_CORPUS, read_corpus
 from mmsearch.data.split import split_corpus
@@ -69,8 +66,6 @@ class Run:
     """Cores that other programs had meanwhile."""
     n_steps: int
     """Steps of all trials up to their last dev evaluation."""
-    states: dict[str, int]
-    """Number of trials in each final state of Optuna."""
     curve: list[tuple[float, float]]
     """Seconds since process start, and the best dev loss so far, wherever it improved."""
 
@@ -125,21 +120,6 @@ def best_so_far(points: Sequence[tuple[float, float]]) -> list[tuple[float, floa
     return kept
 
 
-def timed(words: Sequence[str], env: Mapping[str, str], log: Path) -> dict[str, float]:
-    """Run a command to its end, with its output in `log`."""
-    before, busy = resource.getrusage(resource.RUSAGE_CHILDREN), busy_s()
-    with log.open("wb") as output:
-        clock = time.perf_counter()
-        done = subprocess.run(words, env=env, check=False, stdout=output, stderr=output)  # noqa: S603 (our words)
-        whole_s = time.perf_counter() - clock
-    if done.returncode:
-        raise SystemExit(f"{' '.join(words)}\n{log.read_text('utf-8')}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    processor_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    neighbours = max(0.0, busy_s() - busy - processor_s) / whole_s
-    return {"whole_s": whole_s, "processor_s": processor_s, "neighbours": neighbours}
-
-
 def run_peer(task: Task, seed: int, folder: Path, env: Mapping[str, str]) -> Run:
     """Run the peer."""
     words = [sys.executable, str(PEER), *task.shared_words(seed), "--folder", str(folder)]
@@ -157,7 +137,6 @@ def run_peer(task: Task, seed: int, folder: Path, env: Mapping[str, str]) -> Run
     return Run(
         **spent,
         n_steps=sum({note["trial"]: note["step"] for note in notes}.values()),
-        states=dict(Counter(trial.state.name for trial in study.trials)),
         curve=best_so_far([(note["seconds"], note["dev_loss"]) for note in notes]),
     )
 
@@ -183,7 +162,6 @@ def run_ours(task: Task, seed: int, folder: Path, env: Mapping[str, str]) -> Run
     return Run(
         **spent,
         n_steps=sum(record.curve[-1].step for record in records if record.curve),
-        states=dict(Counter(record.state for record in records)),
         curve=best_so_far([(line.ended_ms / 1000 - began, line.dev_loss) for line in segments]),
     )
 
@@ -255,20 +233,11 @@ def common_rows(turns: Sequence[Turn]) -> list[dict[str, str]]:
     def each(get: Callable[[Run], float]) -> list[tuple[float, float]]:
         return [(get(peer), get(ours)) for peer, ours in turns]
 
-    states = [
-        "/".join(
-            str(sum(turn[which].states.get(name, 0) for turn in turns))
-            for name in ("COMPLETE", "PRUNED", "FAIL")
-        )
-        for which in (0, 1)
-    ]
-    ended = {"plain peer": states[0], "mmsearch": states[1], "ratio": ""}
     return [
         compared("seconds, start to end", each(lambda run: run.whole_s)),
         compared("lowest dev loss, in the end", each(lambda run: run.best), ".4f", has_ratio=False),
         compared("processor seconds", each(lambda run: run.processor_s)),
         compared("steps trained", each(lambda run: run.n_steps), ",.0f"),
-        {"what": "complete/pruned/failed", **ended},
         compared("neighbours, cores", each(lambda run: run.neighbours), ".2f", has_ratio=False),
     ]
 

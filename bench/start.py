@@ -32,12 +32,6 @@ if TYPE_CHECKING:
 N_TRIALS = 2
 """Number of trials that a `run` begins."""
 YARDSTICK = "import torch"
-GOALS = {
-    "mmsearch --help": (0.25, 0.15),
-    "first segment, new": (4.0, 2.0),
-    "first segment, again": (4.0, 2.0),
-}
-"""Seconds, or multiples of the yardstick; either suffices."""
 
 
 def timed(words: Sequence[str], env: Mapping[str, str]) -> tuple[float, float]:
@@ -90,19 +84,12 @@ def main() -> None:
         seconds = spread([times[name] for times in turns])
         ratio = spread([times[name] / times[YARDSTICK] for times in turns])
         figures[name] = {"seconds": seconds, "ratio": ratio}
-        goal = GOALS.get(name)
         row = {
             "what": name,
             "seconds": f"{seconds['median']:.2f}",
             "low-high": f"{seconds['low']:.2f}-{seconds['high']:.2f}",
             "ratio": f"{ratio['median']:.2f}x",
-            "goal": "",
-            "met": "",
         }
-        if goal is not None:
-            row["goal"] = f"{goal[0]:g} s or {goal[1]:g}x"
-            is_met = seconds["median"] <= goal[0] or ratio["median"] <= goal[1]
-            row["met"] = "yes" if is_met else "no"
         rows.append(row)
     title = f"medians of {arguments.repeats} turns; ratios to `{YARDSTICK}`"
     report("start", title, rows, {"repeats": arguments.repeats, "times": figures})
