@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 N_TRIALS = 2
-"""Number of trials that a `run` begins."""
 YARDSTICK = "import torch"
 
 
