@@ -17,6 +17,16 @@ ROOT = Path(__file__).resolve().parents[1]
 PINS = (ROOT / "constraints.txt").as_uri()
 ENVIRONMENT = {**os.environ, "PIP_CONSTRAINT": PINS, "PIP_BUILD_CONSTRAINT": PINS}
 
+USER = """import mmsearch
+corpus = mmsearch.read_corpus("names.txt")
+split = mmsearch.split_corpus(corpus)
+spec = mmsearch.make_spec(embedding_dim=2, hidden_width=4)
+loss: float = mmsearch.train(spec, split, corpus.vocabulary).loss(split.dev)
+words: list[str] = mmsearch.load_study("runs").model().sample(3)
+wrong: int = mmsearch.load_study("runs").name
+"""
+"""A user's file, of which a type checker must find the last line, and nothing else, wrong."""
+
 
 def call(*command: object, cwd: Path) -> str:
     """Run a command and return its output; a failure ends this script."""
@@ -47,4 +57,9 @@ with tempfile.TemporaryDirectory() as folder:
     call(mmsearch, "run", "--trials", 2, "--steps", 200, "--workers", 1, cwd=scratch)
     print(call(mmsearch, "trials", cwd=scratch))
     print(call(mmsearch, "corpus", cwd=scratch))
+    (scratch / "user.py").write_text(USER)
+    words = [python, "-m", "mypy", "--strict", "user.py"]
+    checked = subprocess.run(words, cwd=scratch, capture_output=True, text=True, check=False)
+    if "user.py:7: error" not in checked.stdout or "Found 1 error in 1 file" not in checked.stdout:
+        sys.exit(f"types do not hold outside the package:\n{checked.stdout}{checked.stderr}")
     print(f"{wheel.name} works outside the checkout")

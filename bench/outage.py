@@ -107,7 +107,7 @@ def show(turns: list[dict[str, dict[str, float]]]) -> None:
 
 
 def main() -> None:
-    """Parse and run."""
+    """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--trials", type=int, default=10)
     parser.add_argument("--steps", type=int, default=6000)

@@ -2,9 +2,9 @@
 
     python bench/start.py --repeats 9
 
-In each turn these run one after another, each in a process of its own: `python -c "import torch"`,
-the yardstick; `mmsearch --help`; `mmsearch run` in a new workspace; and the same line again with
-two more trials, when the databases exist.
+In each turn these run one after another, each in a process of its own: `import torch`, which is the
+yardstick; `import mmsearch`; `mmsearch --help`; `mmsearch run` in a new workspace; and the same
+line again with two more trials, when the databases exist.
 
 A `run` is timed to its first segment and to its end. The first segment begins when its line in the
 journal was written, less the seconds that the worker trained and scored; what the worker does
@@ -57,6 +57,7 @@ def turn(folder: Path, env: Mapping[str, str], steps: int) -> dict[str, float]:
     journal = Journal(folder / "names")
     times = {
         YARDSTICK: timed([sys.executable, "-c", "import torch"], env)[1],
+        "import mmsearch": timed([sys.executable, "-c", "import mmsearch"], env)[1],
         "mmsearch --help": timed([MMSEARCH, "--help"], env)[1],
     }
     for name, n_trials in (("new", N_TRIALS), ("again", 2 * N_TRIALS)):

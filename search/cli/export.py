@@ -29,7 +29,7 @@ def export(  # noqa: PLR0913 (each is one flag)
     journal = Workspace.at(workspace).existing(study)
     choice = choose(journal, trial)
     weights = choice.journal.read_weights(choice.record)
-    write_model(folder, choice, weights, StudyFile.require(journal))
+    write_model(folder, choice.record.spec, weights, StudyFile.require(journal).vocabulary)
     out = make_console()
     if as_json:
         print_json(

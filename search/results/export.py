@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from mmsearch.errors import InputError, MMSearchError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from mmsearch.search.results.selection import Choice
-    from mmsearch.search.study.study_file import StudyFile
+    from mmsearch.model.spec import TrialSpec
 
 
-def write_model(folder: Path, choice: Choice, weights: bytes, file: StudyFile) -> None:
+def write_model(folder: Path, spec: TrialSpec, weights: bytes, characters: Sequence[str]) -> None:
     """Write a model into a folder that is new or empty.
 
         weights.safetensors   C, W1, b1, W2, b2
@@ -31,8 +31,8 @@ def write_model(folder: Path, choice: Choice, weights: bytes, file: StudyFile) -
             raise InputError(f"{str(folder)!r} is not empty; choose a new folder")
         (folder / "weights.safetensors").write_bytes(weights)
         for name, value in (
-            ("spec", choice.record.spec.to_json()),
-            ("vocabulary", list(file.vocabulary)),
+            ("spec", spec.to_json()),
+            ("vocabulary", list(characters)),
         ):
             text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
             (folder / f"{name}.json").write_text(text, encoding="utf-8")

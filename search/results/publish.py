@@ -84,7 +84,8 @@ def show_looks(
     look = tested[-1]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
-        write_model(folder, choice, choice.journal.read_weights(choice.record), file)
+        weights = choice.journal.read_weights(choice.record)
+        write_model(folder, choice.record.spec, weights, file.vocabulary)
         publish(
             tracker.client,
             experiment_id=tracker.experiment_id,

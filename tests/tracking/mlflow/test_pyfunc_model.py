@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd  # type: ignore[import-untyped]  # pandas ships no types
+import pandas as pd
 import pytest
 import torch
 
