@@ -57,6 +57,11 @@ class SealedTest:
         """SHA-256 of the sorted words, joined by newlines, in UTF-8; 64 hex digits."""
         return self._fingerprint
 
+    @property
+    def n_contexts(self) -> int:
+        """Number of contexts: the characters of the words and their ends."""
+        return sum(len(word) + 1 for word in self.__words)
+
     def open(self, claim: Claim) -> tuple[str, ...]:
         """Return the words, in the order of the shuffle.
 

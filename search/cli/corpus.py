@@ -64,6 +64,11 @@ def _to_json(corpus: Corpus, split: Split, looks: Sequence[Look]) -> dict[str, A
         "train": len(split.train),
         "dev": len(split.dev),
         "test": len(split.test),
+        "contexts": {
+            "train": sum(len(word) + 1 for word in split.train),
+            "dev": sum(len(word) + 1 for word in split.dev),
+            "test": split.test.n_contexts,
+        },
         "dev_words_in_train": split.n_dev_in_train,
         "test_words_in_train": split.n_test_in_train,
         "vocabulary": "".join(corpus.vocabulary.characters),
@@ -84,6 +89,7 @@ def _print_corpus(out: Console, values: dict[str, Any], looks: Sequence[Look]) -
         ),
         "words": f"{values['words']:,}",
         "split": f"{values['train']:,} train, {values['dev']:,} dev, {values['test']:,} test",
+        "contexts": ", ".join(f"{n:,} {part}" for part, n in values["contexts"].items()),
         "leaks": f"{values['dev_words_in_train']} dev and {values['test_words_in_train']} test "
         "words also occur in train",
         "vocabulary": f"{len(vocabulary)} characters: {shown}",
