@@ -1,0 +1,100 @@
+"""Every block of docs/makemore.md is run in order, and prints what the page shows.
+
+Losses may differ by what the page states; everything else must be equal, but for lines `...`.
+"""
+
+from __future__ import annotations
+
+import doctest
+import math
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.test_readme import ROOT, blocks
+from tests.support.commands import environment
+
+PAGE = (ROOT / "docs" / "makemore.md").read_text("utf-8")
+TOLERANCE = 0.02
+"""What the page allows a loss to differ by."""
+NUMBER = r"-?\d+\.\d+"
+
+
+def agrees(shown: str, real: str) -> bool:
+    """Compare an output with the page, where a line `...` stands for any lines."""
+    rest, may_skip = real.strip().splitlines(), False
+    for line in shown.strip().splitlines():
+        if line == "...":
+            may_skip = True
+            continue
+        while may_skip and rest and not _is_same(line, rest[0]):
+            rest.pop(0)
+        if not rest or not _is_same(line, rest.pop(0)):
+            return False
+        may_skip = False
+    return may_skip or not rest
+
+
+def _is_same(shown: str, real: str) -> bool:
+    expected, got = re.findall(NUMBER, shown), re.findall(NUMBER, real)
+    return re.sub(NUMBER, "#", shown.rstrip()) == re.sub(NUMBER, "#", real.rstrip()) and all(
+        math.isclose(float(a), float(b), abs_tol=TOLERANCE)
+        for a, b in zip(expected, got, strict=True)
+    )
+
+
+class _Checker(doctest.OutputChecker):
+    def check_output(self, want: str, got: str, optionflags: int) -> bool:
+        del optionflags
+        return agrees(want, got)
+
+
+@pytest.fixture
+def _in_an_empty_folder(
+    tmp_path: Path, reference_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(reference_path, tmp_path / "names.txt")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("_in_an_empty_folder")
+def test_every_block_runs_and_prints_what_the_page_shows(tmp_path: Path) -> None:
+    names: dict[str, Any] = {}
+    env = environment(tmp_path)
+    for number, block in enumerate(blocks(PAGE)):
+        if block.language == "toml":
+            title, _, content = block.content.partition("\n")
+            (tmp_path / title.removeprefix("# ")).write_text(content)
+        elif block.language == "pycon":
+            runner = doctest.DocTestRunner(_Checker(), verbose=False)
+            test = doctest.DocTestParser().get_doctest(block.content, names, f"{number}", None, 0)
+            told: list[str] = []
+            runner.run(test, out=told.append, clear_globs=False)
+            names = test.globs
+            assert not told, "".join(told)
+        else:
+            for command, shown in block.commands:
+                program = Path(sys.executable).with_name("mmsearch")
+                done = subprocess.run(
+                    [program, *shlex.split(command)[1:]],
+                    env=env,
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+                assert done.returncode == 0, done.stdout + done.stderr
+                assert agrees(shown, done.stdout), f"$ {command}\n{done.stdout}"
+
+
+@pytest.mark.parametrize(
+    ("real", "is_equal"),
+    [("loss 2.161, 3 names", True), ("loss 2.19, 3 names", False), ("loss 2.16, 4 names", False)],
+)
+def test_losses_may_differ_a_little_and_counts_may_not(real: str, *, is_equal: bool) -> None:
+    assert agrees("loss 2.16, 3 names", real) == is_equal
