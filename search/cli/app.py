@@ -21,6 +21,7 @@ from mmsearch.search.cli.corpus import corpus
 from mmsearch.search.cli.export import export
 from mmsearch.search.cli.final_test_command import final_test
 from mmsearch.search.cli.init import init
+from mmsearch.search.cli.losses import losses
 from mmsearch.search.cli.lr_range import lr_range
 from mmsearch.search.cli.replay import replay
 from mmsearch.search.cli.report import report
@@ -61,6 +62,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     confirm,
     final_test,
     sample,
+    losses,
     replay,
     export,
     report,

@@ -44,6 +44,7 @@ def test_installed_command_completes(searched: Path, shell: str) -> None:
         ("mmsearch run --study f", "few"),
         ("mmsearch init --study f", "few"),
         ("mmsearch sample --study few --trial 2", "2"),
+        ("mmsearch losses --trial 2", "2"),
         ("mmsearch replay 3", "3"),
         ("mmsearch run --sampler ra", "random"),
         ("mmsearch run --pruner hy", "hyperband"),

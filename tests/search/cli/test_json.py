@@ -22,6 +22,7 @@ WORDS = {
     "confirm": ("confirm", "--top", 1, "--seeds", 1),
     "final-test": ("final-test", "--trial", 0),
     "sample": ("sample", "-n", 2),
+    "losses": ("losses",),
     "replay": ("replay", 0),
     "export": ("export", "model"),
     "report": ("report", "--top", 1),

@@ -24,6 +24,7 @@ WALK = {
     "confirm": ("confirm", "--top", 2, "--seeds", 1),
     "trials": ("trials",),
     "sample": ("sample",),
+    "losses": ("losses",),
     "replay": ("replay", 0),
     "corpus": ("corpus",),
     "init": ("init",),
