@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING
 
 from mmsearch.errors import InputError, MMSearchError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from mmsearch.search.results.selection import Choice
@@ -25,10 +27,7 @@ def write_model(folder: Path, choice: Choice, weights: bytes, file: StudyFile) -
         InputError: the folder is not empty, or is a file.
         MMSearchError: it cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise InputError(f"{str(folder)!r} is not empty; choose a new folder")
+    with new_folder(folder):
         (folder / "weights.safetensors").write_bytes(weights)
         for name, value in (
             ("spec", choice.record.spec.to_json()),
@@ -36,6 +35,21 @@ def write_model(folder: Path, choice: Choice, weights: bytes, file: StudyFile) -
         ):
             text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
             (folder / f"{name}.json").write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[None]:
+    """Make a folder, or take an empty one, and write into it.
+
+    Raises:
+        InputError: the folder is not empty, or is a file.
+        MMSearchError: it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise InputError(f"{str(folder)!r} is not empty; choose a new folder")
+        yield
     except (FileExistsError, NotADirectoryError):
         raise InputError(f"{str(folder)!r} is a file; choose a new folder") from None
     except OSError as error:

@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "losses": ("losses",),
     "replay": ("replay", 0),
     "export": ("export", "exported"),
+    "figures": ("figures", "drawn"),
     "report": ("report",),
     "lr-range": ("lr-range", "--study", "few", "--steps", 50, "--seeds", 1),
     "confirm": ("confirm", "--top", 1, "--seeds", 1),

@@ -25,6 +25,7 @@ WORDS = {
     "losses": ("losses",),
     "replay": ("replay", 0),
     "export": ("export", "model"),
+    "figures": ("figures", "drawn"),
     "report": ("report", "--top", 1),
     "init": ("init",),
     "lr-range": ("lr-range", "--steps", 40, "--seeds", 1),

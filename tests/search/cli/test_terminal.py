@@ -116,6 +116,7 @@ def test_quiet_commands_print_the_result_alone(
     """What was written, to be used by a script; words without a heading or a mark; no advice."""
     expected = {
         ("export", "out"): "out\n",
+        ("figures", "drawn"): "drawn\n",
         ("report", "page.html"): "page.html\n",
         ("init", "few.toml"): "few.toml\n",
         ("sync",): "",

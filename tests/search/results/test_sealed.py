@@ -31,6 +31,7 @@ WALK = {
     "lr-range": ("lr-range", "--study", "few", "--steps", 100),
     "ui": ("ui", "--no-browser"),
     "sync": ("sync",),
+    "figures": ("figures", "drawn"),
     "report": ("report",),
     "export": ("export", "exported"),
 }
