@@ -11,10 +11,10 @@ the same input gives the same bits in any process.
 - `kernel`: `Kernel`, the training step with hand-written gradients, of SGD or Adam;
 - `averaging`: `State` between two segments, and the mean over steps that is the model;
 - `evaluation`: `mean_losses` over distinct (context, next) pairs and parts of them;
-- `losses`: `WordLosses`, what each word of a list costs;
+- `losses`: `WordLosses`, what each word of a list costs, and sums by position in the word;
 - `baselines`: `uniform_losses` and `bigram_losses`;
 - `ngram`: a Witten-Bell n-gram (`choose_ngram`, `ngram_losses`);
-- `scoring`: `word_losses` of a model, and `bootstrap_interval`;
+- `scoring`: `word_losses` and `character_losses` of a model, and `bootstrap_interval`;
 - `lr_range`: the learning-rate range test, and the range that it suggests;
 - `curve`: `CurvePoint`, a point of the minibatch loss curve;
 - `training`: `train_segment`, one segment of one trial;

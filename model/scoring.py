@@ -1,4 +1,4 @@
-"""A model's loss of each word of a list, and a confidence interval of the mean.
+"""A model's loss of each character or word of a list, and a confidence interval of the mean.
 
 The unit is the word, because the characters of a word depend on each other.
 """
@@ -19,6 +19,8 @@ from mmsearch.model.mlp import forward
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from mmsearch.data.corpus import Vocabulary
     from mmsearch.model.mlp import Parameters
 
@@ -27,17 +29,22 @@ _DRAWS_AT_ONCE = 1 << 17
 
 
 @torch.inference_mode()
-def word_losses(parameters: Parameters, words: Sequence[str], vocabulary: Vocabulary) -> WordLosses:
-    """Score words by a model, at the model's own block size.
+def character_losses(
+    parameters: Parameters, words: Sequence[str], vocabulary: Vocabulary
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Score each character of words by a model, at the model's own block size.
 
     Args:
         parameters: the model, of any float dtype; the softmax is computed in float64.
         words: words without the boundary.
         vocabulary: the model's vocabulary.
 
+    Returns:
+        The negative log-likelihood of each character in nats, shape (E,), and its id, shape (E,),
+        where 0 ends a word. E is the number of characters, the ends of words included.
+
     Raises:
-        InputError: there are no words, a character is not in the vocabulary, or a word holds
-            the boundary.
+        InputError: a character is not in the vocabulary, or a word holds the boundary.
     """
     block_size = parameters.W1.shape[0] // parameters.C.shape[1]
     contexts = build_contexts(words, vocabulary, block_size)
@@ -50,7 +57,17 @@ def word_losses(parameters: Parameters, words: Sequence[str], vocabulary: Vocabu
             strict=True,
         )
     ]
-    return by_word(torch.cat(losses).numpy(), contexts.targets.numpy())
+    return torch.cat(losses).numpy(), contexts.targets.numpy()
+
+
+def word_losses(parameters: Parameters, words: Sequence[str], vocabulary: Vocabulary) -> WordLosses:
+    """Score words by a model, with the arguments of `character_losses`.
+
+    Raises:
+        InputError: there are no words, a character is not in the vocabulary, or a word holds
+            the boundary.
+    """
+    return by_word(*character_losses(parameters, words, vocabulary))
 
 
 def bootstrap_interval(

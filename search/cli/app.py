@@ -19,8 +19,10 @@ from mmsearch.search.cli import options  # noqa: TC001 (typer reads it)
 from mmsearch.search.cli.confirm import confirm
 from mmsearch.search.cli.corpus import corpus
 from mmsearch.search.cli.export import export
+from mmsearch.search.cli.figures import figures
 from mmsearch.search.cli.final_test_command import final_test
 from mmsearch.search.cli.init import init
+from mmsearch.search.cli.losses import losses
 from mmsearch.search.cli.lr_range import lr_range
 from mmsearch.search.cli.replay import replay
 from mmsearch.search.cli.report import report
@@ -48,7 +50,7 @@ app = typer.Typer(
 def _begin(context: typer.Context, *, version: options.Version = False) -> None:  # noqa: ARG001
     """Set the umask and the environment of every command."""
     # A workspace is private to its user, whatever the umask; files made to be shared are not.
-    if context.invoked_subcommand not in {"export", "init", "report"}:
+    if context.invoked_subcommand not in {"export", "figures", "init", "report"}:
         context.obj = os.umask(0o077)  # for the figure that lr-range writes
     # Workers and the UI's server would first look for modules in the current folder.
     os.environ["PYTHONSAFEPATH"] = "1"
@@ -61,8 +63,10 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     confirm,
     final_test,
     sample,
+    losses,
     replay,
     export,
+    figures,
     report,
     init,
     lr_range,

@@ -142,7 +142,7 @@ def draw(test: RangeTest, path: Path) -> None:
         detail=", ".join(f"{name} {value:g}" for name, value in test.point.items() if value),
     )
     try:
-        style.save_png(drawn, path)
+        style.save_figure(drawn, path)
     except OSError as error:
         raise MMSearchError(f"{str(path)!r} cannot be written: {error.strerror}") from error
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING
 
 from mmsearch.errors import InputError, MMSearchError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from mmsearch.model.spec import TrialSpec
@@ -25,10 +26,7 @@ def write_model(folder: Path, spec: TrialSpec, weights: bytes, characters: Seque
         InputError: the folder is not empty, or is a file.
         MMSearchError: it cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise InputError(f"{str(folder)!r} is not empty; choose a new folder")
+    with new_folder(folder):
         (folder / "weights.safetensors").write_bytes(weights)
         for name, value in (
             ("spec", spec.to_json()),
@@ -36,6 +34,21 @@ def write_model(folder: Path, spec: TrialSpec, weights: bytes, characters: Seque
         ):
             text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
             (folder / f"{name}.json").write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[None]:
+    """Make a folder, or take an empty one, and write into it.
+
+    Raises:
+        InputError: the folder is not empty, or is a file.
+        MMSearchError: it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise InputError(f"{str(folder)!r} is not empty; choose a new folder")
+        yield
     except (FileExistsError, NotADirectoryError):
         raise InputError(f"{str(folder)!r} is a file; choose a new folder") from None
     except OSError as error:

@@ -16,6 +16,8 @@ from mmsearch.search.study.study_file import StudyFile
 from mmsearch.tracking.journal.files import damaged
 
 if TYPE_CHECKING:
+    from mmsearch.model.mlp import Parameters
+    from mmsearch.search.results.selection import Choice
     from mmsearch.tracking.journal.journal import Journal
 
 
@@ -52,12 +54,7 @@ def sample_trial(  # noqa: PLR0913 (each is one flag)
     record = choice.record
     file = StudyFile.require(journal)
     vocabulary = Vocabulary(characters=tuple(file.vocabulary))
-    parameters = checkpoint.from_bytes(choice.journal.read_weights(record))
-    if len(parameters.b2) != vocabulary.size:
-        raise damaged(
-            journal.folder / "study.json",
-            f"it has {vocabulary.size} characters, but the model has {len(parameters.b2)}",
-        )
+    parameters = read_model(choice, vocabulary)
     drawn = sample_words(
         parameters, vocabulary, count, seed=seed, prefix=prefix, temperature=temperature
     )
@@ -77,6 +74,25 @@ def sample_trial(  # noqa: PLR0913 (each is one flag)
             for s in drawn
         ],
     }
+
+
+def read_model(choice: Choice, vocabulary: Vocabulary) -> Parameters:
+    """Read the weights of a chosen model.
+
+    Args:
+        choice: the model.
+        vocabulary: the study's vocabulary.
+
+    Raises:
+        JournalError: the weights are damaged, or are those of another vocabulary.
+    """
+    parameters = checkpoint.from_bytes(choice.journal.read_weights(choice.record))
+    if len(parameters.b2) != vocabulary.size:
+        raise damaged(
+            choice.journal.folder / "study.json",
+            f"it has {vocabulary.size} characters, but the model has {len(parameters.b2)}",
+        )
+    return parameters
 
 
 def _train_words(file: StudyFile) -> tuple[frozenset[str] | None, str]:

@@ -37,6 +37,7 @@ FINISHED: dict[str, tuple[object, ...]] = {
     "confirm": ("confirm", "--top", 1, "--seeds", 1, "--workers", 1),
     "ui": ("ui", "--no-browser", "--port", 0),
     "export": ("export", "taken", "--trial", 99),
+    "figures": ("figures", "taken", "--trial", 99),
     "replay": ("replay", 99),
     "report": ("report", "taken"),
     "sample": ("sample", "-n", 1),

@@ -30,8 +30,10 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "ui": ("ui", "--no-browser"),
     "trials": ("trials",),
     "sample": ("sample",),
+    "losses": ("losses",),
     "replay": ("replay", 0),
     "export": ("export", "exported"),
+    "figures": ("figures", "drawn"),
     "report": ("report",),
     "lr-range": ("lr-range", "--study", "few", "--steps", 50, "--seeds", 1),
     "confirm": ("confirm", "--top", 1, "--seeds", 1),
@@ -258,7 +260,7 @@ def test_words_of_another_file_are_not_used(copied: Path, mine: Path, warm_comma
     change_study(copied, corpus=str(mine / "words.txt"))
     before = tree(copied / "runs")
 
-    for name in ("run", "confirm", "final-test", "replay", "sample"):
+    for name in ("run", "confirm", "final-test", "replay", "losses", "sample"):
         done = call(warm_command, copied, name)
         assert done.returncode == (0 if name == "sample" else 3), (name, done.stderr)
         assert "secret" not in done.stdout + done.stderr

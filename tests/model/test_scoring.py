@@ -19,9 +19,9 @@ from mmsearch.data.corpus import Vocabulary
 from mmsearch.errors import InputError
 from mmsearch.model.baselines import bigram_losses, uniform_losses
 from mmsearch.model.evaluation import mean_loss
-from mmsearch.model.losses import WordLosses
+from mmsearch.model.losses import WordLosses, by_position
 from mmsearch.model.mlp import forward
-from mmsearch.model.scoring import bootstrap_interval, word_losses
+from mmsearch.model.scoring import bootstrap_interval, character_losses, word_losses
 from tests.support.specs import make_parameters
 
 if TYPE_CHECKING:
@@ -96,6 +96,27 @@ def test_mean_is_the_mean_loss(
 
     assert len(losses.nats) == len(reference_split.dev)
     assert losses.mean == pytest.approx(mean_loss(parameters, distinct(examples)), rel=close)
+
+
+@settings(deadline=None)
+@given(words=st.lists(A_WORD, min_size=1, max_size=12), n_positions=st.integers(1, 7))
+def test_positions_are_counted_from_the_start_of_each_word(
+    words: list[str], n_positions: int
+) -> None:
+    """Each character is in one place: its position, the later ones, or the ends of words."""
+    parameters = make_parameters(6, 3, 7, 2, dtype=torch.float64)
+    nats, targets = character_losses(parameters, words, ABC)
+    expected: dict[int, list[float]] = {place: [] for place in range(n_positions + 2)}
+    in_order = iter(nats.tolist())
+    for word in words:
+        for place in range(len(word)):
+            expected[min(place, n_positions)].append(next(in_order))
+        expected[n_positions + 1].append(next(in_order))
+
+    sums, counts = by_position(nats, targets, n_positions)
+
+    assert counts.tolist() == [len(part) for part in expected.values()]
+    assert sums == pytest.approx(np.array([sum(part) for part in expected.values()]), abs=1e-12)
 
 
 def test_broken_model_has_no_finite_mean() -> None:

@@ -1,4 +1,4 @@
-"""From the records of the journal to the figures of a trial and of a study, as PNG files."""
+"""From the records of the journal to the figures of a trial and of a study, as files."""
 
 from __future__ import annotations
 
@@ -26,18 +26,23 @@ if TYPE_CHECKING:
 
 
 def trial_figures(
-    record: TrialRecord, weights: bytes, characters: Sequence[str], folder: Path
+    record: TrialRecord,
+    weights: bytes,
+    characters: Sequence[str],
+    folder: Path,
+    form: style.Format = "png",
 ) -> list[Path]:
-    """Draw a complete trial.
+    """Draw a trial that has weights.
 
     Args:
         record: the trial.
         weights: its weights file.
         characters: what the rows of its embedding stand for.
         folder: where to write.
+        form: file format.
 
     Returns:
-        The paths of `loss.png` and `embedding.png`.
+        The paths of `loss` and `embedding`, with the suffix of the format.
     """
     batches = [point for segment in record.curve for point in segment.train]
     loss = loss_curve(
@@ -52,20 +57,23 @@ def trial_figures(
     )
     title = f"{record.name}: embedding"
     embedding = embedding_scatter(load(weights)["C"], characters, title=title)
-    return _save({"loss": loss, "embedding": embedding}, folder)
+    return _save({"loss": loss, "embedding": embedding}, folder, form)
 
 
-def study_figures(summary: StudySummary, study: str, folder: Path) -> list[Path]:
+def study_figures(
+    summary: StudySummary, study: str, folder: Path, form: style.Format = "png"
+) -> list[Path]:
     """Draw a study, as far as its trials allow.
 
     Args:
         summary: where the study stands.
         study: its name.
         folder: where to write.
+        form: file format.
 
     Returns:
-        The paths of some of `confirmation.png`, `history.png`, `parallel_coordinates.png`,
-        `trade_off.png` and `importance.png`.
+        The paths of some of `confirmation`, `history`, `parallel_coordinates`, `trade_off` and
+        `importance`, with the suffix of the format.
     """
     drawn = {}
     if summary.candidates:
@@ -97,7 +105,7 @@ def study_figures(summary: StudySummary, study: str, folder: Path) -> list[Path]
         drawn["importance"] = figures.importances(
             shares, title=f"{study}: importance, from {len(complete)} complete trials"
         )
-    return _save(drawn, folder)
+    return _save(drawn, folder, form)
 
 
 def _baselines(summary: StudySummary) -> dict[str, float]:
@@ -105,10 +113,10 @@ def _baselines(summary: StudySummary) -> dict[str, float]:
     return {name.replace("ngram", "n-gram"): loss for name, loss in losses.items()}
 
 
-def _save(drawn: Mapping[str, Figure], folder: Path) -> list[Path]:
-    paths = [folder / f"{name}.png" for name in drawn]
+def _save(drawn: Mapping[str, Figure], folder: Path, form: style.Format) -> list[Path]:
+    paths = [folder / f"{name}.{form}" for name in drawn]
     for figure, path in zip(drawn.values(), paths, strict=True):
-        style.save_png(figure, path)
+        style.save_figure(figure, path, form)
     return paths
 
 

@@ -1,6 +1,6 @@
 """The figures of a study: history, importances, trade-off and parallel coordinates.
 
-All take plain numbers and return a `matplotlib.figure.Figure`; `style.save_png` writes it.
+All take plain numbers and return a `matplotlib.figure.Figure`; `style.save_figure` writes it.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What the figures share: one style, the parts of their axes, and the PNG writer.
+"""What the figures share: one style, the parts of their axes, and how they are written.
 
 The style (Okabe-Ito colours, 6 in wide at 150 dpi, readable at 600 pixels) starts from matplotlib's
 own defaults, so a `matplotlibrc` on the machine changes nothing. pyplot is never imported, so that
@@ -27,6 +27,13 @@ from mmsearch.tracking.journal import files
 
 Floats = NDArray[np.float64]
 P = ParamSpec("P")
+Format = Literal["png", "svg", "pdf"]
+"""File formats of figures."""
+_NO_ORIGIN: Final[Mapping[Format, Mapping[str, None]]] = {
+    "svg": {"Creator": None, "Date": None},
+    "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+}
+"""Metadata that matplotlib would write, with the date and its version."""
 
 # Okabe & Ito (2008), "Color universal design": told apart under every common colour blindness.
 BLUE, SKY, VERMILLION = "#0072B2", "#56B4E9", "#D55E00"
@@ -61,6 +68,7 @@ _STYLE: Final[dict[str, Any]] = {
     "legend.handlelength": 1.6,
     "lines.linewidth": 1.4,
     "savefig.dpi": "figure",
+    "svg.hashsalt": "mmsearch",  # ids in an SVG file are otherwise random
     "text.parse_math": False,  # "$" is a character like any other in a corpus or a study's name
     "xtick.labelsize": 8,
     "ytick.labelsize": 8,
@@ -89,20 +97,23 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return wrapper
 
 
-def save_png(figure: Figure, path: Path) -> None:
-    """Write a figure as a PNG file, atomically.
+def save_figure(figure: Figure, path: Path, form: Format = "png") -> None:
+    """Write a figure as a file, atomically.
 
     The same figure gives the same bytes: no date and no version is written into the file.
 
     Raises:
         JournalError: the file cannot be written.
     """
-    png = io.BytesIO()
+    content = io.BytesIO()
     with _style():  # ticks are made while drawing
-        figure.savefig(
-            png, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 3}
-        )
-    files.replace(path, png.getvalue(), opener=None, is_flushed=False)
+        if form == "png":
+            figure.savefig(
+                content, format=form, metadata={"Software": None}, pil_kwargs={"compress_level": 3}
+            )
+        else:
+            figure.savefig(content, format=form, metadata=_NO_ORIGIN[form])
+    files.replace(path, content.getvalue(), opener=None, is_flushed=False)
 
 
 def figure(height_in: float, *, layout: Literal["constrained"] | None = None) -> Figure:

@@ -21,6 +21,7 @@ SHOWN = (
     ("trials",),
     ("corpus",),
     ("sample", "-n", 2),
+    ("losses",),
     ("replay", 0),
     ("confirm", "--top", 1, "--seeds", 1, "--quiet"),
     ("run", "--help"),
@@ -30,6 +31,7 @@ WRONG = {
     ("trials", "--study", "another"): "mmsearch run --study another",
     ("replay", 99): "mmsearch trials",
     ("sample", "--trial", 99): "mmsearch trials",
+    ("losses", "--trial", 99): "mmsearch trials",
     ("final-test", "--trial", 99): "mmsearch trials",
     ("trials", "--workspace", "nowhere/" + "in-a-folder-with-a-name-that-does-not-end/" * 3): (
         "mmsearch run"
@@ -114,6 +116,7 @@ def test_quiet_commands_print_the_result_alone(
     """What was written, to be used by a script; words without a heading or a mark; no advice."""
     expected = {
         ("export", "out"): "out\n",
+        ("figures", "drawn"): "drawn\n",
         ("report", "page.html"): "page.html\n",
         ("init", "few.toml"): "few.toml\n",
         ("sync",): "",

@@ -9,7 +9,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 from mmsearch.tracking.figures.embedding import embedding_scatter
-from mmsearch.tracking.figures.style import save_png
+from mmsearch.tracking.figures.style import save_figure
 from tests.support.drawings import CHARACTERS, legend, make_embedding, texts, title
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -66,7 +66,7 @@ def test_groups_of_characters_are_told_apart() -> None:
 def test_small_embeddings_are_drawn(n_dims: int, n_rows: int, tmp_path: Path) -> None:
     """One dimension and one character are odd, and no reason to fail."""
     figure = embedding_scatter(make_embedding(n_dims, n_rows), CHARACTERS[:n_rows], title="t")
-    save_png(figure, tmp_path / "e.png")
+    save_figure(figure, tmp_path / "e.png")
     assert list(labels(figure)) == CHARACTERS[:n_rows]
 
 
@@ -74,7 +74,7 @@ def test_characters_without_a_glyph_show_their_code_point(tmp_path: Path) -> Non
     """What the font lacks is neither an empty box nor a warning; "$" starts no formula."""
     characters = [".", "中", " ", "\n", "$", "x"]
     figure = embedding_scatter(make_embedding(3, 6), characters, title="文 $n$ames")
-    save_png(figure, tmp_path / "e.png")
+    save_figure(figure, tmp_path / "e.png")
     assert list(labels(figure)) == [".", "U+4E2D", "␣", "U+000A", "$", "x"]
     assert title(figure).startswith("U+6587 $n$ames")
 
@@ -83,7 +83,7 @@ def test_large_vocabularies_label_what_fits(tmp_path: Path) -> None:
     """With 5,000 characters, only as many as can be read are labelled; the title counts them."""
     characters = [chr(0x4E00 + i) for i in range(5000)]
     figure = embedding_scatter(make_embedding(24, 5000), characters, title="t")
-    save_png(figure, tmp_path / "e.png")
+    save_figure(figure, tmp_path / "e.png")
     n_labels = len(labels(figure))
     assert 20 < n_labels <= 150
     assert f"{n_labels} of 5,000" in title(figure)
@@ -96,5 +96,5 @@ def test_rows_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
     figure = embedding_scatter(embedding, CHARACTERS, title="t")
     assert list(labels(figure)) == CHARACTERS[:4] + CHARACTERS[5:]
     empty = embedding_scatter(np.full((27, 3), math.inf), CHARACTERS, title="t")
-    save_png(empty, tmp_path / "e.png")
+    save_figure(empty, tmp_path / "e.png")
     assert "no finite embeddings" in texts(empty)

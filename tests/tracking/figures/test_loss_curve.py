@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mmsearch.tracking.figures.loss_curve import loss_curve
-from mmsearch.tracking.figures.style import save_png
+from mmsearch.tracking.figures.style import save_figure
 from tests.support.drawings import legend, texts, title
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -55,7 +55,7 @@ def test_train_and_dev_stand_side_by_side_and_the_score_is_marked(
     assert "2.123" in texts(figure)
     circles = [line for line in axes.lines if line.get_markerfacecolor() == "none"]
     assert [np.asarray(circle.get_xydata()).tolist() for circle in circles] == [[[400, 2.1234]]]
-    save_png(figure, tmp_path / "loss.png")
+    save_figure(figure, tmp_path / "loss.png")
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_next_to_nothing_is_drawn(
     """A trial that was stopped at once has a figure too."""
     for has_log_steps in (True, False):
         figure = loss_curve(batch, dev, rates, title="t", has_log_steps=has_log_steps)
-        save_png(figure, tmp_path / "loss.png")
+        save_figure(figure, tmp_path / "loss.png")
         assert len(figure.axes) == n_axes
 
 

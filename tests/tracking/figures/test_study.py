@@ -14,7 +14,7 @@ from mmsearch.tracking.figures.study import (
     study_history,
     trade_off,
 )
-from mmsearch.tracking.figures.style import save_png
+from mmsearch.tracking.figures.style import save_figure
 from tests.support.drawings import WHOLE, legend, make_rows, texts, title
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -56,14 +56,14 @@ def test_history_without_complete_trials(
     values: list[tuple[int, float, str]], tmp_path: Path
 ) -> None:
     """A study that has only begun has a figure."""
-    save_png(study_history(values, title="t"), tmp_path / "h.png")
+    save_figure(study_history(values, title="t"), tmp_path / "h.png")
 
 
 @pytest.mark.parametrize("shares", [{"a": 0.0}, {"block_size": 0.25, "learning_rate": 0.7}])
 def test_importances_are_sorted_and_written_out(shares: dict[str, float], tmp_path: Path) -> None:
     """The hyperparameter that matters most is on top, with its share."""
     figure = importances(shares, title="names")
-    save_png(figure, tmp_path / "i.png")
+    save_figure(figure, tmp_path / "i.png")
     axes = figure.axes[0]
     assert [t.get_text() for t in axes.get_yticklabels()] == list(shares)
     assert [t.get_text() for t in axes.texts] == [f"{share:.2f}" for share in shares.values()]
@@ -79,7 +79,7 @@ def test_pareto_front_is_what_no_trial_beats_in_both(tmp_path: Path) -> None:
     front = next(line for line in figure.axes[0].lines if line.get_label() == "Pareto front")
     assert np.asarray(front.get_xydata()).tolist() == [[1000, 2.5], [3000, 2.2], [20_000, 2.1]]
     assert [t.get_text() for t in figure.axes[0].texts] == ["6", "2", "0"]
-    save_png(trade_off([(0, 100, 2.0)], title="t"), tmp_path / "t.png")
+    save_figure(trade_off([(0, 100, 2.0)], title="t"), tmp_path / "t.png")
 
 
 def test_numbers_on_a_crowded_front_do_not_overlap() -> None:
@@ -140,7 +140,7 @@ def test_parallel_coordinates_of_next_to_nothing(
 ) -> None:
     """Studies with one trial, or with equal values, have a figure."""
     log = frozenset({"learning_rate", "weight_decay"})
-    save_png(parallel_coordinates(rows, log_axes=log, title="t"), tmp_path / "p.png")
+    save_figure(parallel_coordinates(rows, log_axes=log, title="t"), tmp_path / "p.png")
 
 
 @pytest.mark.parametrize("losses", [[], [2.1], [2.04, 2.06, NAN], [INF, NAN]])
@@ -150,7 +150,7 @@ def test_confirmation_shows_the_search_and_the_fresh_seeds(
     """A confirmation that has one seed, or diverged, draws what there is."""
     rows = [(7, 2.0, [2.01, 2.03]), (3, 2.02, losses)] + [(n, NAN, [2.2, 2.3]) for n in range(22)]
     figure = confirmation(rows, title="names")
-    save_png(figure, tmp_path / "s.png")
+    save_figure(figure, tmp_path / "s.png")
     axes = figure.axes[0]
     labels = [t.get_text() for t in axes.get_yticklabels()]
     assert (labels[:2], len(labels)) == (["trial 7", "trial 3"], 20)

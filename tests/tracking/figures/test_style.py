@@ -18,7 +18,7 @@ from mmsearch.tracking.figures.study import (
     study_history,
     trade_off,
 )
-from mmsearch.tracking.figures.style import save_png
+from mmsearch.tracking.figures.style import Format, save_figure
 from tests.support.drawings import CHARACTERS, make_curve, make_embedding, make_rows
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -65,8 +65,8 @@ def test_png_is_whole_readable_and_the_same_each_time(name: str, tmp_path: Path)
     """A figure drawn again from the same numbers gives the same file, and cuts no text off."""
     assert clipped(every_figure()[name]) == []
     first, second = tmp_path / "a.png", tmp_path / "b.png"
-    save_png(every_figure()[name], first)
-    save_png(every_figure()[name], second)
+    save_figure(every_figure()[name], first)
+    save_figure(every_figure()[name], second)
     assert first.read_bytes() == second.read_bytes()
     assert first.read_bytes().startswith(PNG_SIGNATURE)
     # Read by its header, without matplotlib: IHDR holds the width in bytes 16 to 20.
@@ -74,12 +74,25 @@ def test_png_is_whole_readable_and_the_same_each_time(name: str, tmp_path: Path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "b.png"]
 
 
+@pytest.mark.parametrize(("form", "signature"), [("svg", b"<?xml"), ("pdf", b"%PDF")])
+@pytest.mark.parametrize("name", list(every_figure()))
+def test_vector_files_are_the_same_each_time(
+    name: str, form: Format, signature: bytes, tmp_path: Path
+) -> None:
+    """Neither a date nor a random id of an element is in a file for print."""
+    first, second = tmp_path / "a", tmp_path / "b"
+    save_figure(every_figure()[name], first, form)
+    save_figure(every_figure()[name], second, form)
+    assert first.read_bytes() == second.read_bytes()
+    assert first.read_bytes().startswith(signature)
+
+
 def test_settings_of_the_machine_neither_show_nor_change(tmp_path: Path) -> None:
     """A person's matplotlibrc changes no figure, and no figure changes a person's settings."""
-    save_png(make_curve(), tmp_path / "a.png")
+    save_figure(make_curve(), tmp_path / "a.png")
     with mpl.rc_context({"font.size": 30, "axes.facecolor": "red", "savefig.dpi": 20}):
         before = dict(mpl.rcParams)
-        save_png(make_curve(), tmp_path / "b.png")
+        save_figure(make_curve(), tmp_path / "b.png")
         assert dict(mpl.rcParams) == before
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
@@ -87,7 +100,7 @@ def test_settings_of_the_machine_neither_show_nor_change(tmp_path: Path) -> None
 def test_threads_do_not_disturb_each_other(tmp_path: Path) -> None:
     """Figures are drawn off the training path: at the same time, the files are still the same."""
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda i: save_png(make_curve(), tmp_path / f"{i}.png"), range(4)))
+        list(pool.map(lambda i: save_figure(make_curve(), tmp_path / f"{i}.png"), range(4)))
     assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
 
 
@@ -97,8 +110,8 @@ def test_pyplot_is_never_imported(tmp_path: Path) -> None:
         "import sys; from pathlib import Path\n"
         "from mmsearch.tracking.figures.embedding import *\n"
         "from mmsearch.tracking.figures.study import *\n"
-        "from mmsearch.tracking.figures.style import save_png\n"
-        "save_png(importances({'a': 1.0}, title='t'), Path(sys.argv[1]))\n"
+        "from mmsearch.tracking.figures.style import save_figure\n"
+        "save_figure(importances({'a': 1.0}, title='t'), Path(sys.argv[1]))\n"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "a.png")]
