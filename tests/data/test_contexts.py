@@ -47,7 +47,6 @@ def pairs(contexts: Contexts) -> Counter[tuple[tuple[int, ...], int]]:
 @settings(deadline=None)
 @given(words=WORDS, block_size=st.integers(1, 15))
 def test_contexts_are_those_of_the_plain_loop(words: list[str], block_size: int) -> None:
-    """Over any words and block size the tensors hold what the article's loop appends."""
     vocabulary = Vocabulary.of(LETTERS)
     inputs, targets = naive(words, vocabulary, block_size)
 
@@ -62,7 +61,6 @@ def test_contexts_are_those_of_the_plain_loop(words: list[str], block_size: int)
 
 
 def test_first_name_reads_as_in_the_article() -> None:
-    """`emma` at block size 3 gives ... e, ..e m, .em m, emm a, mma . and nothing else."""
     vocabulary = Vocabulary.of(["emma"])
 
     contexts = build_contexts(["emma"], vocabulary, 3)
@@ -73,7 +71,6 @@ def test_first_name_reads_as_in_the_article() -> None:
 
 
 def test_no_words_give_no_examples() -> None:
-    """An empty list is a dataset of nothing, with its shapes right."""
     contexts = build_contexts([], Vocabulary.of("ab"), 3)
 
     assert contexts.inputs.shape == (0, 3)
@@ -83,20 +80,17 @@ def test_no_words_give_no_examples() -> None:
 
 @pytest.mark.parametrize("block_size", [0, -1])
 def test_block_size_below_one_is_refused(block_size: int) -> None:
-    """A model without context is not this model."""
     with pytest.raises(InputError, match=f"at least 1 character, got {block_size}"):
         build_contexts(["ab"], Vocabulary.of("ab"), block_size)
 
 
 @pytest.mark.parametrize("character", ["é", "A", "🜚", "\ud800"])
 def test_unknown_character_is_refused(character: str) -> None:
-    """A character without an id is named, and never taken for another one."""
     with pytest.raises(InputError, match=rf"U\+{ord(character):04X}.* not in the vocabulary"):
         build_contexts(["ab", f"b{character}"], Vocabulary.of(["ab", "z"]), 3)
 
 
 def test_word_with_the_boundary_is_refused() -> None:
-    """A boundary inside a word would make two words of it."""
     with pytest.raises(InputError, match=r"boundary '\.', got 'a\.b'"):
         build_contexts(["ab", "a.b"], Vocabulary.of("ab"), 3)
 
@@ -106,7 +100,6 @@ def test_word_with_the_boundary_is_refused() -> None:
 def test_distinct_pairs_count_every_example(
     words: list[str], block_size: int, data: st.DataObject
 ) -> None:
-    """Pairs with counts are the examples, each distinct context once, in any order of words."""
     vocabulary = Vocabulary.of(LETTERS)
     contexts = build_contexts(words, vocabulary, block_size)
 
@@ -136,7 +129,6 @@ def test_distinct_pairs_count_every_example(
 def test_shorter_contexts_are_the_ends_of_longer_ones(
     words: list[str], block_size: int, data: st.DataObject
 ) -> None:
-    """What a worker derives from its longest contexts is what it would build anew."""
     vocabulary = Vocabulary.of(LETTERS)
     longest = build_contexts(words, vocabulary, block_size)
     shorter = data.draw(st.integers(1, block_size))
@@ -158,7 +150,6 @@ def test_shorter_contexts_are_the_ends_of_longer_ones(
 
 
 def test_distinct_pairs_of_a_large_vocabulary_do_not_collide() -> None:
-    """5,000 characters and ten of context do not fit into 64 bits, and still count right."""
     generator = torch.Generator().manual_seed(0)
     some = torch.randint(0, 5000, (400, 10), generator=generator, dtype=torch.int32)
     some[:, 3:9] = some[0, 3:9]  # rows that differ at their ends alone
@@ -181,7 +172,6 @@ def test_distinct_pairs_of_a_large_vocabulary_do_not_collide() -> None:
 def test_reference_examples_are_those_of_the_article(
     reference: Corpus, reference_split: Split, block_size: int
 ) -> None:
-    """182,625 / 22,655 / 22,866 examples, 228,146 in all, whatever the block size."""
     split = reference_split
     claim = Claim(model_sha256="0" * 64, split_fingerprint=split.fingerprint)
     parts = (split.train, split.dev, split.test.open(claim), reference.words)
@@ -192,7 +182,6 @@ def test_reference_examples_are_those_of_the_article(
 
 
 def test_reference_contexts_are_those_of_the_plain_loop(reference: Corpus) -> None:
-    """On the article's own names, too, every row and target is the loop's."""
     inputs, targets = naive(reference.words, reference.vocabulary, 3)
 
     contexts = build_contexts(reference.words, reference.vocabulary, 3)

@@ -40,7 +40,6 @@ def refusal(path: Path) -> str:
 
 
 def test_words_keep_their_order_and_the_file_its_name(tmp_path: Path) -> None:
-    """A corpus is the file's lines, in the file's order, under the file's name."""
     corpus = read_corpus(write(tmp_path, "\n".join(TEN)))
 
     assert corpus.words == TEN
@@ -60,7 +59,6 @@ def test_words_keep_their_order_and_the_file_its_name(tmp_path: Path) -> None:
     ids=["lf", "last-newline", "crlf", "bom", "blanks"],
 )
 def test_form_of_the_file_changes_nothing(tmp_path: Path, data: bytes) -> None:
-    """Line ends, a byte order mark, blank lines and outer whitespace are not part of a word."""
     corpus = read_corpus(write(tmp_path, data))
 
     assert corpus == Corpus.of(TEN, name="words")
@@ -68,7 +66,6 @@ def test_form_of_the_file_changes_nothing(tmp_path: Path, data: bytes) -> None:
 
 
 def test_repeated_lines_are_dropped_and_counted(tmp_path: Path) -> None:
-    """A word that stood twice would land in train and in dev, so the second one goes."""
     path = write(tmp_path, "\n".join([*TEN, "mia", "emma", "mia"]))
 
     dropped, kept = read_corpus(path), read_corpus(path, keep_duplicates=True)
@@ -80,7 +77,6 @@ def test_repeated_lines_are_dropped_and_counted(tmp_path: Path) -> None:
 
 
 def test_fingerprint_is_the_hash_of_the_words(tmp_path: Path) -> None:
-    """Anybody can compute the fingerprint without mmsearch, and another order is another one."""
     corpus = read_corpus(write(tmp_path, "\n".join(TEN)))
     turned = read_corpus(write(tmp_path, "\n".join(reversed(TEN))))
 
@@ -89,7 +85,6 @@ def test_fingerprint_is_the_hash_of_the_words(tmp_path: Path) -> None:
 
 
 def test_letters_of_any_script_and_spaces_inside_are_words(tmp_path: Path) -> None:
-    """Non-Latin letters, letters beyond 16 bits, joiners, capitals and inner spaces all stay."""
     words = (
         "Zoë",
         "Мария",
@@ -109,7 +104,6 @@ def test_letters_of_any_script_and_spaces_inside_are_words(tmp_path: Path) -> No
 
 
 def test_two_spellings_of_one_letter_are_one_word(tmp_path: Path) -> None:
-    """A composed and a decomposed letter look alike, so they are alike: form NFC."""
     corpus = read_corpus(write(tmp_path, "\n".join([*TEN, "zoe\u0308", "zo\u00eb"])))
 
     assert corpus.words[10:] == ("zo\u00eb",)
@@ -118,7 +112,6 @@ def test_two_spellings_of_one_letter_are_one_word(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("separator", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029", "\r"])
 def test_only_lf_and_crlf_end_a_line(tmp_path: Path, separator: str) -> None:
-    """The other separators of str.splitlines would cut words unseen, so they are refused."""
     message = refusal(write(tmp_path, "\n".join([*TEN, f"mary{separator}ann"])))
 
     assert "line 11" in message
@@ -127,7 +120,6 @@ def test_only_lf_and_crlf_end_a_line(tmp_path: Path, separator: str) -> None:
 
 @pytest.mark.parametrize("data", [b"\x00", b"ma\x00ry", b"a\tb", b"a\x1bb", "ma\ufeffry".encode()])
 def test_control_characters_are_refused(tmp_path: Path, data: bytes) -> None:
-    """NUL, tabs, escapes and a stray byte order mark mean that this is no list of words."""
     assert "control characters" in refusal(write(tmp_path, "\n".join(TEN).encode() + b"\n" + data))
 
 
@@ -135,7 +127,6 @@ def test_control_characters_are_refused(tmp_path: Path, data: bytes) -> None:
     "data", [b"\xff\xfee\x00m\x00", b"emma\nzo\xeb\n", b"emma\n\xed\xa0\x80", b"\x89PNG\r\n\x1a\n"]
 )
 def test_what_is_not_utf8_is_refused(tmp_path: Path, data: bytes) -> None:
-    """UTF-16, Latin-1, lone surrogates and images get told the byte and the line."""
     message = refusal(write(tmp_path, data))
 
     assert "must be UTF-8 text, got byte 0x" in message
@@ -143,7 +134,6 @@ def test_what_is_not_utf8_is_refused(tmp_path: Path, data: bytes) -> None:
 
 
 def test_word_with_the_boundary_is_refused(tmp_path: Path) -> None:
-    """The boundary inside a word would end it early."""
     message = refusal(write(tmp_path, "\n".join([*TEN[:3], "", " st. john", *TEN[3:]])))
 
     assert "line 5" in message
@@ -153,7 +143,6 @@ def test_word_with_the_boundary_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("data", "n"), [("", 0), (" \n\r\n", 0), ("\n".join(TEN[:9] * 3), 9)])
 def test_fewer_than_ten_distinct_words_are_refused(tmp_path: Path, data: str, n: int) -> None:
-    """With fewer words a part of the split would be empty, and repeats do not help."""
     path = write(tmp_path, data)
 
     assert f"at least 10 distinct words, got {n};" in refusal(path)
@@ -162,7 +151,6 @@ def test_fewer_than_ten_distinct_words_are_refused(tmp_path: Path, data: str, n:
 
 
 def test_path_that_is_not_a_readable_file_is_refused(tmp_path: Path) -> None:
-    """A missing file, a folder, a pipe, a file without permission and impossible names."""
     os.mkfifo(tmp_path / "pipe")  # a study reads its corpus again when it resumes
     closed = write(tmp_path, "\n".join(TEN))
     closed.chmod(0)
@@ -172,7 +160,6 @@ def test_path_that_is_not_a_readable_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_long_value_is_cut_in_the_message(tmp_path: Path) -> None:
-    """A megabyte on one line does not come back as a megabyte of error."""
     assert len(refusal(write(tmp_path, "x" * 1_000_000 + "."))) < 500
 
 
@@ -193,7 +180,6 @@ def test_long_value_is_cut_in_the_message(tmp_path: Path) -> None:
 def test_any_bytes_give_a_corpus_or_a_refusal(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, *, keep_duplicates: bool
 ) -> None:
-    """Whatever is in the file, the outcome is clean words or one InputError."""
     path = tmp_path_factory.getbasetemp() / "any.txt"
     path.write_bytes(data)
     try:
@@ -212,12 +198,10 @@ def test_any_bytes_give_a_corpus_or_a_refusal(
 
 
 def test_repr_of_a_corpus_shows_no_word() -> None:
-    """A tenth of the words is the test split, and a repr ends up in logs and tracebacks."""
     assert not any(word in repr(Corpus.of(TEN, name="x")) for word in TEN)
 
 
 def test_vocabulary_is_sorted_after_the_boundary() -> None:
-    """The ids are the article's: the boundary is 0 and the letters follow in order."""
     vocabulary = Vocabulary.of(["ba", "𐐷é", "a b"])
 
     assert vocabulary.characters == (".", " ", "a", "b", "é", "𐐷")
@@ -227,7 +211,6 @@ def test_vocabulary_is_sorted_after_the_boundary() -> None:
 
 
 def test_vocabulary_travels() -> None:
-    """Workers get a vocabulary by pickle, and checkpoints get its characters."""
     vocabulary = Vocabulary.of(TEN)
 
     copy = pickle.loads(pickle.dumps(vocabulary))  # noqa: S301  (our own bytes)
@@ -238,20 +221,17 @@ def test_vocabulary_travels() -> None:
 
 
 def test_unknown_character_is_named() -> None:
-    """A word of another alphabet gets told which character, by sight and by number."""
     with pytest.raises(InputError, match=r"'é' \(U\+00E9\) of 'zoé'"):
         Vocabulary.of(["zo"]).encode("zoé")
 
 
 @pytest.mark.parametrize("characters", [(), ("a", "."), (".", "a", "a"), (".", "ab"), (".", "")])
 def test_broken_vocabulary_is_refused(characters: tuple[str, ...]) -> None:
-    """A stored vocabulary with ids moved or merged would score garbage without a sound."""
     with pytest.raises(InputError, match="vocabulary"):
         Vocabulary(characters=characters)
 
 
 def test_reading_words_does_not_load_torch() -> None:
-    """The command line answers --help and bad paths without seconds of importing."""
     code = "import sys, mmsearch.data.corpus, mmsearch.data.split; print('torch' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
@@ -263,7 +243,6 @@ def test_reading_words_does_not_load_torch() -> None:
 
 
 def test_builtin_corpus_counts() -> None:
-    """The corpus that comes with mmsearch is the one that its README describes."""
     corpus = read_corpus(BUILTIN_CORPUS)
 
     assert (corpus.n_lines, len(corpus.words), corpus.n_repeats) == (32_178, 29_619, 2_559)
@@ -272,7 +251,6 @@ def test_builtin_corpus_counts() -> None:
 
 
 def test_reference_corpus_counts(reference_path: Path, reference: Corpus) -> None:
-    """The article's file gives its known counts, with and without repeats."""
     assert len(reference.words) == reference.n_lines == 32_033
     assert len(read_corpus(reference_path).words) == 29_494
     assert reference.vocabulary.size == 27

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 
 def test_rows_become_lower_case_lines_in_their_order(tmp_path: Path) -> None:
-    """Run as a script, it gives one line a row, repeats and all, ended by a newline alone."""
     source, target = tmp_path / "source.txt", tmp_path / "names.txt"
     source.write_bytes(b"Emma,F,18770\r\nMcKenna,F,90\r\nRiley,F,50\r\nRiley,M,40\r\n")
 
@@ -29,7 +28,6 @@ def test_rows_become_lower_case_lines_in_their_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("row", ["Emma", "Emma,F", ",F,3", "Emma,F,3,4", ""])
 def test_row_of_another_form_is_refused(row: str) -> None:
-    """A wrong source is told by its row, and makes no corpus."""
     with pytest.raises(ValueError, match="row 2 must be name,sex,births"):
         make_names(f"Emma,F,1\n{row}\nMia,F,1\n")
 
@@ -37,7 +35,6 @@ def test_row_of_another_form_is_refused(row: str) -> None:
 def test_missing_source_shows_no_traceback(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A wrong path is a usage error."""
     with pytest.raises(SystemExit, match="2"):
         main([str(tmp_path / "nowhere"), str(tmp_path / "names.txt")])
 
@@ -45,14 +42,12 @@ def test_missing_source_shows_no_traceback(
 
 
 def test_readme_names_the_committed_file() -> None:
-    """The checksum in the README is that of the file beside it."""
     readme = BUILTIN_CORPUS.with_name("README.md").read_text(encoding="utf-8")
 
     assert hashlib.sha256(BUILTIN_CORPUS.read_bytes()).hexdigest() in readme
 
 
 def test_committed_names_are_made_from_the_source(ssa_source: Path) -> None:
-    """Made again from the government's rows, the built-in corpus is the same, byte for byte."""
     made = make_names(ssa_source.read_text(encoding="utf-8"))
 
     assert made.encode() == BUILTIN_CORPUS.read_bytes()

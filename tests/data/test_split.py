@@ -36,7 +36,6 @@ def claim_on(split: Split) -> Claim:
 
 @given(n=st.integers(10, 3000), seed=st.integers(0, 2**63))
 def test_parts_cover_the_words_once_and_none_is_empty(n: int, seed: int) -> None:
-    """From ten distinct words on, every word stands in one part and every part has one."""
     split = split_corpus(Corpus.of(words(n), name="w"), seed)
     test = split.test.open(claim_on(split))
 
@@ -48,7 +47,6 @@ def test_parts_cover_the_words_once_and_none_is_empty(n: int, seed: int) -> None
 
 
 def test_seed_decides_the_split() -> None:
-    """One seed gives one split in any process; another seed gives another."""
     corpus = Corpus.of(words(100), name="w")
 
     assert split_corpus(corpus) == split_corpus(corpus, seed=42)
@@ -56,20 +54,17 @@ def test_seed_decides_the_split() -> None:
 
 
 def test_negative_seed_is_refused() -> None:
-    """Python shuffles by -42 as by 42, which would give one split two names."""
     with pytest.raises(InputError, match="at least 0, got -42"):
         split_corpus(Corpus.of(words(100), name="w"), seed=-42)
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 5])
 def test_too_few_words_are_refused(n: int) -> None:
-    """A part without words has no loss."""
     with pytest.raises(InputError, match=f" {n} words"):
         split_corpus(Corpus.of(words(n), name="w"))
 
 
 def test_leak_of_kept_repeats_is_counted() -> None:
-    """With every word there twice, dev and test words that stand in train are counted."""
     split = split_corpus(Corpus.of(words(50) * 2, name="w", keep_duplicates=True))
     test = split.test.open(claim_on(split))
 
@@ -78,13 +73,11 @@ def test_leak_of_kept_repeats_is_counted() -> None:
 
 
 def test_reference_split_has_the_known_leak(reference_split: Split) -> None:
-    """The article's protocol puts 424 of 3,203 dev and 377 of 3,204 test names into train."""
     assert (len(reference_split.dev), len(reference_split.test)) == (3_203, 3_204)
     assert (reference_split.n_dev_in_train, reference_split.n_test_in_train) == (424, 377)
 
 
 def test_sealed_test_opens_for_a_claim_on_itself() -> None:
-    """A claim that names this split gets the words."""
     sealed = SealedTest(SECRETS)
 
     claim = Claim(model_sha256="0" * 64, split_fingerprint=sealed.fingerprint, look=2)
@@ -94,7 +87,6 @@ def test_sealed_test_opens_for_a_claim_on_itself() -> None:
 
 @pytest.mark.parametrize("fingerprint", ["", "0" * 64])
 def test_sealed_test_stays_shut_for_another_claim(fingerprint: str) -> None:
-    """A claim on another split gets a refusal, and not one word in it."""
     sealed = SealedTest(SECRETS)
 
     with pytest.raises(RefusedError) as caught:
@@ -104,7 +96,6 @@ def test_sealed_test_stays_shut_for_another_claim(fingerprint: str) -> None:
 
 
 def test_fingerprint_names_the_words_and_not_their_order() -> None:
-    """The same test words count as one split, whatever shuffle or study they come from."""
     sealed = SealedTest(SECRETS)
 
     assert sealed.fingerprint == SealedTest(SECRETS[::-1]).fingerprint
@@ -118,7 +109,6 @@ def test_fingerprint_names_the_words_and_not_their_order() -> None:
 
 @pytest.mark.parametrize("show", [repr, str, pprint.pformat, "{}".format])
 def test_nothing_printed_shows_a_test_word(show: Callable[[object], str]) -> None:
-    """A split in a log or a traceback shows its count and fingerprint, and no word."""
     sealed = SealedTest(SECRETS)
     split = Split(
         train=("a",), dev=("b",), test=sealed, seed=1, n_dev_in_train=0, n_test_in_train=0
@@ -130,7 +120,6 @@ def test_nothing_printed_shows_a_test_word(show: Callable[[object], str]) -> Non
 
 
 def test_test_words_cannot_be_sent_or_copied() -> None:
-    """Neither the sealed words nor a split around them can reach a worker process."""
     split = split_corpus(Corpus.of(words(50), name="w"))
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         with pytest.raises(TypeError):
@@ -147,7 +136,6 @@ def test_test_words_cannot_be_sent_or_copied() -> None:
 
 
 def test_sealed_test_is_not_a_collection() -> None:
-    """What every sequence allows is a TypeError here."""
     reads: list[Callable[[Any], object]] = [list, tuple, set, vars]
     reads += [lambda sealed: sealed[0], lambda sealed: "wombat" in sealed]
     for read in reads:
@@ -156,6 +144,5 @@ def test_sealed_test_is_not_a_collection() -> None:
 
 
 def test_claim_cannot_change() -> None:
-    """A claim cannot be changed after it was recorded."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         Claim(model_sha256="a", split_fingerprint="b").look = 2  # type: ignore[misc]

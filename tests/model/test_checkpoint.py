@@ -51,7 +51,6 @@ def assert_usable_or_refused(content: bytes) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_round_trip_keeps_every_bit(dtype: torch.dtype) -> None:
-    """A trial resumed from the disk equals one resumed from memory."""
     parameters = make_parameters(27, 10, 20, 3, dtype=dtype)
     parameters.b1[:4] = torch.tensor([torch.nan, torch.inf, -0.0, 1e-40], dtype=dtype)
 
@@ -59,7 +58,6 @@ def test_round_trip_keeps_every_bit(dtype: torch.dtype) -> None:
 
 
 def test_model_and_iterate_survive_together() -> None:
-    """A running trial has two sets of weights, and `from_bytes` returns the model."""
     iterate = make_parameters(*SHAPE, seed=1)
     content = to_bytes(State(WEIGHTS, iterate))
 
@@ -72,7 +70,6 @@ def test_model_and_iterate_survive_together() -> None:
 
 
 def test_iterate_of_another_network_is_refused() -> None:
-    """Half an iterate, or one of other sizes, is nothing to go on from."""
     own = WEIGHTS.named()
     for iterate in (
         {"C": WEIGHTS.C},
@@ -86,7 +83,6 @@ def test_iterate_of_another_network_is_refused() -> None:
 
 
 def test_equal_tensors_give_equal_bytes() -> None:
-    """A model is named by the SHA-256 of its bytes, whatever the layout of its tensors."""
     transposed = WEIGHTS.map(lambda t: t.t().contiguous().t())
     assert not transposed.W1.is_contiguous()
 
@@ -95,7 +91,6 @@ def test_equal_tensors_give_equal_bytes() -> None:
 
 
 def test_one_changed_bit_changes_the_name() -> None:
-    """Two models never share a name, down to the sign of a zero."""
     other = WEIGHTS.map(torch.clone)
     other.b2[0] = 0.0
     negative = other.map(torch.clone)
@@ -108,7 +103,6 @@ def test_one_changed_bit_changes_the_name() -> None:
 
 
 def test_bytes_are_a_json_header_and_plain_numbers() -> None:
-    """Weights are JSON and numbers, so that reading them runs no code."""
     length = int.from_bytes(CONTENT[:8], "little")
     header = json.loads(CONTENT[8 : 8 + length])
     data = CONTENT[8 + length :]
@@ -125,7 +119,6 @@ def test_bytes_are_a_json_header_and_plain_numbers() -> None:
 
 
 def test_pickles_are_refused() -> None:
-    """A pickle could run anything, so it is not even parsed."""
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         with pytest.raises(InputError):
             from_bytes(pickle.dumps(WEIGHTS.named(), protocol=protocol))
@@ -157,13 +150,11 @@ def changed(**tensors: Any) -> dict[str, torch.Tensor]:
     ],
 )
 def test_foreign_tensors_are_refused(tensors: dict[str, torch.Tensor]) -> None:
-    """A file of another network is refused where it is read, not in the middle of a matmul."""
     with pytest.raises(InputError):
         from_bytes(safetensors.torch.save(tensors))
 
 
 def test_odd_headers_are_refused() -> None:
-    """Types that PyTorch lacks, and shapes that overflow, are bad input like any other."""
     odd: list[tuple[str, list[int], int]] = [
         ("F4", [4], 2),
         ("F8_E8M0", [4], 4),
@@ -185,14 +176,12 @@ def test_odd_headers_are_refused() -> None:
 @example(b"\xff" * 8)
 @example(with_header([], 0))
 def test_random_bytes_are_refused(content: bytes) -> None:
-    """A foreign file gives no model, and no error but `InputError`."""
     with pytest.raises(InputError):
         from_bytes(content)
 
 
 @given(length=st.integers(0, len(CONTENT) - 1), tail=st.binary(max_size=3))
 def test_cut_off_bytes_are_refused(length: int, tail: bytes) -> None:
-    """A half-written file is not a model, nor is one with trailing bytes."""
     for content in (CONTENT[:length] + tail, CONTENT + b"x" + tail):
         if len(content) != len(CONTENT):
             with pytest.raises(InputError):
@@ -202,7 +191,6 @@ def test_cut_off_bytes_are_refused(length: int, tail: bytes) -> None:
 @settings(deadline=None, max_examples=150)
 @given(position=st.integers(0, len(CONTENT) - 1), mask=st.integers(1, 255))
 def test_flipped_bits_are_refused_or_usable(position: int, mask: int) -> None:
-    """A flip in the numbers gives other numbers; one in the header gives no foreign error."""
     damaged = bytearray(CONTENT)
     damaged[position] ^= mask
 
@@ -212,7 +200,6 @@ def test_flipped_bits_are_refused_or_usable(position: int, mask: int) -> None:
 @settings(deadline=None, max_examples=150)
 @given(data=st.data())
 def test_rewritten_headers_are_refused_or_usable(data: st.DataObject) -> None:
-    """Sizes and types that do not fit the numbers behind them are caught before any use."""
     length = int.from_bytes(CONTENT[:8], "little")
     header = json.loads(CONTENT[8 : 8 + length])
     for name in data.draw(st.lists(st.sampled_from(sorted(header)), min_size=1, max_size=3)):

@@ -46,7 +46,6 @@ def plain_loss(parameters: Parameters, examples: Contexts) -> float:
 def test_mean_is_that_over_all_reference_examples(
     reference: Corpus, reference_split: Split, block_size: int
 ) -> None:
-    """The score of every trial is the article's dev loss, at any block size."""
     examples = build_contexts(reference_split.dev, reference.vocabulary, block_size)
     assert len(examples) == 22_655
     parameters = make_parameters(27, 10, 32, block_size)
@@ -59,7 +58,6 @@ def test_mean_is_that_over_all_reference_examples(
 @pytest.mark.parametrize("n_chunks", [1, 2])
 @pytest.mark.parametrize("beyond", [-1, 0, 1])
 def test_no_context_is_lost_at_the_bound(n_chunks: int, beyond: int) -> None:
-    """Contexts go through the network in chunks; a pair at a seam counts once."""
     n_distinct = n_chunks * CONTEXTS_AT_ONCE + beyond
     examples = examples_with(n_distinct, 2 * n_distinct)
     pairs = distinct(examples)
@@ -80,7 +78,6 @@ def test_no_context_is_lost_at_the_bound(n_chunks: int, beyond: int) -> None:
 def test_mean_is_plain_cross_entropy_of_any_words(
     words: list[str], block_size: int, at_once: int
 ) -> None:
-    """Over any words and any chunk the score is the mean over all their characters."""
     examples = build_contexts(words, Vocabulary.of("abcde"), block_size)
     parameters = make_parameters(6, 3, 7, block_size, dtype=torch.float64)
 
@@ -92,7 +89,6 @@ def test_mean_is_plain_cross_entropy_of_any_words(
 
 
 def test_uniform_model_scores_ln_v() -> None:
-    """A model that prefers nothing is worth ln V nats whatever the words are."""
     parameters = make_parameters(VOCAB_SIZE, 5, 16, 3).map(torch.zeros_like)
 
     assert mean_loss(parameters, distinct(examples_with(50, 400))) == pytest.approx(
@@ -101,7 +97,6 @@ def test_uniform_model_scores_ln_v() -> None:
 
 
 def test_order_of_examples_changes_no_bit() -> None:
-    """Two workers that build the same split score alike, down to the last bit."""
     examples = examples_with(100, 900)
     order = torch.randperm(900, generator=torch.Generator().manual_seed(1))
     shuffled = Contexts(inputs=examples.inputs[order], targets=examples.targets[order])
@@ -112,7 +107,6 @@ def test_order_of_examples_changes_no_bit() -> None:
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_broken_model_has_no_finite_score(bad: float) -> None:
-    """A NaN must reach the caller, who ends the trial, and not be averaged away."""
     parameters = make_parameters(VOCAB_SIZE, 5, 16, 3)
     parameters.b2[1] = bad
 

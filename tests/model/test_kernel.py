@@ -127,7 +127,6 @@ def assert_close(ours: Parameters, theirs: Parameters, tolerance: float) -> None
 def test_steps_are_those_of_autograd(
     shape: tuple[int, int, int, int, int], weight_decay: float, *, has_table: bool
 ) -> None:
-    """One step and many, also where one embedding is used many times in a context."""
     vocab_size, embedding_dim, hidden_width, block_size, batch_size = shape
     start = make_parameters(vocab_size, embedding_dim, hidden_width, block_size, dtype=F64)
     for n_steps, repeated in ((1, True), (25, False)):
@@ -146,7 +145,6 @@ def test_steps_are_those_of_autograd(
 def test_adam_on_distributions_is_torchs(
     shape: tuple[int, int, int, int, int], weight_decay: float, *, has_table: bool
 ) -> None:
-    """Gradients of whole distributions, bias correction and decoupled decay are the library's."""
     vocab_size, embedding_dim, hidden_width, block_size, batch_size = shape
     start = make_parameters(vocab_size, embedding_dim, hidden_width, block_size, dtype=F64)
     generator = torch.Generator().manual_seed(5)
@@ -172,7 +170,6 @@ def test_adam_on_distributions_is_torchs(
 
 
 def test_losses_are_those_before_each_update() -> None:
-    """The train curve shows what the model did not know yet, so a first loss can be ln V."""
     start = make_parameters(27, 4, 16, 3, dtype=F64)
     batches = draw(2, 27, 3, 32)
     after_one, _ = run(start, Batches(batches.inputs[:1], batches.targets[:1], [0.3]))
@@ -186,7 +183,6 @@ def test_losses_are_those_before_each_update() -> None:
 
 
 def test_float32_stays_close_to_float64() -> None:
-    """The search trains in float32; rounding must not decide a comparison in the third digit."""
     start = make_parameters(27, 10, 64, 3, dtype=F64)
     batches = draw(200, 27, 3, 32)
 
@@ -199,7 +195,6 @@ def test_float32_stays_close_to_float64() -> None:
 
 
 def test_split_calls_change_no_bit() -> None:
-    """A segment's curve points cut its steps into calls, which must not show in the weights."""
     start = make_parameters(27, 4, 16, 3)
     batches = draw(10, 27, 3, 8)
     whole, _ = run(start, batches, 0.01)
@@ -214,7 +209,6 @@ def test_split_calls_change_no_bit() -> None:
 
 
 def test_given_parameters_are_not_changed() -> None:
-    """The weights before a segment are what a killed one starts from again."""
     start = make_parameters(27, 4, 16, 3)
     kept = start.map(torch.clone)
 
@@ -226,7 +220,6 @@ def test_given_parameters_are_not_changed() -> None:
 
 @pytest.mark.parametrize("n_rates", [0, 2, 4])
 def test_rates_must_match_the_steps(n_rates: int) -> None:
-    """A schedule of another length is a bug of the caller, not a shorter training."""
     batches = draw(3, 27, 3, 8)
 
     with pytest.raises(ValueError, match="zip"):

@@ -32,7 +32,6 @@ def train() -> Examples:
 
 
 def test_rates_are_evenly_spaced_on_a_log_scale() -> None:
-    """The article's: a thousand from 0.001 to 1, both included."""
     found = rates(1e-3, 1.0, 1000)
     assert found[0] == pytest.approx(1e-3)
     assert found[-1] == pytest.approx(1.0)
@@ -40,7 +39,6 @@ def test_rates_are_evenly_spaced_on_a_log_scale() -> None:
 
 
 def test_steps_are_those_of_plain_sgd(train: Examples) -> None:
-    """Autograd, with one rate a step, gives the same losses."""
     spec = make_spec(weight_decay=0.01)
     learning_rates = rates(0.01, 0.5, 30)
     found = range_losses(spec, learning_rates, train, vocab_size=V)
@@ -90,7 +88,6 @@ class Watched:
 
 @pytest.mark.parametrize("batch_size", [8, 1000, MAX_IDS_AT_ONCE // 9, 1_000_000])
 def test_memory_does_not_grow_with_the_steps(train: Examples, batch_size: int) -> None:
-    """Minibatches are drawn in pieces that fit, however large a batch the settings allow."""
     watched = Watched(train)
     range_losses(
         make_spec(batch_size=batch_size, embedding_dim=1, hidden_width=1),
@@ -105,7 +102,6 @@ def test_memory_does_not_grow_with_the_steps(train: Examples, batch_size: int) -
 def test_pieces_give_the_losses_of_one_draw(
     train: Examples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To the bit, where single examples are drawn."""
     spec, learning_rates = make_spec(), rates(0.01, 0.5, 30)
     whole = range_losses(spec, learning_rates, train, vocab_size=V)
     monkeypatch.setattr(lr_range, "MAX_IDS_AT_ONCE", 7 * spec.batch_size * train.n_ids)
@@ -115,7 +111,6 @@ def test_pieces_give_the_losses_of_one_draw(
 
 
 def test_loss_stays_infinite_once_it_has_diverged(train: Examples) -> None:
-    """Rates far beyond all reason end in infinity, and nothing after it is a number."""
     found = range_losses(make_spec(), rates(0.1, 1e6, 40), train, vocab_size=V)
     is_lost = np.isinf(found)
     assert is_lost.any()
@@ -128,7 +123,6 @@ def test_loss_stays_infinite_once_it_has_diverged(train: Examples) -> None:
 def test_moving_mean_is_the_mean_of_its_window(
     n_seeds: int, n_steps: int, n_lost: int, seed: int
 ) -> None:
-    """As by hand, also where a seed has diverged: infinite as soon as the window meets it."""
     losses = np.random.default_rng(seed).uniform(1, 5, (n_seeds, n_steps))
     losses[0, max(1, n_steps - n_lost) :] = np.inf
     half = max(1, round(0.05 * n_steps)) // 2
@@ -139,7 +133,6 @@ def test_moving_mean_is_the_mean_of_its_window(
 
 
 def test_valley_is_found_where_it_was_put() -> None:
-    """A loss that falls from 3 to 2 at 0.1 and rises again: within a tenth of the fall."""
     learning_rates = rates(1e-3, 1.0, 3001)
     typical = 2 + np.minimum(1, np.abs(np.log10(learning_rates) + 1))
     found = valley(learning_rates, np.stack([typical - 0.1, typical, typical + 0.3]))
@@ -152,7 +145,6 @@ def test_valley_is_found_where_it_was_put() -> None:
 
 
 def test_one_seed_that_diverges_does_not_decide() -> None:
-    """The median of three is finite where one of them is not."""
     learning_rates = rates(1e-3, 1.0, 1000)
     typical = 2 + np.abs(np.log10(learning_rates) + 1)
     lost = np.where(np.arange(1000) < 100, typical, np.inf)
@@ -162,7 +154,6 @@ def test_one_seed_that_diverges_does_not_decide() -> None:
 
 
 def test_dip_beyond_a_ridge_is_not_of_the_valley() -> None:
-    """Only the rates around the lowest loss, up to the first that is higher."""
     learning_rates = rates(1e-3, 1.0, 1000)
     typical = np.full(1000, 3.0)
     typical[200:400], typical[700:900] = 2.05, 2.0
@@ -173,7 +164,6 @@ def test_dip_beyond_a_ridge_is_not_of_the_valley() -> None:
 
 @given(st.floats(1e-8, 1e3), st.floats(1.5, 100), st.integers(20, 200))
 def test_suggestion_holds_the_lowest_and_rises(low: float, factor: float, n_steps: int) -> None:
-    """Its ends lie around the rate of the lowest loss, whatever the scale."""
     learning_rates = rates(low, low * factor, n_steps)
     losses = 2 + np.linspace(-1, 1, n_steps) ** 2
     found = valley(learning_rates, losses[None])

@@ -41,7 +41,6 @@ def targets_of(minibatches: Minibatches) -> torch.Tensor:
 def test_a_context_brings_all_that_follows_it(
     block_size: int, n_steps: int, batch_size: int, seed: int
 ) -> None:
-    """The target of a context is the share of each next character in all of train."""
     minibatches = drawn(block_size, n_steps, batch_size, seed)
 
     examples = build_contexts(WORDS, VOCABULARY, block_size)
@@ -54,7 +53,6 @@ def test_a_context_brings_all_that_follows_it(
 
 @pytest.mark.parametrize("block_size", [1, 2, 3])
 def test_draws_are_stratified(block_size: int) -> None:
-    """As many draws as there are examples visit each context as often as it occurs, within one."""
     examples = build_contexts(WORDS, VOCABULARY, block_size)
     minibatches = drawn(block_size, 1, len(examples))
 
@@ -67,7 +65,6 @@ def test_draws_are_stratified(block_size: int) -> None:
 
 
 def test_mean_target_is_the_unigram() -> None:
-    """Over many draws nothing is preferred: the mean target is the share of each character."""
     examples = build_contexts(WORDS, VOCABULARY, 2)
     unigram = torch.bincount(examples.targets, minlength=V) / len(examples)
 
@@ -77,7 +74,6 @@ def test_mean_target_is_the_unigram() -> None:
 
 
 def test_noise_falls_from_the_oldest_character_to_the_newest() -> None:
-    """The newest character tells most of the next one, and is never replaced."""
     inputs = torch.zeros(20_000, 5, dtype=torch.int32)
     ends = torch.tensor([0.0, 0.25, 1.0])  # never 0, so that each replacement shows
 
@@ -91,7 +87,6 @@ def test_noise_falls_from_the_oldest_character_to_the_newest() -> None:
 
 
 def test_a_context_of_one_character_stays_as_it_is() -> None:
-    """With block size 1 the oldest character is the newest."""
     inputs = torch.ones(100, 1, dtype=torch.int32)
 
     assert torch.equal(add_noise(inputs, 1.0, torch.tensor([1.0]), generator()), inputs)

@@ -47,7 +47,6 @@ def random_examples(vocab_size: int, block_size: int, n: int = 500) -> tuple[Ten
 
 
 def test_article_start_is_the_articles_draws_in_its_order() -> None:
-    """One generator drawn in another order would give other figures than the article's."""
     g = generator()
     C = torch.randn((27, 2), generator=g)
     W1 = torch.randn((6, 100), generator=g)
@@ -63,7 +62,6 @@ def test_article_start_is_the_articles_draws_in_its_order() -> None:
 
 
 def test_first_loss_is_the_lectures(first_five: Contexts) -> None:
-    """17.7697 on the first 32 examples: words, ids, draws and formula are all the lecture's."""
     assert len(first_five) == 32
 
     first = loss(article_start(), first_five.inputs, first_five.targets)
@@ -72,7 +70,6 @@ def test_first_loss_is_the_lectures(first_five: Contexts) -> None:
 
 
 def test_full_batch_training_ends_where_the_articles_does(first_five: Contexts) -> None:
-    """1,000 steps at 0.1 on those 32 examples reach "around 0.25": `...` has several nexts."""
     kernel = Kernel(article_start(), batch_size=32)
     n_steps = 1000
     inputs = first_five.inputs.expand(n_steps, -1, -1)
@@ -91,7 +88,6 @@ def test_full_batch_training_ends_where_the_articles_does(first_five: Contexts) 
 def test_scaled_start_knows_nothing_and_says_so(
     shape: tuple[int, int, int, int], seed: int
 ) -> None:
-    """A first loss of ln V wastes no steps on shrinking wrong certainties."""
     vocab_size, embedding_dim, hidden_width, block_size = shape
     spec = make_spec(embedding_dim=embedding_dim, hidden_width=hidden_width, block_size=block_size)
     parameters = init_parameters(spec, vocab_size, generator(seed))
@@ -102,7 +98,6 @@ def test_scaled_start_knows_nothing_and_says_so(
 
 
 def test_scaled_start_keeps_tanh_off_its_flat_parts() -> None:
-    """A unit at +-1 passes no gradient; the article's start puts most of them there."""
     inputs, _ = random_examples(27, 8)
     flat = {}
     for init in ("scaled", "article"):
@@ -117,7 +112,6 @@ def test_scaled_start_keeps_tanh_off_its_flat_parts() -> None:
 
 @pytest.mark.parametrize("init", ["scaled", "article"])
 def test_start_follows_from_the_generator_alone(init: str) -> None:
-    """Equal seeds give equal bits, another seed others; all tensors are float32."""
     spec = make_spec(init=init)
     first, again, other = (init_parameters(spec, 27, generator(seed)) for seed in (5, 5, 6))
 
@@ -132,7 +126,6 @@ def test_start_follows_from_the_generator_alone(init: str) -> None:
 def test_forward_and_loss_are_the_formula(
     shape: tuple[int, int, int, int], ids: torch.dtype
 ) -> None:
-    """NumPy in float64, one example at a time, gives the same logits and the same loss."""
     vocab_size, _, _, block_size = shape
     parameters = make_parameters(*shape, dtype=torch.float64)
     C, W1, b1, W2, b2 = (tensor.numpy() for tensor in parameters.named().values())

@@ -63,7 +63,6 @@ class Naive:
 def test_losses_are_the_formulas(
     train: list[str], words: list[str], order: int, strength: float
 ) -> None:
-    """Counting by sorting gives what counting one context at a time gives, unseen ones too."""
     losses = ngram_losses(train, words, ABC, order=order, strength=strength)
 
     naive = Naive(train, ".abcde", strength)
@@ -76,11 +75,6 @@ def test_losses_are_the_formulas(
 def test_probabilities_of_all_words_sum_to_one(
     train: list[str], order: int, strength: float
 ) -> None:
-    """Words of up to n characters and all longer ones have the whole probability.
-
-    With one letter there is one word of each length. The longest of them ends with p_end, and
-    whatever does not end there is longer.
-    """
     one = Vocabulary.of("a")
     train = ["a" * len(word) for word in train]
     n = 3 + order + max(map(len, train))
@@ -97,7 +91,6 @@ def test_probabilities_of_all_words_sum_to_one(
 
 
 def test_reference_corpus_gives_the_known_loss(reference: Corpus, reference_split: Split) -> None:
-    """Order 5 and strength 6 are chosen on the article's dev split, and score 1.9797."""
     found = choose_ngram(reference_split.train, reference_split.dev, reference.vocabulary)
 
     assert (found.order, found.strength) == (5, 6.0)
@@ -107,7 +100,6 @@ def test_reference_corpus_gives_the_known_loss(reference: Corpus, reference_spli
 @settings(deadline=None)
 @given(train=SOME_WORDS, dev=SOME_WORDS)
 def test_lowest_loss_on_dev_is_chosen(train: list[str], dev: list[str]) -> None:
-    """No other order and strength of the grid is better, and the losses are those of the choice."""
     orders, strengths = (1, 2, 3), (0.5, 2.0, 8.0)
 
     found = choose_ngram(train, dev, ABC, orders=orders, strengths=strengths)
@@ -121,7 +113,6 @@ def test_lowest_loss_on_dev_is_chosen(train: list[str], dev: list[str]) -> None:
 
 
 def test_any_vocabulary_fits() -> None:
-    """5,000 characters and seven of context do not fit into 64 bits, and still count right."""
     characters = [chr(0x4E00 + i) for i in range(5000)]
     generator = np.random.default_rng(1)
     words = ["".join(generator.choice(characters[-9:], 6)) for _ in range(40)]
@@ -134,7 +125,6 @@ def test_any_vocabulary_fits() -> None:
 
 
 def test_nothing_to_count_or_to_score_is_refused() -> None:
-    """An empty list, an impossible order or strength is the caller's mistake."""
     for train, words in (([], ["a"]), (["a"], [])):
         with pytest.raises(InputError, match="at least 1 word"):
             choose_ngram(train, words, ABC)

@@ -55,14 +55,12 @@ def article_words(parameters: Parameters, n_words: int, seed: int) -> list[str]:
 
 
 def test_words_are_those_of_the_articles_loop() -> None:
-    """The default seed is the article's, so one model gives the words that the article shows."""
     expected = article_words(MODEL, 20, seed=2147483647 + 10)
 
     assert [sample.word for sample in sample_words(MODEL, LETTERS)] == expected
 
 
 def test_one_seed_gives_one_list() -> None:
-    """A list of words can be quoted by its seed; another seed gives another."""
     first, again, other = (sample_words(MODEL, LETTERS, seed=seed) for seed in (3, 3, 4))
 
     assert first == again
@@ -70,7 +68,6 @@ def test_one_seed_gives_one_list() -> None:
 
 
 def test_model_that_never_ends_is_cut_and_says_so() -> None:
-    """A degenerate model costs a hundred characters a word, not a hung command."""
     endless = bias_only([-1e9, 1.0, 1.0, 1.0])
 
     samples = sample_words(endless, ABC, 3)
@@ -79,14 +76,12 @@ def test_model_that_never_ends_is_cut_and_says_so() -> None:
 
 
 def test_word_that_ends_by_itself_is_not_called_cut() -> None:
-    """A model that ends at once gives empty words, and ends them itself."""
     at_once = bias_only([1e9, 0.0, 0.0, 0.0])
 
     assert sample_words(at_once, ABC, 2) == [Sample("", is_cut=False)] * 2
 
 
 def test_first_letters_follow_the_softmax() -> None:
-    """Three thousand words begin as often with each letter as the model says, within 4.5 sigma."""
     n_words = 3_000
     begin = torch.zeros(1, BLOCK_SIZE, dtype=torch.int64)
     p_V = torch.softmax(forward(MODEL, begin)[0].double(), 0).tolist()
@@ -100,7 +95,6 @@ def test_first_letters_follow_the_softmax() -> None:
 
 
 def test_low_temperature_takes_the_likeliest_character() -> None:
-    """Near zero, sampling is the greedy choice after every context."""
     expected, context = "", [0] * BLOCK_SIZE
     while len(expected) < 12:
         likeliest = int(forward(MODEL, torch.tensor([context]))[0].argmax())
@@ -117,13 +111,11 @@ def test_low_temperature_takes_the_likeliest_character() -> None:
 @settings(deadline=None, max_examples=50)
 @given(temperature=st.floats(0, exclude_min=True, allow_infinity=False))
 def test_any_positive_temperature_samples(temperature: float) -> None:
-    """No temperature above 0, however extreme, turns the probabilities into NaN."""
     assert len(sample_words(MODEL, LETTERS, 2, temperature=temperature, max_length=3)) == 2
 
 
 @pytest.mark.parametrize("prefix", ["", "a", "em", "emm", "emma", "alexandra"])
 def test_words_begin_with_the_prefix(prefix: str) -> None:
-    """The model sees the end of the prefix as if it had written it."""
     samples = sample_words(MODEL, LETTERS, 10, prefix=prefix, temperature=1e-6)
     context = ([0] * BLOCK_SIZE + LETTERS.encode(prefix))[-BLOCK_SIZE:]
     likeliest = int(forward(MODEL, torch.tensor([context]))[0].argmax())
@@ -146,6 +138,5 @@ def test_words_begin_with_the_prefix(prefix: str) -> None:
     ],
 )
 def test_bad_argument_is_refused(arguments: dict[str, Any], named: str) -> None:
-    """The message has the value that it got."""
     with pytest.raises(InputError, match=named):
         sample_words(MODEL, LETTERS, **arguments)

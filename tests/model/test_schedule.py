@@ -17,7 +17,6 @@ SCHEDULES = ("cosine", "step", "constant")
 
 
 def test_step_is_the_articles_cut() -> None:
-    """The first half of the steps at the full rate, the second at a tenth."""
     rates = learning_rates(
         make_spec(schedule="step", learning_rate=0.1, n_steps=200_000), 0, 200_000
     )
@@ -28,7 +27,6 @@ def test_step_is_the_articles_cut() -> None:
 
 @pytest.mark.parametrize("n_steps", [10, 999, 20_000])
 def test_cosine_is_flat_and_then_half_a_cosine(n_steps: int) -> None:
-    """Flat for 40 % of the steps, then `(1 + cos(pi t)) / 2`, computed here one by one."""
     rates = learning_rates(
         make_spec(schedule="cosine", learning_rate=0.2, n_steps=n_steps), 0, n_steps
     )
@@ -49,7 +47,6 @@ def test_cosine_is_flat_and_then_half_a_cosine(n_steps: int) -> None:
     cuts=st.lists(st.integers(0, 3000), max_size=6),
 )
 def test_pieces_are_the_whole(schedule: str, n_steps: int, rate: float, cuts: list[int]) -> None:
-    """A resumed trial gets the very rates of an undisturbed one, none above what was asked for."""
     spec = make_spec(schedule=schedule, n_steps=n_steps, n_segments=1, learning_rate=rate)
     bounds = sorted({0, n_steps, *(cut for cut in cuts if cut < n_steps)})
 

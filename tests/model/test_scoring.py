@@ -70,7 +70,6 @@ def pair_losses(
 @settings(deadline=None)
 @given(words=st.lists(A_WORD, min_size=1, max_size=12), block_size=st.integers(1, 4))
 def test_each_word_costs_the_sum_of_its_characters(words: list[str], block_size: int) -> None:
-    """A character's loss must not slip into the word beside it."""
     parameters = make_parameters(6, 3, 7, block_size, dtype=torch.float64)
 
     losses = word_losses(parameters, words, ABC)
@@ -88,7 +87,6 @@ def test_each_word_costs_the_sum_of_its_characters(words: list[str], block_size:
 def test_mean_is_the_mean_loss(
     reference: Corpus, reference_split: Split, block_size: int, dtype: torch.dtype, close: float
 ) -> None:
-    """The number beside the interval is the one that trials are ranked by."""
     parameters = make_parameters(27, 10, 32, block_size, dtype=dtype)
     examples = build_contexts(reference_split.dev, reference.vocabulary, block_size)
 
@@ -99,7 +97,6 @@ def test_mean_is_the_mean_loss(
 
 
 def test_broken_model_has_no_finite_mean() -> None:
-    """A NaN reaches the reader, in the mean and in the interval, and as no warning."""
     parameters = make_parameters(6, 3, 7, 3)
     parameters.b2[1] = math.nan
 
@@ -110,7 +107,6 @@ def test_broken_model_has_no_finite_mean() -> None:
 
 
 def test_uniform_baseline_is_ln_v(reference: Corpus) -> None:
-    """Knowing nothing of 26 letters and the end costs ln 27, about 3.2958 nats per character."""
     losses = uniform_losses(reference.words, reference.vocabulary)
 
     assert losses.mean == pytest.approx(math.log(27), rel=1e-12)
@@ -125,7 +121,6 @@ def test_uniform_baseline_is_ln_v(reference: Corpus) -> None:
 def test_bigram_baseline_counts_pairs(
     train: list[str], words: list[str], pseudo_count: float
 ) -> None:
-    """The baseline is what a dict of pairs gives, unseen pairs and characters included."""
     losses = bigram_losses(train, words, ABC, pseudo_count=pseudo_count)
 
     expected = [math.fsum(word) for word in pair_losses(train, words, 6, pseudo_count)]
@@ -134,10 +129,6 @@ def test_bigram_baseline_counts_pairs(
 
 
 def test_bigram_baseline_is_the_lectures(reference: Corpus) -> None:
-    """The lecture's 2.4544 is 2.4546: it adds 228,146 losses to one float32, which loses 50 nats.
-
-    The dict of pairs gives both figures, the lecture's by adding as it does.
-    """
     by_hand = list(chain.from_iterable(pair_losses(reference.words, reference.words, 27, 1)))
     running = np.cumsum(by_hand, dtype=np.float32)[-1]
     assert running / len(by_hand) == pytest.approx(2.45436, abs=2e-5)
@@ -149,7 +140,6 @@ def test_bigram_baseline_is_the_lectures(reference: Corpus) -> None:
 
 
 def test_interval_covers_the_truth_as_often_as_it_says() -> None:
-    """Of 400 lists of 60 words, about 95 % have the mean of all words in their interval."""
     generator = np.random.default_rng(3)
     truth = losses_of(1_000_000, generator).mean
     n_covered = 0
@@ -162,7 +152,6 @@ def test_interval_covers_the_truth_as_often_as_it_says() -> None:
 
 
 def test_interval_follows_from_its_seed() -> None:
-    """Another process prints the same interval, and another seed nearly the same one."""
     losses = losses_of(300, np.random.default_rng(4))
 
     ours = bootstrap_interval(losses, seed=5)
@@ -175,7 +164,6 @@ def test_interval_follows_from_its_seed() -> None:
 
 @pytest.mark.parametrize("n_words", [1, 2, 50])
 def test_words_alike_have_no_width(n_words: int) -> None:
-    """Where drawing anew changes nothing, both ends are the mean."""
     losses = bigram_losses(["bad"], ["bead"] * n_words, ABC)
 
     lower, upper = bootstrap_interval(losses)
@@ -184,7 +172,6 @@ def test_words_alike_have_no_width(n_words: int) -> None:
 
 
 def test_nothing_to_score_and_nothing_to_count_are_refused() -> None:
-    """An empty list, an unknown character or an impossible pseudo-count is the caller's mistake."""
     parameters = make_parameters(6, 3, 7, 3)
     calls: list[Callable[[], object]] = [
         lambda: word_losses(parameters, [], ABC),

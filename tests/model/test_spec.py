@@ -30,7 +30,6 @@ RATES = st.floats(0, exclude_min=True, allow_infinity=False)
 def test_parameter_count_is_that_of_the_tensors(
     embedding_dim: int, hidden_width: int, block_size: int, vocab_size: int
 ) -> None:
-    """The count that a person compares models by is what is really trained."""
     spec = make_spec(embedding_dim=embedding_dim, hidden_width=hidden_width, block_size=block_size)
     parameters = init_parameters(spec, vocab_size, torch.Generator())
 
@@ -40,7 +39,6 @@ def test_parameter_count_is_that_of_the_tensors(
 
 
 def test_article_sizes_have_3481_parameters() -> None:
-    """The article counts its own network: embedding 2, hidden 100, block size 3."""
     spec = make_spec(embedding_dim=2, hidden_width=100, block_size=3)
 
     assert spec.n_parameters(vocab_size=27) == 3481
@@ -48,7 +46,6 @@ def test_article_sizes_have_3481_parameters() -> None:
 
 @given(data=st.data(), n_steps=st.integers(1, 10**7))
 def test_segments_share_the_steps_out(data: st.DataObject, n_steps: int) -> None:
-    """No step is trained twice or left out, and dev is looked at in even distances."""
     n_segments = data.draw(st.integers(1, min(n_steps, 200)))
     spec = make_spec(n_steps=n_steps, n_segments=n_segments)
 
@@ -76,7 +73,6 @@ def test_segments_share_the_steps_out(data: st.DataObject, n_steps: int) -> None
     ],
 )
 def test_value_out_of_range_is_refused_by_name(name: str, value: Any) -> None:
-    """A trial that cannot be trained is refused before it costs a worker, and says what is off."""
     with pytest.raises(InputError, match=name) as caught:
         make_spec(**{name: value})
 
@@ -93,7 +89,6 @@ def test_value_out_of_range_is_refused_by_name(name: str, value: Any) -> None:
 def test_json_gives_the_spec_back(
     rate: float, decay: float, seed: int, init: str, schedule: str
 ) -> None:
-    """A trial is carried on and replayed from its spec.json, to the last bit."""
     spec = make_spec(
         learning_rate=rate, weight_decay=decay, seed=seed, init=init, schedule=schedule
     )
@@ -103,7 +98,6 @@ def test_json_gives_the_spec_back(
 
 @pytest.mark.parametrize("change", [{"seed": ...}, {"momentum": 0.9}, {"seed": ..., "sead": 1}])
 def test_missing_or_unknown_field_is_refused(change: dict[str, Any]) -> None:
-    """A spec of another version is not read as if it were of this one."""
     values = {k: v for k, v in {**make_spec().to_json(), **change}.items() if v is not ...}
 
     with pytest.raises(InputError, match=", ".join(sorted(change))):
@@ -121,14 +115,12 @@ def test_missing_or_unknown_field_is_refused(change: dict[str, Any]) -> None:
     ],
 )
 def test_wrong_type_is_refused_by_name(name: str, value: Any) -> None:
-    """What was edited by hand is named, not trained with."""
     with pytest.raises(InputError, match=f"wrong {name}"):
         TrialSpec.from_json({**make_spec().to_json(), name: value})
 
 
 @given(name=st.sampled_from(sorted(make_spec().to_json())), value=JSON)
 def test_any_json_value_gives_a_spec_or_an_input_error(name: str, value: Any) -> None:
-    """A damaged spec.json never ends in a traceback."""
     try:
         spec = TrialSpec.from_json({**make_spec().to_json(), name: value})
     except InputError:

@@ -81,7 +81,6 @@ for spec in specs:
 @pytest.mark.parametrize("targets", get_args(Targets))
 @pytest.mark.parametrize("block_size", range(1, 6))
 def test_narrowed_data_train_to_the_same_bits(targets: Targets, block_size: int) -> None:
-    """Weights, losses and every part of dev are those of data built for that block size."""
     spec = make_spec(
         block_size=block_size,
         targets=targets,
@@ -122,7 +121,6 @@ def name_of(weights: State | Parameters) -> str:
 
 
 def test_fresh_process_gives_the_same_bits() -> None:
-    """A worker, a resumed search and a replay are other processes, with one torch thread each."""
     specs = [
         make_spec(weight_decay=0.01),
         make_spec(averaging="polynomial", schedule="constant"),
@@ -156,7 +154,6 @@ def test_fresh_process_gives_the_same_bits() -> None:
     ],
 )
 def test_chaining_through_bytes_is_chaining_in_memory(changes: dict[str, Any]) -> None:
-    """Between two segments lies a checkpoint: a trial carried on from it is the trial itself."""
     spec = make_spec(**{"n_segments": 4, **changes})
 
     content: bytes | None = None
@@ -171,7 +168,6 @@ def test_chaining_through_bytes_is_chaining_in_memory(changes: dict[str, Any]) -
 
 
 def test_a_patient_trial_keeps_the_weights_of_its_best_evaluation() -> None:
-    """On 250 words a large network soon learns them by heart; the model is from before that."""
     spec = make_spec(**RECIPE | {"weight_decay": 0.0, "context_noise": 0.0, "hidden_width": 64})
 
     segments = train_all(spec)
@@ -185,7 +181,6 @@ def test_a_patient_trial_keeps_the_weights_of_its_best_evaluation() -> None:
 
 
 def test_a_trial_goes_on_while_its_dev_loss_improves() -> None:
-    """The plan is where a trial is compared, and no reason to end one that still learns."""
     spec = make_spec(**RECIPE | {"learning_rate": 1e-4, "patience": 3})
 
     segments = train_all(spec)
@@ -195,7 +190,6 @@ def test_a_trial_goes_on_while_its_dev_loss_improves() -> None:
 
 
 def test_parts_of_dev_make_the_whole() -> None:
-    """Halves and words known from train are scored by the same weights as all of dev."""
     words = ["anna", "otto", "anna", "lea", "mia", "ann"]
     data = TrialData(words[:3], words[2:], Vocabulary.of(words), 2)
 
@@ -210,7 +204,6 @@ def test_parts_of_dev_make_the_whole() -> None:
 
 @pytest.mark.parametrize("n_segments", [1, 3, 60])
 def test_model_is_the_mean_of_where_training_has_been(n_segments: int) -> None:
-    """The mean changes no step, and late steps weigh most in it, in whatever segments."""
     averaged = train_all(make_spec(n_segments=n_segments, averaging="polynomial"))
     plain = train_all(make_spec(n_segments=n_segments))
 
@@ -229,7 +222,6 @@ def test_model_is_the_mean_of_where_training_has_been(n_segments: int) -> None:
 
 @given(cuts=st.sets(st.integers(1, 999), max_size=20))
 def test_mean_of_equal_weights_is_those_weights(cuts: set[int]) -> None:
-    """However the steps are cut, the shares of all of them make one."""
     weights, mean = torch.linspace(-1, 1, 9), torch.linspace(2, 7, 9)
     for start, end in pairwise([0, *sorted(cuts), 1000]):
         average_in(mean, weights, start, end)
@@ -238,7 +230,6 @@ def test_mean_of_equal_weights_is_those_weights(cuts: set[int]) -> None:
 
 @pytest.mark.parametrize("seed", [8, 2**32, 2**64])
 def test_another_seed_gives_another_start_and_other_batches(seed: int) -> None:
-    """Seeds are what tells repeated trials of one configuration apart."""
     assert name_of(train(make_spec(seed=seed)).state) != name_of(train(make_spec()).state)
     # From the same weights: the minibatches differ too.
     start = make_parameters(VOCABULARY.size, 3, 8, BLOCK_SIZE)
@@ -247,7 +238,6 @@ def test_another_seed_gives_another_start_and_other_batches(seed: int) -> None:
 
 
 def test_another_segment_draws_other_minibatches() -> None:
-    """Segments that repeated each other's draws would train on a fraction of the words."""
     spec = make_spec(schedule="constant")
     start = make_parameters(VOCABULARY.size, 3, 8, BLOCK_SIZE)
 
@@ -257,7 +247,6 @@ def test_another_segment_draws_other_minibatches() -> None:
 
 
 def test_given_weights_are_not_changed() -> None:
-    """The weights before a segment are what it starts from again when its worker dies."""
     start = make_parameters(VOCABULARY.size, 3, 8, BLOCK_SIZE)
     before = name_of(start)
 
@@ -268,7 +257,6 @@ def test_given_weights_are_not_changed() -> None:
 
 
 def test_training_is_the_plain_loop_over_the_same_draws() -> None:
-    """Autograd over the segment's own minibatches, one by one, gives its curve and its weights."""
     spec = make_spec(n_steps=30, n_segments=1, weight_decay=0.05)
     generator = training._generator(spec.seed, 1)
     start = init_parameters(spec, VOCABULARY.size, training._generator(spec.seed, 0))
@@ -292,7 +280,6 @@ def test_training_is_the_plain_loop_over_the_same_draws() -> None:
 
 
 def test_dev_loss_is_that_of_the_weights_given_back() -> None:
-    """The score belongs to the checkpoint beside it, and to no weights before it."""
     segment = train(make_spec())
 
     assert segment.dev_loss == mean_loss(segment.state.parameters, DEV)
@@ -300,7 +287,6 @@ def test_dev_loss_is_that_of_the_weights_given_back() -> None:
 
 
 def test_training_learns() -> None:
-    """A few hundred steps leave a uniform model's ln V behind, on train and on dev."""
     spec = make_spec(hidden_width=64, learning_rate=0.2, n_steps=1000, n_segments=1, batch_size=32)
 
     segment = train(spec)
@@ -313,7 +299,6 @@ def test_training_learns() -> None:
 @settings(deadline=None, max_examples=40)
 @given(data=st.data(), n_steps=st.integers(1, 450))
 def test_curve_covers_every_step_once(data: st.DataObject, n_steps: int) -> None:
-    """Points ascend, end where the segment ends, and carry the rate of their last step."""
     n_segments = data.draw(st.integers(max(1, n_steps // 60), n_steps))
     number = data.draw(st.integers(1, n_segments))
     spec = make_spec(n_steps=n_steps, n_segments=n_segments, hidden_width=2, batch_size=1)
@@ -330,7 +315,6 @@ def test_curve_covers_every_step_once(data: st.DataObject, n_steps: int) -> None
 
 
 def test_large_batches_train_alike_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bound on memory cuts the draws into pieces, and shows in no weight."""
     spec = make_spec(n_steps=40, n_segments=1)
     monkeypatch.setattr(training, "POINTS_A_TRIAL", 1)
     whole = train(spec)
@@ -346,7 +330,6 @@ def test_large_batches_train_alike_in_pieces(monkeypatch: pytest.MonkeyPatch) ->
     ("rate", "decay"), [(1e30, 0.0), (3e38, 0.0), (1e308, 0.0), (1e3, 1e3), (1e300, 1e300)]
 )
 def test_overflow_names_its_step(rate: float, decay: float) -> None:
-    """A learning rate that is far too high is a result about that rate, told in one line."""
     spec = make_spec(
         learning_rate=rate, weight_decay=decay, schedule="constant", n_steps=300, n_segments=1
     )
@@ -358,7 +341,6 @@ def test_overflow_names_its_step(rate: float, decay: float) -> None:
 
 
 def test_step_named_is_the_first_that_is_not_finite() -> None:
-    """In the second segment, too, steps are counted from the trial's start."""
     spec = make_spec(n_steps=40, n_segments=2)
     start = make_parameters(VOCABULARY.size, 3, 8, BLOCK_SIZE)
     start.b2[0] = torch.nan
@@ -370,7 +352,6 @@ def test_step_named_is_the_first_that_is_not_finite() -> None:
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("name", ["C", "W1", "b1", "W2", "b2"])
 def test_weights_that_are_not_finite_are_never_given_back(name: str, bad: float) -> None:
-    """Not even where no minibatch and no dev word meets them."""
     spec = make_spec(n_steps=1, n_segments=1, batch_size=1)
     start = make_parameters(VOCABULARY.size, 3, 8, BLOCK_SIZE)
     start.named()[name].view(-1)[-1] = bad

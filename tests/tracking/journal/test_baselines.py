@@ -28,7 +28,6 @@ A_LOSS = st.floats(0, 14)
 def test_baselines_read_back_as_written(
     losses: tuple[float, float, float], order: int, strength: float
 ) -> None:
-    """JSON keeps each bit."""
     uniform, bigram, ngram = losses
     baselines = Baselines(
         uniform=uniform, bigram=bigram, ngram=ngram, ngram_order=order, ngram_strength=strength
@@ -38,7 +37,6 @@ def test_baselines_read_back_as_written(
 
 
 def test_journal_keeps_them(tmp_path: Path) -> None:
-    """They are not there before they are written, and whole afterwards."""
     journal = Journal(tmp_path)
     assert journal.read_baselines() is None
 
@@ -61,7 +59,6 @@ def test_journal_keeps_them(tmp_path: Path) -> None:
     ],
 )
 def test_file_of_another_shape_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
-    """A loss that is none would be printed beside a result."""
     journal = Journal(tmp_path)
     journal.write_baselines(BASELINES)
     path = tmp_path / "baselines.json"
@@ -73,7 +70,6 @@ def test_file_of_another_shape_is_refused(tmp_path: Path, change: dict[str, obje
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"{}"])
 def test_damaged_file_is_refused(tmp_path: Path, content: bytes) -> None:
-    """Cut, emptied or foreign, it is named with the next step."""
     (tmp_path / "baselines.json").write_bytes(content)
 
     with pytest.raises(JournalError, match=r"baselines\.json.* is damaged: .*move it away"):
@@ -81,5 +77,4 @@ def test_damaged_file_is_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def test_line_fits_eighty_columns() -> None:
-    """The longest that the grid of the n-gram gives stands in one line of a terminal."""
     assert len(f"baselines: {BASELINES}") < 80

@@ -122,7 +122,6 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @settings(max_examples=30, deadline=None)
 @given(facts=json_objects)
 def test_study_facts_read_back_as_written(scratch: Path, facts: dict[str, Any]) -> None:
-    """What a study is fixed to decides whether it may go on, so it comes back exactly."""
     journal = Journal(scratch)
 
     facts |= {"corpus": os.fsdecode(b"/data/na\xffmes.txt")}  # a path need not be UTF-8
@@ -133,7 +132,6 @@ def test_study_facts_read_back_as_written(scratch: Path, facts: dict[str, Any]) 
 
 
 def test_study_that_has_not_begun_is_nothing_and_no_error(tmp_path: Path) -> None:
-    """The first run of a study looks before there is a folder."""
     journal = Journal(tmp_path / "names")
 
     assert journal.name == "names"
@@ -165,7 +163,6 @@ def test_trial_reads_back_as_written(  # noqa: PLR0913, PLR0917 (what the proper
     state: TrialState,
     reason: str,
 ) -> None:
-    """Resume, replay and MLflow all start from these records: no value may change a bit."""
     journal = Journal(scratch / "whole")
     number, facts = len(journal.numbers()), facts | FACTS
     journal.start(number, spec, facts)
@@ -209,7 +206,6 @@ def test_trial_reads_back_as_written(  # noqa: PLR0913, PLR0917 (what the proper
 @settings(max_examples=40, deadline=None)
 @given(reason=any_text, error=any_text)
 def test_trial_may_fail_with_any_message(scratch: Path, reason: str, error: str) -> None:
-    """An error's text can hold what is not UTF-8; recording it must not end the search."""
     journal = begin(scratch / "any")
 
     journal.finish(0, Outcome(state=TrialState.FAIL, reason=reason, ended_ms=5), error=error)
@@ -223,7 +219,6 @@ def test_trial_may_fail_with_any_message(scratch: Path, reason: str, error: str)
 
 
 def test_samples_and_traceback_lie_beside_the_trial(tmp_path: Path) -> None:
-    """A person reads them without us, in the encoding of the day."""
     journal = begin(tmp_path)
     append(journal, 1, samples=["zoë", "emma"])
     journal.finish(
@@ -241,7 +236,6 @@ def test_samples_and_traceback_lie_beside_the_trial(tmp_path: Path) -> None:
 
 
 def test_trials_are_listed_in_the_order_of_their_numbers(tmp_path: Path) -> None:
-    """Trial 10,000 comes last, though its name sorts first, and no other file becomes a trial."""
     journal = Journal(tmp_path)
     for number in (10_000, 3, 9_999, 0):
         journal.start(number, SPEC, FACTS)
@@ -257,7 +251,6 @@ def test_trials_are_listed_in_the_order_of_their_numbers(tmp_path: Path) -> None
 
 
 def test_record_counts_its_curve(study: Study) -> None:
-    """The leaderboard, the display and MLflow must not each add up in their own way."""
     begun = study.begin(0)
     assert (begun.state, begun.dev_loss, begun.best, begun.wall_s, begun.steps_per_s) == (
         "RUNNING",
@@ -290,7 +283,6 @@ def test_record_counts_its_curve(study: Study) -> None:
 def test_best_trial_is_the_lowest_complete_one(
     rows: list[tuple[TrialState, list[float]]], shuffler: random.Random
 ) -> None:
-    """What is chosen must not hang on the order of the list, nor on a trial cut short."""
     trials = [
         TrialRecord(
             number=number,
@@ -379,7 +371,6 @@ def check_prefix(folder: Path, n_bytes: int) -> int:
 
 
 def test_writer_killed_at_any_step_carries_on_to_the_same_files(tmp_path: Path) -> None:
-    """A study must not depend on where a crash fell, so every gap between two calls is tried."""
     whole = begin(tmp_path / "whole", n_segments=1)
     append(whole, 2, samples=["emma"])
     whole.finish(0, ENDED)
@@ -405,7 +396,6 @@ def test_writer_killed_at_any_step_carries_on_to_the_same_files(tmp_path: Path) 
 
 
 def test_writer_killed_again_and_again_loses_nothing_it_has_said(tmp_path: Path) -> None:
-    """What was acknowledged is in the journal, whenever kill -9 falls, over many lives."""
     moments = random.Random(20_260_801)  # noqa: S311 (not a secret)
     folder, n_bytes = tmp_path / "names", 400_000
     n_done = 0
@@ -430,7 +420,6 @@ def test_writer_killed_again_and_again_loses_nothing_it_has_said(tmp_path: Path)
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_torn_last_line_counts_as_not_written(scratch: Path, data: st.DataObject) -> None:
-    """A crash cuts the last line anywhere; the next one must not be joined to what is left."""
     journal = begin(scratch / "torn")
     path = journal.trial_folder(0) / "curve.jsonl"
     path.unlink(missing_ok=True)
@@ -453,7 +442,6 @@ def test_torn_last_line_counts_as_not_written(scratch: Path, data: st.DataObject
 
 
 def test_weights_one_segment_behind_take_the_curve_back_by_one(tmp_path: Path) -> None:
-    """A crash between the two writes must lead to weights and a curve that agree."""
     journal = begin(tmp_path, n_segments=3)
     journal.weights_path(0).write_bytes(weights_of(2))
 
@@ -468,7 +456,6 @@ def test_weights_one_segment_behind_take_the_curve_back_by_one(tmp_path: Path) -
 
 @pytest.mark.parametrize("found", [None, b"", b"x" * 1000, weights_of(9)])
 def test_trial_without_its_weights_begins_anew(tmp_path: Path, found: bytes | None) -> None:
-    """To train on from other weights would give a result that nobody can replay."""
     journal = begin(tmp_path, n_segments=3)
     journal.weights_path(0).unlink()
     if found is not None:
@@ -522,7 +509,6 @@ def check_reads_or_names(journal: Journal, name: str) -> None:
 def test_damaged_file_ends_in_no_other_error(
     damaged: Journal, restore: Callable[[], None], name: str, data: st.DataObject
 ) -> None:
-    """A person can act on the name of a file, and on nothing else that a bad disk leads to."""
     restore()
     path = damaged.trial_folder(0) / name
     content = bytearray(path.read_bytes())
@@ -541,7 +527,6 @@ def test_damaged_file_ends_in_no_other_error(
 def test_cut_file_is_refused(
     damaged: Journal, restore: Callable[[], None], name: str, where: float
 ) -> None:
-    """These files are replaced whole: half of one is damage, and never half of a record."""
     restore()
     path = damaged.trial_folder(0) / name
     n_bytes = len(path.read_bytes().rstrip()) - 1
@@ -578,7 +563,6 @@ def test_cut_file_is_refused(
 def test_file_of_another_shape_is_refused(
     damaged: Journal, restore: Callable[[], None], name: str, content: bytes
 ) -> None:
-    """JSON that is none of ours must not become a record that fails somewhere else."""
     restore()
     path = damaged.trial_folder(0) / name
     path.write_bytes(content)
@@ -591,7 +575,6 @@ def test_file_of_another_shape_is_refused(
 
 
 def test_damage_in_the_middle_names_the_line(tmp_path: Path) -> None:
-    """Only the last line may be torn; one before it was acknowledged and must not be dropped."""
     journal = begin(tmp_path, n_segments=3)
     path = journal.trial_folder(0) / "curve.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
@@ -603,7 +586,6 @@ def test_damage_in_the_middle_names_the_line(tmp_path: Path) -> None:
 
 
 def test_curve_with_an_odd_blank_loses_no_line_on_resume(tmp_path: Path) -> None:
-    """JSON takes a carriage return for a blank; a reader and `resume` must agree on lines."""
     journal = begin(tmp_path, n_segments=2)
     path = journal.trial_folder(0) / "curve.jsonl"
     path.write_bytes(path.read_bytes().replace(b" ", b"\r", 1))
@@ -615,7 +597,6 @@ def test_curve_with_an_odd_blank_loses_no_line_on_resume(tmp_path: Path) -> None
 
 
 def test_what_is_missing_or_cut_is_refused(tmp_path: Path) -> None:
-    """A wrong number is no traceback, and a damaged study is not one that has not begun."""
     journal = begin(tmp_path)
     (tmp_path / "study.json").write_bytes(b'{"seed": 1')
 
@@ -630,7 +611,6 @@ def test_what_is_missing_or_cut_is_refused(tmp_path: Path) -> None:
 def test_damaged_weights_are_refused(
     damaged: Journal, restore: Callable[[], None], data: st.DataObject
 ) -> None:
-    """No word may be sampled and nothing tested with weights that the trial did not end with."""
     restore()
     path = damaged.weights_path(0)
     content = bytearray(path.read_bytes())
@@ -645,7 +625,6 @@ def test_damaged_weights_are_refused(
 
 
 def test_older_weights_do_not_pass_for_those_of_an_ended_trial(tmp_path: Path) -> None:
-    """The score of a complete trial is that of its last weights, and of no others."""
     journal = begin(tmp_path, n_segments=3)
     journal.finish(0, ENDED)
     journal.weights_path(0).write_bytes(weights_of(2))
@@ -665,7 +644,6 @@ def test_older_weights_do_not_pass_for_those_of_an_ended_trial(tmp_path: Path) -
 def test_record_that_breaks_the_rules_of_its_spec_is_refused(
     tmp_path: Path, change: dict[str, dict[str, object]], named: str
 ) -> None:
-    """Each file may be whole, and together they cannot be."""
     journal = begin(tmp_path, n_segments=2)
     path = journal.trial_folder(0) / "spec.json"
     start = json.loads(path.read_bytes())
@@ -682,7 +660,6 @@ def test_record_that_breaks_the_rules_of_its_spec_is_refused(
 def test_failure_of_an_older_version_is_told_by_its_reason(
     tmp_path: Path, reason: str, failure: str
 ) -> None:
-    """Versions up to 0.2 stored no kind of failure, and no later field of the spec."""
     journal = begin(tmp_path)
     path = journal.trial_folder(0) / "spec.json"
     start = json.loads(path.read_bytes())
@@ -703,7 +680,6 @@ def test_failure_of_an_older_version_is_told_by_its_reason(
 
 
 def test_folders_are_private_to_their_owner(tmp_path: Path) -> None:
-    """Words and weights may be confidential, whatever the umask says."""
     before = os.umask(0)
     try:
         journal = begin(tmp_path / "names")
@@ -715,7 +691,6 @@ def test_folders_are_private_to_their_owner(tmp_path: Path) -> None:
 
 
 def test_files_are_replaced_and_not_written_over(tmp_path: Path) -> None:
-    """Who reads while we write sees the old file or the new one, whole, after a crash too."""
     journal = begin(tmp_path, n_segments=1)
     journal.write_study({"seed": 1})
     study, weights = journal.folder / "study.json", journal.weights_path(0)
@@ -751,7 +726,6 @@ def test_files_are_replaced_and_not_written_over(tmp_path: Path) -> None:
     ],
 )
 def test_write_that_fails_names_the_file(tmp_path: Path, name: str, stands_in: str) -> None:
-    """A search that cannot write its journal must end, and say which disk to look at."""
     journal = begin(tmp_path)
     (tmp_path / stands_in).symlink_to("/dev/full")
 
@@ -766,7 +740,6 @@ def test_write_that_fails_names_the_file(tmp_path: Path, name: str, stands_in: s
 
 @pytest.mark.parametrize("below", ["", "trials", "trials/0000"])
 def test_folder_that_cannot_be_made_is_named(tmp_path: Path, below: str) -> None:
-    """A file where the folder belongs, a read-only disk: told in one line."""
     study = tmp_path / "names"
     (study / below).parent.mkdir(parents=True, exist_ok=True)
     (study / below).write_bytes(b"")

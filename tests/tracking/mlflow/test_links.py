@@ -9,7 +9,6 @@ from mmsearch.tracking.mlflow.saved_view import view_key
 
 
 def test_leaderboard_link_opens_the_saved_view() -> None:
-    """The link names the view alone, and does not land on MLflow's empty GenAI page."""
     url = leaderboard_url("http://127.0.0.1:5000", "7", "1f")
     path, query = url.split("?")
     assert path == "http://127.0.0.1:5000/#/experiments/7/runs"
@@ -20,6 +19,5 @@ def test_leaderboard_link_opens_the_saved_view() -> None:
 
 
 def test_run_link_quotes_its_ids() -> None:
-    """The ids reach MLflow in the shapes that its router reads."""
     query = "?workflowType=machine_learning"
     assert run_url("http://h", "7", "a/b") == f"http://h/#/experiments/7/runs/a%2Fb{query}"

@@ -111,7 +111,6 @@ def old(template: Path, tmp_path: Path) -> Path:
 def test_older_database_is_migrated_and_said_so(
     old: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What was in it stays, one line says what was done, and nothing is left beside it."""
     before = revision_of(old)
 
     client = mlflow_client.create(f"sqlite:///{old}")
@@ -130,7 +129,6 @@ def test_older_database_is_migrated_and_said_so(
 def test_database_of_this_version_is_not_touched(
     new_store: NewStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Opening it migrates nothing and says nothing."""
     uri = new_store.copy(tmp_path)
     path = tmp_path / "mlflow.db"
     before = path.read_bytes()
@@ -143,7 +141,6 @@ def test_database_of_this_version_is_not_touched(
 
 
 def test_write_ahead_log_is_migrated_too(old: Path) -> None:
-    """What stands in the log alone, of a process that has the database open, is not lost."""
     with closing(sqlite3.connect(old)) as other:
         other.execute("PRAGMA journal_mode = WAL")
         other.execute("PRAGMA wal_autocheckpoint = 0")
@@ -160,7 +157,6 @@ def test_write_ahead_log_is_migrated_too(old: Path) -> None:
 
 
 def test_what_others_write_meanwhile_is_kept(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A copy that is out of date by the time it is migrated is made again."""
     upgrade, names = local_database.upgrade, iter(["mmsearch/meanwhile"])
 
     def slow(copy: Path) -> None:
@@ -175,7 +171,6 @@ def test_what_others_write_meanwhile_is_kept(old: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("moment", ["before", "within"])
 def test_killed_migration_leaves_the_database_as_it_was(old: Path, moment: str) -> None:
-    """With the copy half made, or half written back: the next command migrates it."""
     before = revision_of(old)
     done = subprocess.run([sys.executable, "-c", CUT, old, moment], check=False)
     assert done.returncode == -signal.SIGKILL
@@ -189,7 +184,6 @@ def test_killed_migration_leaves_the_database_as_it_was(old: Path, moment: str) 
 
 
 def test_failed_migration_leaves_the_database_as_it_was(old: Path) -> None:
-    """MLflow's own reason is told, and the next try may succeed."""
     # The table that a later revision makes is there already.
     before = tables(old)
     copied = old.with_name("new.db")
@@ -216,7 +210,6 @@ def tables(path: Path) -> set[str]:
 
 
 def test_database_of_a_newer_mlflow_is_refused(new_store: NewStore, tmp_path: Path) -> None:
-    """MLflow would ask for `mlflow db upgrade`, which cannot go back; the way out is named."""
     uri = new_store.copy(tmp_path)
     path = tmp_path / "mlflow.db"
     change(path, "UPDATE alembic_version SET version_num = ?", UNKNOWN)
@@ -232,7 +225,6 @@ def test_database_of_a_newer_mlflow_is_refused(new_store: NewStore, tmp_path: Pa
 
 
 def test_damaged_database_is_named(new_store: NewStore, tmp_path: Path) -> None:
-    """Bytes that are no database's end in one line, as everywhere."""
     uri = new_store.copy(tmp_path)
     path = tmp_path / "mlflow.db"
     with closing(sqlite3.connect(path)) as connection:
@@ -254,7 +246,6 @@ def test_unknown_layout_of_mlflow_is_left_to_mlflow(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Where a later MLflow keeps its migrations elsewhere, a warning is all."""
     uri = new_store.copy(tmp_path)
     monkeypatch.setattr(mlflow, "__file__", str(tmp_path / "nowhere/__init__.py"))
 
@@ -269,7 +260,6 @@ def test_unknown_layout_of_mlflow_is_left_to_mlflow(
 def test_store_is_made_without_private_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A later MLflow may lack the function; its command makes the store then."""
     from mlflow.store.db import utils  # noqa: PLC0415 (slow)
 
     initialize = utils._initialize_tables
@@ -293,7 +283,6 @@ def test_unknown_tables_stop_nothing_but_a_move(
     *,
     is_moved: bool,
 ) -> None:
-    """Artifacts that lie at home by MLflow's own word stay there; a move is refused in words."""
     client = mlflow_client.create(new_store.copy(tmp_path))
     artifacts = tmp_path / "artifacts"
     first = mlflow_client.open_experiment(client, "mmsearch/x", artifacts)
@@ -321,7 +310,6 @@ def test_view_that_mlflow_refuses_stops_nothing(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The saved view is a matter of looks: trials are shown without it."""
     set_tag = MlflowClient.set_experiment_tag
 
     def refuse(self: MlflowClient, experiment_id: str, key: str, value: Any) -> None:

@@ -100,7 +100,6 @@ def words(model: Any, prefix: str = "", n: int = 20, **params: Any) -> list[str]
 def test_score_is_the_loss_that_training_reports(
     served: ModuleType, tmp_path: Path, sizes: tuple[int, int, int]
 ) -> None:
-    """The served number stands beside the leaderboard's, whichever library computes it."""
     parameters = make_parameters(LETTERS.size, *sizes)
     model = load(served, tmp_path, parameters)
 
@@ -114,7 +113,6 @@ def test_score_is_the_loss_that_training_reports(
 def test_characters_that_are_certain_and_impossible_have_finite_scores(
     served: ModuleType, parameters: Parameters, tmp_path: Path
 ) -> None:
-    """A softmax in floats would give 0 and its logarithm minus infinity, which is not JSON."""
     bias_V = torch.zeros(LETTERS.size)
     bias_V[1] = 5000
     sure = with_bias(parameters, bias_V)
@@ -128,7 +126,6 @@ def test_characters_that_are_certain_and_impossible_have_finite_scores(
 def test_draws_follow_the_models_distribution(
     model: Any, parameters: Parameters, temperature: float
 ) -> None:
-    """The first character is drawn with the softmax of torch's logits over the temperature."""
     n = 5000
     drawn = Counter(words(model, n=n, temperature=temperature, max_length=1))
 
@@ -139,7 +136,6 @@ def test_draws_follow_the_models_distribution(
 
 
 def test_context_slides_through_a_word(model: Any, parameters: Parameters) -> None:
-    """At a temperature near zero each character is the likeliest after the ones before it."""
     expected = [1, 2]
     while len(expected) < 12:
         context = ([0] * 3 + expected)[-3:]
@@ -152,7 +148,6 @@ def test_context_slides_through_a_word(model: Any, parameters: Parameters) -> No
 
 
 def test_seed_repeats_the_words_and_the_prefix_begins_them(model: Any) -> None:
-    """Who shows a word must be able to get it again; rows of one request differ."""
     drawn = words(model, "emm", seed=1)
 
     assert words(model, "emm", seed=1) == drawn != words(model, "emm", seed=2)
@@ -161,7 +156,6 @@ def test_seed_repeats_the_words_and_the_prefix_begins_them(model: Any) -> None:
 
 
 def test_defaults_are_those_of_the_command(served: ModuleType, model: Any) -> None:
-    """`mmsearch sample` and the server are two doors to one model."""
     explicit: dict[str, Any] = {"seed": ARTICLE_SEED, "temperature": 1.0, "max_length": MAX_LENGTH}
 
     assert words(model) == words(model, **explicit)
@@ -171,7 +165,6 @@ def test_defaults_are_those_of_the_command(served: ModuleType, model: Any) -> No
 def test_model_that_never_ends_a_word_is_stopped(
     served: ModuleType, parameters: Parameters, tmp_path: Path
 ) -> None:
-    """One request must not keep the server busy for ever."""
     bias_V = parameters.b2.clone()
     bias_V[0] = -1e9
     model = load(served, tmp_path, with_bias(parameters, bias_V))
@@ -182,7 +175,6 @@ def test_model_that_never_ends_a_word_is_stopped(
 
 
 def test_rows_of_both_kinds_keep_their_places(model: Any, parameters: Parameters) -> None:
-    """Answers are read beside the rows that were asked; JSON knows null and no NaN."""
     frame = pd.DataFrame(
         {"word": ["emma", None, None], "prefix": [None, "em", ""]}, index=[7, 3, 5]
     )
@@ -200,7 +192,6 @@ def test_rows_of_both_kinds_keep_their_places(model: Any, parameters: Parameters
 
 
 def test_text_is_read_as_the_corpus_was(served: ModuleType, tmp_path: Path) -> None:
-    """Two spellings of one é are one character, and a character need not fit in two bytes."""
     vocabulary = Vocabulary.of(["zoé", GOTHIC])
     parameters = make_parameters(vocabulary.size, 2, 8, 2)
     model = load(served, tmp_path, parameters, vocabulary)
@@ -244,7 +235,6 @@ def test_text_is_read_as_the_corpus_was(served: ModuleType, tmp_path: Path) -> N
 def test_bad_request_is_refused(
     served: ModuleType, model: Any, row: dict[str, Any], params: dict[str, Any], named: str
 ) -> None:
-    """MLflow makes a 400 of this code, and a 500 of others; nothing is corrected silently."""
     with pytest.raises(served.MlflowException) as caught:
         ask(model, [row], **params)
 

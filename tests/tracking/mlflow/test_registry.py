@@ -181,7 +181,6 @@ def load(trained: Trained, uri: str, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_champion_is_loaded_by_its_alias(
     trained: Trained, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One line of MLflow must give the model that the study found, under either name."""
     assert trained.publish() == "1"
 
     (logged,) = trained.logged()
@@ -197,7 +196,6 @@ def test_champion_is_loaded_by_its_alias(
 
 
 def test_everything_leads_to_everything(trained: Trained) -> None:
-    """A person in the UI goes from a version to its run, and from the run to the version."""
     number = trained.publish()
 
     (logged,) = trained.logged()
@@ -216,7 +214,6 @@ def test_everything_leads_to_everything(trained: Trained) -> None:
 
 
 def test_model_is_made_of_files_that_anybody_can_read(trained: Trained) -> None:
-    """No pickle, and of the requirements only what the code imports."""
     trained.publish()
 
     (logged,) = trained.logged()
@@ -248,7 +245,6 @@ def test_model_is_made_of_files_that_anybody_can_read(trained: Trained) -> None:
 def test_publishing_is_silent_and_leaves_no_trace_of_its_own(
     trained: Trained, elsewhere: Path
 ) -> None:
-    """Its output would land amid a table, and a global store would change the caller's calls."""
     code = (
         "import json, os, sys; from pathlib import Path\n"
         "from mmsearch.tracking.mlflow.registry import publish\n"
@@ -279,7 +275,6 @@ def test_publishing_is_silent_and_leaves_no_trace_of_its_own(
 
 
 def test_published_twice_is_there_once(trained: Trained) -> None:
-    """A study that is carried on, or shown again, publishes its best model again."""
     assert trained.publish() == "1"
     (logged,) = trained.logged()
     mlmodel = Path(logged.artifact_location.removeprefix("file://")) / "MLmodel"
@@ -296,7 +291,6 @@ def test_published_twice_is_there_once(trained: Trained) -> None:
 
 
 def test_alias_follows_the_model_that_was_tested_last(trained: Trained) -> None:
-    """A model that is published again keeps its version, and takes no alias from a namesake."""
     other = replace(trained, sha256="b" * 64)
 
     def champion() -> str:
@@ -317,7 +311,6 @@ def test_alias_follows_the_model_that_was_tested_last(trained: Trained) -> None:
 
 @pytest.mark.parametrize("is_published", [False, True])
 def test_model_that_was_made_twice_is_there_once(trained: Trained, *, is_published: bool) -> None:
-    """MLflow's client repeats a call that timed out, and a slow server then answers both."""
     if is_published:
         trained.publish()
     for _ in range(2):
@@ -357,7 +350,6 @@ def killed(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) -> dic
 def test_what_a_killed_process_began_is_finished(
     killed: dict[str, Trained], step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`kill -9` comes at any time; the next call leaves one whole model, version and alias."""
     trained = killed[step]
 
     assert trained.publish() == "1"
@@ -374,7 +366,6 @@ def test_what_a_killed_process_began_is_finished(
 
 
 def test_every_call_that_changes_the_store_was_killed_after(trained: Trained) -> None:
-    """The list above must not fall behind the code."""
     from mlflow import MlflowClient  # noqa: PLC0415 (after telemetry was turned off)
 
     called = []
@@ -485,7 +476,6 @@ def served_model(new_store: NewStore, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def test_server_scores_and_continues(served_model: Served) -> None:
-    """The whole way: trained by us, served by plain MLflow, and the same number to a digit."""
     rows = [{"word": "emma"}, {"prefix": "em"}, {"word": "zzz"}, {"prefix": ""}]
     params = {"seed": 1, "temperature": 0.5, "max_length": 6}
 
@@ -513,7 +503,6 @@ def test_server_scores_and_continues(served_model: Served) -> None:
 def test_server_blames_who_asked(
     served_model: Served, row: dict[str, Any], params: dict[str, Any], named: str
 ) -> None:
-    """A bad request is a 400 with its reason, not a 500 that wakes somebody up."""
     status, body = served_model.post({"dataframe_records": [row], "params": params})
 
     assert (status, body["error_code"]) == (400, "INVALID_PARAMETER_VALUE")

@@ -21,7 +21,6 @@ def unpacked(value: str) -> dict[str, Any]:
 
 
 def test_view_unpacks_to_a_leaderboard() -> None:
-    """The state is what MLflow's own share button writes: deflated JSON in base64."""
     key, value = view_tag("7f")
     assert key == f"mlflow.sharedViewState.{view_key('7f')}"
     kind, _, packed = json.loads(value)["state"].partition(";")
@@ -36,7 +35,6 @@ def test_view_unpacks_to_a_leaderboard() -> None:
 
 
 def test_every_chart_stands_in_a_section() -> None:
-    """Each has a section that there is, and a name of its own."""
     _, value = view_tag("7f")
     state = unpacked(value)
     sections = {section["uuid"] for section in state["compareRunSections"]}
@@ -46,12 +44,10 @@ def test_every_chart_stands_in_a_section() -> None:
 
 
 def test_view_is_the_same_at_every_run() -> None:
-    """A tag that changed with the time would be written again by every command."""
     assert view_tag("7f") == view_tag("7f") != view_tag("8a")
 
 
 def test_curves_are_drawn_whole_on_the_scale_of_the_study() -> None:
-    """MLflow leaves out no point and no run; the y-axis is limited in another way."""
     scale = CurveScale(low=1.9, high=2.75, has_log_steps=True)
     state = unpacked(view_tag("7f", scale=scale)[1])
     curves = [chart for chart in state["compareRunCharts"] if chart["type"] == "LINE"]
@@ -67,7 +63,6 @@ def test_curves_are_drawn_whole_on_the_scale_of_the_study() -> None:
     "scale", [None, *(CurveScale(low=1.9, high=3.0, has_log_steps=log) for log in (True, False))]
 )
 def test_scale_is_read_back(scale: CurveScale | None) -> None:
-    """A process that opens the study again goes on from the scale that another one wrote."""
     assert read_scale(view_tag("7f", scale=scale)[1]) == scale
 
 
@@ -75,5 +70,4 @@ def test_scale_is_read_back(scale: CurveScale | None) -> None:
     "value", [None, "", "of another format", "[]", "{}", '{"state": "deflate;eJw="}', '{"state":1}']
 )
 def test_damaged_view_has_no_scale(value: str | None) -> None:
-    """Anybody may write the tag; it is then written anew."""
     assert read_scale(value) is None

@@ -150,7 +150,6 @@ def show_four(tracker: StudyTracker, study: Study) -> None:
 def test_client_finds_every_trial_by_the_promised_names(
     client: MlflowClient, open_tracker: Callable[[], StudyTracker], study: Study, tmp_path: Path
 ) -> None:
-    """A person with plain MLflow must find runs, states, params, curves and files."""
     records = write_four(study)
     show_four(open_tracker(), study)
 
@@ -190,7 +189,6 @@ def test_client_finds_every_trial_by_the_promised_names(
 def test_single_values_agree_with_the_curve(
     client: MlflowClient, open_tracker: Callable[[], StudyTracker], study: Study
 ) -> None:
-    """The leaderboard sorts by these: the score is the last dev loss, not the best one."""
     write_four(study)
     study.begin(4)
     study.end(4, "FAIL", reason="its worker process died")
@@ -222,7 +220,6 @@ LOSSES: tuple[dict[str, Any], ...] = (
 def test_train_and_dev_losses_are_of_the_same_weights(
     client: MlflowClient, open_tracker: Callable[[], StudyTracker], study: Study
 ) -> None:
-    """Overfitting is seen by comparing them; the minibatches have a curve of their own."""
     study.begin(0, patience=1)
     for losses in LOSSES:
         study.train(0, **losses)
@@ -248,7 +245,6 @@ def test_train_and_dev_losses_are_of_the_same_weights(
 def test_trial_that_an_older_version_began_goes_on(
     client: MlflowClient, open_tracker: Callable[[], StudyTracker], study: Study
 ) -> None:
-    """Its minibatches stay under `loss/train`, and no point is lost or doubled."""
     study.begin(0)
     old = study.train(0)
     open_tracker().show_trial(old, study.journal)
@@ -270,8 +266,6 @@ def test_trial_that_an_older_version_began_goes_on(
 def test_view_follows_the_curves_and_is_kept(
     client: MlflowClient, open_tracker: Callable[[], StudyTracker], study: Study
 ) -> None:
-    """Axes fit what has been shown; a process that knows no trial yet does not undo them."""
-
     def scale() -> CurveScale | None:
         experiment = client.get_experiment_by_name(PREFIX + study.facts.name)
         assert experiment is not None
@@ -298,7 +292,6 @@ def test_view_follows_the_curves_and_is_kept(
 def test_complete_trial_brings_its_model_and_figures(
     client: MlflowClient, open_tracker: Callable[[], StudyTracker], study: Study, tmp_path: Path
 ) -> None:
-    """Side by side in MLflow means the files of each trial, whole, and none of them a pickle."""
     study.complete(0)
     show_four(open_tracker(), study)
     (child,), (parent,) = runs(client, study, "trial"), runs(client, study, "study")
@@ -330,7 +323,6 @@ def test_complete_trial_brings_its_model_and_figures(
 def test_parent_sums_the_study_up(
     client: MlflowClient, open_tracker: Callable[[], StudyTracker], study: Study, tmp_path: Path
 ) -> None:
-    """Who opens the study sees how it went and which trial is the best, without a click."""
     write_four(study)
     study.complete(4)
     show_four(open_tracker(), study)
@@ -365,7 +357,6 @@ def test_parent_sums_the_study_up(
 def test_study_without_a_trial_can_be_shown(
     client: MlflowClient, open_tracker: Callable[[], StudyTracker], study: Study, tmp_path: Path
 ) -> None:
-    """Ctrl-C may come before the first segment has ended."""
     summary = dataclasses.replace(study.summary(is_done=False), importances=dict)
 
     open_tracker().show_study(summary)
@@ -379,8 +370,6 @@ def test_study_without_a_trial_can_be_shown(
 def test_study_carried_on_shows_as_running_and_then_as_done(
     client: MlflowClient, open_tracker: Callable[[], StudyTracker], study: Study
 ) -> None:
-    """Status and tag must say the same, whichever of the two a person looks at."""
-
     def said() -> tuple[str, str]:
         (parent,) = runs(client, study, "study")
         return parent.info.status, parent.data.tags["mmsearch.state"]
@@ -399,7 +388,6 @@ def test_study_carried_on_shows_as_running_and_then_as_done(
 def test_summary_that_is_shown_is_recognised(
     open_tracker: Callable[[], StudyTracker], study: Study
 ) -> None:
-    """A command with nothing to do need not draw the study again; any change is noticed."""
     assert not open_tracker().has_summary(study.summary())
     open_tracker().show_study(study.summary())
     assert open_tracker().has_summary(study.summary())
@@ -417,7 +405,6 @@ def test_summary_that_is_shown_is_recognised(
 def test_shown_twice_is_there_once(
     client: MlflowClient, open_tracker: Callable[[], StudyTracker], study: Study, tmp_path: Path
 ) -> None:
-    """`run`, its retries and `sync` all show the same journal: nothing may be doubled."""
     write_four(study)
     tracker = open_tracker()
     show_four(tracker, study)
@@ -435,7 +422,6 @@ def test_shown_twice_is_there_once(
 def test_curve_grows_point_by_point_across_trackers(
     client: MlflowClient, open_tracker: Callable[[], StudyTracker], study: Study
 ) -> None:
-    """A trial is shown after each segment, by one process or by the next: one run, one curve."""
     tracker = open_tracker()
     for segment in range(5):
         record = study.train(0) if segment else study.begin(0, n_segments=5)
@@ -452,7 +438,6 @@ def test_curve_grows_point_by_point_across_trackers(
 def test_segment_trained_again_is_there_once(
     client: MlflowClient, open_tracker: Callable[[], StudyTracker], study: Study
 ) -> None:
-    """Weights lost in a crash are trained anew, to the same numbers at another time of day."""
     study.begin(0)
     shown = [study.train(0) for _ in range(2)][-1]
     open_tracker().show_trial(shown, study.journal)
@@ -475,7 +460,6 @@ def test_segment_trained_again_is_there_once(
 def test_missing_are_the_ended_trials_that_are_not_whole(
     client: MlflowClient, open_tracker: Callable[[], StudyTracker], study: Study
 ) -> None:
-    """`sync` sends these and no others; one that has not ended, until it is shown as waiting."""
     records = write_four(study)
     tracker = open_tracker()
     assert tracker.lacking(study.journal.records()) == [0, 1, 2, 3]
@@ -496,7 +480,6 @@ def test_missing_are_the_ended_trials_that_are_not_whole(
 def test_run_that_a_crash_left_without_params_gets_them(
     client: MlflowClient, open_tracker: Callable[[], StudyTracker], study: Study, tmp_path: Path
 ) -> None:
-    """A run is made in two calls, and the process or the server may die between them."""
     record = study.complete(0)
     experiment = client.create_experiment(
         PREFIX + study.facts.name, artifact_location=(tmp_path / "artifacts").as_uri()
@@ -525,7 +508,6 @@ def test_run_that_a_crash_left_without_params_gets_them(
 def test_run_that_was_made_twice_is_shown_once(
     client: MlflowClient, open_tracker: Callable[[], StudyTracker], study: Study
 ) -> None:
-    """A slow server answers each call that was repeated; two processes may open a new study."""
     study.complete(0)
     before = open_tracker()
     before.show_trial(study.journal.read(0), study.journal)
@@ -551,7 +533,6 @@ def test_run_that_was_made_twice_is_shown_once(
 def test_long_curve_arrives_whole(
     client: MlflowClient, open_tracker: Callable[[], StudyTracker], study: Study
 ) -> None:
-    """MLflow takes 1,000 metrics a call, and a search that was offline has more to say."""
     study.begin(0)
     study.train(0, n_points=499)
     study.train(0, n_points=400)
@@ -573,7 +554,6 @@ def test_every_child_is_found_beyond_one_page(
     study: Study,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """MLflow gives runs by the page; a trial on a later one must not be made again."""
     monkeypatch.setattr("mmsearch.tracking.mlflow.client.PAGE", 2)
     for number in range(5):
         study.begin(number, started_ms=1_700_000_000_000)
@@ -594,7 +574,6 @@ def test_every_child_is_found_beyond_one_page(
 def test_weights_that_are_not_the_trials_are_not_shown(
     client: MlflowClient, open_tracker: Callable[[], StudyTracker], study: Study, tmp_path: Path
 ) -> None:
-    """A model in MLflow must be the one that has the score beside it."""
     record = study.complete(0)
     path = study.journal.weights_path(0)
     content = bytearray(path.read_bytes())
@@ -619,7 +598,6 @@ def test_weights_that_are_not_the_trials_are_not_shown(
 def test_any_failure_of_a_trial_can_be_shown(
     client: MlflowClient, open_tracker: Callable[[], StudyTracker], study: Study, reason: str
 ) -> None:
-    """The text of an error may be longer than a tag, or hold what no database takes."""
     study.begin(0)
     study.end(0, "FAIL", reason=reason, error=reason)
 
@@ -638,7 +616,6 @@ def test_deleted_experiment_is_told_with_the_way_back(
     store: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """MLflow keeps a deleted name taken: only its owner can say whether to restore it."""
     study.complete(0)
     show_four(open_tracker(), study)
     before = [run.info.run_id for run in runs(client, study, "trial")]
@@ -659,7 +636,6 @@ def test_deleted_experiment_is_told_with_the_way_back(
 
 
 def test_store_is_created_under_the_given_lock(new_store: NewStore) -> None:
-    """Two first opens at once break MLflow's migration, so ours are told when to wait."""
     assert new_store.existed_at_lock is False
     assert new_store.existed_at_release is True
 
@@ -667,7 +643,6 @@ def test_store_is_created_under_the_given_lock(new_store: NewStore) -> None:
 def test_nothing_is_left_in_the_current_folder(
     store: str, study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """MLflow puts databases and artifacts where a process happens to stand, if it may."""
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)
@@ -681,7 +656,6 @@ def test_nothing_is_left_in_the_current_folder(
 
 
 def test_error_is_told_in_one_line() -> None:
-    """MLflow's messages carry logs and pages of SQL, which are nothing for a status line."""
     assert first_line(ValueError("first\nsecond")) == "ValueError: first"
     assert first_line(ValueError()) == "ValueError: "
     assert len(first_line(ValueError("x" * 10_000))) < 400
