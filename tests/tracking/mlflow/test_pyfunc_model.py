@@ -1,4 +1,4 @@
-"""The served model against torch: its scores, its draws, and what it refuses."""
+"""The served model: its scores and draws against torch, and what it refuses."""
 
 from __future__ import annotations
 
