@@ -93,9 +93,6 @@ def words(model: Any, prefix: str = "", n: int = 20, **params: Any) -> list[str]
     return [row["continuation"] for row in ask(model, [{"prefix": prefix}] * n, **params)]
 
 
-# What it answers.
-
-
 @pytest.mark.parametrize("sizes", [(4, 16, 3), (1, 1, 1), (10, 100, 8), (2, 5, 16)])
 def test_score_is_the_loss_that_training_reports(
     served: ModuleType, tmp_path: Path, sizes: tuple[int, int, int]
@@ -108,17 +105,11 @@ def test_score_is_the_loss_that_training_reports(
     for word, answer in zip(WORDS, answers, strict=True):
         assert answer["nats_per_char"] == pytest.approx(torch_nats(parameters, word), abs=1e-5)
         assert answer["continuation"] is None
-
-
-def test_characters_that_are_certain_and_impossible_have_finite_scores(
-    served: ModuleType, parameters: Parameters, tmp_path: Path
-) -> None:
+    # Certain and impossible characters have scores that JSON can hold.
     bias_V = torch.zeros(LETTERS.size)
     bias_V[1] = 5000
     sure = with_bias(parameters, bias_V)
-
-    (answer,) = ask(load(served, tmp_path, sure), [{"word": "za"}])
-
+    (answer,) = ask(load(served, tmp_path / "sure", sure), [{"word": "za"}])
     assert answer["nats_per_char"] == pytest.approx(torch_nats(sure, "za"), rel=1e-6)
 
 
@@ -147,19 +138,17 @@ def test_context_slides_through_a_word(model: Any, parameters: Parameters) -> No
         assert word == "".join(LETTERS.characters[i] for i in expected).partition(".")[0]
 
 
-def test_seed_repeats_the_words_and_the_prefix_begins_them(model: Any) -> None:
+def test_words_follow_from_their_seed_which_is_the_commands_by_default(
+    served: ModuleType, model: Any
+) -> None:
     drawn = words(model, "emm", seed=1)
 
     assert words(model, "emm", seed=1) == drawn != words(model, "emm", seed=2)
     assert len(set(drawn)) > 10
     assert all(word.startswith("emm") for word in drawn)
-
-
-def test_defaults_are_those_of_the_command(served: ModuleType, model: Any) -> None:
-    explicit: dict[str, Any] = {"seed": ARTICLE_SEED, "temperature": 1.0, "max_length": MAX_LENGTH}
-
-    assert words(model) == words(model, **explicit)
-    assert {param.name: param.default for param in served.SIGNATURE.params} == explicit
+    defaults: dict[str, Any] = {"seed": ARTICLE_SEED, "temperature": 1.0, "max_length": MAX_LENGTH}
+    assert words(model) == words(model, **defaults)
+    assert {param.name: param.default for param in served.SIGNATURE.params} == defaults
 
 
 def test_model_that_never_ends_a_word_is_stopped(
@@ -201,9 +190,6 @@ def test_text_is_read_as_the_corpus_was(served: ModuleType, tmp_path: Path) -> N
     assert composed == apart
     expected = torch_nats(parameters, GOTHIC, vocabulary)
     assert script["nats_per_char"] == pytest.approx(expected, abs=1e-5)
-
-
-# What it refuses.
 
 
 @pytest.mark.parametrize(
