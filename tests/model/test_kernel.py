@@ -14,6 +14,7 @@ from tests.support.specs import make_parameters
 
 if TYPE_CHECKING:
     from mmsearch.model.mlp import Parameters
+    from mmsearch.model.spec import Optimizer
 
 SHAPES = [
     (27, 2, 100, 3, 32),
@@ -62,7 +63,7 @@ def test_steps_and_losses_are_those_of_autograd_and_torch_optim(  # noqa: PLR091
     shape: tuple[int, int, int, int, int],
     weight_decay: float,
     has_table: bool,  # noqa: FBT001
-    optimizer: str,
+    optimizer: Optimizer,
     kind: str,
     n_steps: int,
 ) -> None:

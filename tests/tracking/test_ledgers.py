@@ -135,8 +135,9 @@ class InMLflow:
             is_done = "test_loss" in run.data.metrics
             assert run.info.status == ("FINISHED" if is_done else "RUNNING")
             assert not is_done or run.data.metrics["test_loss"] == RESULT["test_loss"]
+            assert run.inputs is not None
             [dataset] = run.inputs.dataset_inputs
-            assert json.loads(dataset.dataset.profile) == {"num_rows": 7}
+            assert json.loads(str(dataset.dataset.profile)) == {"num_rows": 7}
             assert SPLIT in dataset.dataset.source
         return len(self.runs())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import optuna
@@ -17,7 +18,6 @@ from tests.support.assertions import STATUS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from mmsearch.tracking.journal.records import TrialRecord
     from mmsearch.tracking.uploader import View
@@ -171,7 +171,7 @@ def kind(
     if request.param == "MLflow":
         new_store.copy(tmp_path)
         return InMLflow(study, tmp_path / "mlflow.db")
-    return InOptuna(study, shutil.copy(empty, tmp_path / "optuna.db"))
+    return InOptuna(study, Path(shutil.copy(empty, tmp_path / "optuna.db")))
 
 
 def opened(kind: Kind) -> View:
@@ -265,11 +265,12 @@ def test_trial_that_nobody_trains_waits_and_goes_on_under_its_number(
     assert_shows(kind, study, running="WAITING")
     assert opened(kind).lacking([record]) == []
 
-    steps = (lambda: record, lambda: study.train(0), lambda: study.end(0, "FAIL", reason="x"))
-    for step in steps:
-        current, view = step(), opened(kind)
-        view.lacking([current])
-        view.show_trial(current, study.journal)
+    for step in ("again", "train", "end"):
+        if step != "again":
+            record = study.train(0) if step == "train" else study.end(0, "FAIL", reason="x")
+        view = opened(kind)
+        view.lacking([record])
+        view.show_trial(record, study.journal)
         assert_shows(kind, study)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BASELINES = Baselines(uniform=3.3, bigram=2.45, ngram=1.98, ngram_order=5, ngram_strength=0.5)
-WHOLE = BASELINES.to_json()
+WHOLE: dict[str, Any] = {**BASELINES.to_json()}
+CHANGES: list[dict[str, Any]] = [
+    *({"bigram": value} for value in (None, "2.4", True, -1.0)),
+    {"ngram_order": 2.5},
+    {"later": 1},
+    {"ngram": float("nan")},
+]
 A_LOSS = st.floats(0, 14)
 
 
@@ -48,15 +54,7 @@ def test_journal_has_none_before_they_are_written_and_then_these(tmp_path: Path)
     "content",
     [
         *(b"", b"{", b"[]", b"\xff", b"{}"),
-        *(
-            json.dumps(WHOLE | change).encode()
-            for change in (
-                *({"bigram": value} for value in (None, "2.4", True, -1.0)),
-                {"ngram_order": 2.5},
-                {"later": 1},
-                {"ngram": float("nan")},
-            )
-        ),
+        *(json.dumps({**WHOLE, **change}).encode() for change in CHANGES),
     ],
 )
 def test_damaged_file_is_refused_by_name_with_the_next_step(tmp_path: Path, content: bytes) -> None:

@@ -126,7 +126,8 @@ def test_study_that_has_not_begun_is_nothing_and_no_error(tmp_path: Path) -> Non
 
     assert journal.name == "names"
     assert journal.read_study() is None
-    assert journal.numbers() == journal.records() == []
+    assert journal.numbers() == []
+    assert journal.records() == []
 
 
 @settings(max_examples=30, deadline=None)
@@ -184,8 +185,12 @@ def test_trial_reads_back_as_written(  # noqa: PLR0913, PLR0917 (what the proper
     assert journal.read(number) == running
     assert not journal.has_ended(number)
 
-    failure = "error" if state == TrialState.FAIL else None
-    outcome = Outcome(state=state, reason=reason, failure=failure, ended_ms=5)
+    outcome = Outcome(
+        state=state,
+        reason=reason,
+        failure="error" if state == TrialState.FAIL else None,
+        ended_ms=5,
+    )
     journal.finish(number, outcome, error=error)
 
     told = reason.encode("utf-8", "backslashreplace").decode()
@@ -227,7 +232,7 @@ def test_trials_are_listed_in_the_order_of_their_numbers(tmp_path: Path) -> None
 def test_record_sums_its_curve_up() -> None:
     begun = TrialRecord(number=0, spec=SPEC, facts=FACTS)
     assert (begun.state, begun.wall_s) == ("RUNNING", 0)
-    assert begun.dev_loss is begun.best is begun.steps_per_s is None
+    assert (begun.dev_loss, begun.best, begun.steps_per_s) == (None, None, None)
 
     curve = [line_of(i, loss) for i, loss in enumerate((2.5, 2.25, 2.25, 2.75), start=1)]
     record = dataclasses.replace(begun, curve=curve, outcome=ENDED)

@@ -96,7 +96,6 @@ class Shown:
                 found[item.path] = Path(local).read_bytes()
         return found
 
-    @property
     def scale(self) -> CurveScale | None:
         """The axes of the saved view."""
         return read_scale(self.experiment.tags.get(view_tag(self.study.facts.id)[0]))
@@ -244,21 +243,21 @@ def test_trial_that_version_0_1_began_goes_on(shown: Shown, study: Study) -> Non
 
 def test_saved_view_widens_with_the_curves_and_is_kept(shown: Shown, study: Study) -> None:
     tracker = shown.tracker()
-    assert shown.scale is None
+    assert shown.scale() is None
     tracker.show_trial(study.complete(0, n_segments=4), study.journal)
-    first = shown.scale
+    first = shown.scale()
     assert first is not None
     assert first.low < 2.35 < first.high
     tracker.show_trial(study.complete(1, n_segments=2), study.journal)
-    both = shown.scale
+    both = shown.scale()
     assert both is not None
     assert (both.low, both.high > 2.61) == (first.low, True)
     shown.tracker()  # knows no trial yet
-    assert shown.scale == both
+    assert shown.scale() == both
     key, _ = view_tag(study.facts.id)
     shown.client.set_experiment_tag(tracker.experiment_id, key, "of another format")
     shown.tracker().show_study(study.summary())
-    assert shown.scale == both
+    assert shown.scale() == both
 
 
 def test_complete_trial_has_its_model_and_figures(shown: Shown, study: Study) -> None:
