@@ -39,7 +39,6 @@ WRONG_IMPORTS = {
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_each_room_is_linked_into_the_import_root(room: str) -> None:
-    """`mmsearch.data` is the folder `data` at the top, so that each file has one import path."""
     link = ROOT / "mmsearch" / room
     assert link.is_symlink()
     assert not link.readlink().is_absolute()
@@ -47,13 +46,11 @@ def test_each_room_is_linked_into_the_import_root(room: str) -> None:
 
 
 def test_tests_import_this_checkout() -> None:
-    """The tests must not pass against another installation."""
     assert mmsearch.__file__ is not None
     assert Path(mmsearch.__file__).resolve() == ROOT / "mmsearch/__init__.py"
 
 
 def test_each_import_contract_notices_a_wrong_import(tmp_path: Path) -> None:
-    """A contract that cannot fail protects nothing: each is broken once, in a copy of the tree."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     contracts = {contract["name"] for contract in project["tool"]["importlinter"]["contracts"]}
     assert contracts == WRONG_IMPORTS.keys()
@@ -77,7 +74,6 @@ def test_each_import_contract_notices_a_wrong_import(tmp_path: Path) -> None:
 
 
 def test_fault_points_name_functions_that_exist() -> None:
-    """Whoever moves a function that the fault tests patch finds out here."""
     targets = [value for value in vars(fault_injection).values() if isinstance(value, str)]
     targets = [target for target in targets if re.fullmatch(r"mmsearch[\w.]+:[\w.]+", target)]
     assert len(targets) > 10
@@ -89,7 +85,6 @@ def test_fault_points_name_functions_that_exist() -> None:
 
 
 def test_tests_that_the_docs_name_exist() -> None:
-    """The page on reliability sends its reader to the test of each promise."""
     page = (ROOT / "docs" / "reliability.md").read_text()
     paths = re.findall(r"\b(?:faults|search|tracking)/[\w/]*test_\w+\.py", page)
     assert len(paths) > 30

@@ -29,7 +29,6 @@ PINS = {canonicalize_name(Requirement(line).name): Requirement(line) for line in
 
 @pytest.mark.parametrize("line", DIRECT)
 def test_pin_is_within_its_bound(line: str) -> None:
-    """A pin outside its bound would make the README's commands fail."""
     asked = Requirement(line)
     [pin] = PINS[canonicalize_name(asked.name)].specifier
     assert pin.operator == "=="
@@ -37,7 +36,6 @@ def test_pin_is_within_its_bound(line: str) -> None:
 
 
 def test_pins_are_plain_releases() -> None:
-    """There is no path, URL or local build, no pin of this package, and no duplicate."""
     assert len(PINS) == len(LINES)
     assert canonicalize_name("mmsearch") not in PINS
     for line in LINES:
@@ -49,7 +47,6 @@ def test_pins_are_plain_releases() -> None:
 
 @pytest.mark.parametrize("name", ["Makefile", "README.md"])
 def test_installing_uses_the_pins(name: str) -> None:
-    """Both ways of the README, make and plain pip, use them."""
     text = (ROOT / name).read_text().replace("$(PIP_INSTALL)", "pip install -c constraints.txt")
     installing = re.findall(r"^.*(?:pip install|-m pip).*--editable.*$", text, re.MULTILINE)
     assert len(installing) == 2

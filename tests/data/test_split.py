@@ -1,4 +1,4 @@
-"""The split is the lecture's, counts its leaks, and keeps its test words sealed."""
+"""The split: the lecture's shuffle, its leaks counted, and the test words sealed."""
 
 from __future__ import annotations
 
@@ -22,140 +22,118 @@ if TYPE_CHECKING:
 
 # None of these words occurs in a fingerprint or in a field's name.
 SECRETS = ("quetzal", "wombat", "xylophone")
+SEALED = SealedTest(SECRETS)
 
 
-def words(n: int) -> list[str]:
-    """Make distinct words."""
-    return [f"w{i}" for i in range(n)]
+def corpus_of(n_words: int, n_times: int = 1) -> Corpus:
+    words = [f"w{i}" for i in range(n_words)] * n_times
+    return Corpus.of(words, name="w", keep_duplicates=True)
 
 
-def claim_on(split: Split) -> Claim:
-    """Make a claim that opens the split."""
-    return Claim(model_sha256="0" * 64, split_fingerprint=split.fingerprint)
+def claim_on(fingerprint: str, look: int = 1) -> Claim:
+    return Claim(model_sha256="0" * 64, split_fingerprint=fingerprint, look=look)
 
 
-@given(n=st.integers(10, 3000), seed=st.integers(0, 2**63))
-def test_parts_cover_the_words_once_and_none_is_empty(n: int, seed: int) -> None:
-    """From ten distinct words on, every word stands in one part and every part has one."""
-    split = split_corpus(Corpus.of(words(n), name="w"), seed)
-    test = split.test.open(claim_on(split))
+@given(
+    n_words=st.integers(10, 3000),
+    n_times=st.integers(1, 2),
+    seed=st.integers(0, 2**63),
+)
+def test_parts_are_eight_one_and_one_tenth_and_their_leaks_are_counted(
+    n_words: int, n_times: int, seed: int
+) -> None:
+    corpus = corpus_of(n_words, n_times)
+    n = len(corpus.words)
 
-    assert sorted([*split.train, *split.dev, *test]) == sorted(words(n))
+    split = split_corpus(corpus, seed)
+    test = split.test.open(claim_on(split.fingerprint))
+
+    assert sorted([*split.train, *split.dev, *test]) == sorted(corpus.words)
     assert len(split.train) == int(0.8 * n)
     assert len(split.train) + len(split.dev) == int(0.9 * n)
     assert min(len(split.dev), len(split.test)) >= 1
-    assert (split.n_dev_in_train, split.n_test_in_train) == (0, 0)
+    known = set(split.train)
+    assert split.n_dev_in_train == sum(word in known for word in split.dev)
+    assert split.n_test_in_train == sum(word in known for word in test)
+    assert split_corpus(corpus, seed) == split
+    other = split_corpus(corpus_of(100), seed + 1)
+    assert split_corpus(corpus_of(100), seed).fingerprint != other.fingerprint
 
 
-def test_seed_decides_the_split() -> None:
-    """One seed gives one split in any process; another seed gives another."""
-    corpus = Corpus.of(words(100), name="w")
-
-    assert split_corpus(corpus) == split_corpus(corpus, seed=42)
-    assert split_corpus(corpus).fingerprint != split_corpus(corpus, seed=43).fingerprint
+def test_seed_is_the_articles_by_default() -> None:
+    assert split_corpus(corpus_of(100)) == split_corpus(corpus_of(100), seed=42)
 
 
-def test_negative_seed_is_refused() -> None:
-    """Python shuffles by -42 as by 42, which would give one split two names."""
-    with pytest.raises(InputError, match="at least 0, got -42"):
-        split_corpus(Corpus.of(words(100), name="w"), seed=-42)
+def test_reference_split_is_the_articles_with_its_leak(reference_split: Split) -> None:
+    split = reference_split
+    assert (len(split.dev), len(split.test)) == (3_203, 3_204)
+    assert (split.n_dev_in_train, split.n_test_in_train) == (424, 377)
 
 
-@pytest.mark.parametrize("n", [0, 1, 2, 5])
-def test_too_few_words_are_refused(n: int) -> None:
-    """A part without words has no loss."""
-    with pytest.raises(InputError, match=f" {n} words"):
-        split_corpus(Corpus.of(words(n), name="w"))
-
-
-def test_leak_of_kept_repeats_is_counted() -> None:
-    """With every word there twice, dev and test words that stand in train are counted."""
-    split = split_corpus(Corpus.of(words(50) * 2, name="w", keep_duplicates=True))
-    test = split.test.open(claim_on(split))
-
-    assert split.n_dev_in_train == sum(split.train.count(word) > 0 for word in split.dev) > 0
-    assert split.n_test_in_train == sum(split.train.count(word) > 0 for word in test) > 0
-
-
-def test_reference_split_has_the_known_leak(reference_split: Split) -> None:
-    """The article's protocol puts 424 of 3,203 dev and 377 of 3,204 test names into train."""
-    assert (len(reference_split.dev), len(reference_split.test)) == (3_203, 3_204)
-    assert (reference_split.n_dev_in_train, reference_split.n_test_in_train) == (424, 377)
-
-
-def test_sealed_test_opens_for_a_claim_on_itself() -> None:
-    """A claim that names this split gets the words."""
-    sealed = SealedTest(SECRETS)
-
-    claim = Claim(model_sha256="0" * 64, split_fingerprint=sealed.fingerprint, look=2)
-
-    assert sealed.open(claim) == SECRETS
+@pytest.mark.parametrize(
+    ("n_words", "seed", "named"),
+    [
+        (100, -42, "-42"),  # Python shuffles by -42 as by 42, which would name one split twice
+        *((n, 42, f" {n} words") for n in (0, 1, 2, 5)),
+    ],
+)
+def test_split_that_cannot_be_is_refused(n_words: int, seed: int, named: str) -> None:
+    with pytest.raises(InputError, match=named):
+        split_corpus(corpus_of(n_words), seed)
 
 
 @pytest.mark.parametrize("fingerprint", ["", "0" * 64])
-def test_sealed_test_stays_shut_for_another_claim(fingerprint: str) -> None:
-    """A claim on another split gets a refusal, and not one word in it."""
-    sealed = SealedTest(SECRETS)
+def test_sealed_words_open_only_for_a_claim_on_them(fingerprint: str) -> None:
+    assert SEALED.open(claim_on(SEALED.fingerprint, look=2)) == SECRETS
 
     with pytest.raises(RefusedError) as caught:
-        sealed.open(Claim(model_sha256="0" * 64, split_fingerprint=fingerprint))
+        SEALED.open(claim_on(fingerprint))
 
     assert not any(word in str(caught.value) for word in SECRETS)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        claim_on(fingerprint).split_fingerprint = SEALED.fingerprint  # type: ignore[misc]
 
 
-def test_fingerprint_names_the_words_and_not_their_order() -> None:
-    """The same test words count as one split, whatever shuffle or study they come from."""
-    sealed = SealedTest(SECRETS)
+def test_fingerprint_names_the_test_words_in_any_order() -> None:
+    turned = SealedTest(SECRETS[::-1])
 
-    assert sealed.fingerprint == SealedTest(SECRETS[::-1]).fingerprint
-    assert sealed.fingerprint == hashlib.sha256("\n".join(SECRETS).encode()).hexdigest()
-    assert sealed.fingerprint != SealedTest(SECRETS[:2]).fingerprint
-    assert sealed.fingerprint != SealedTest((*SECRETS, "wombat")).fingerprint
-    assert sealed == SealedTest(SECRETS[::-1])
-    assert hash(sealed) == hash(SealedTest(SECRETS[::-1]))
-    assert sealed != SECRETS
+    assert hashlib.sha256("\n".join(SECRETS).encode()).hexdigest() == turned.fingerprint
+    assert SEALED.fingerprint == turned.fingerprint
+    assert SEALED.fingerprint != SealedTest(SECRETS[:2]).fingerprint
+    assert SEALED.fingerprint != SealedTest((*SECRETS, "wombat")).fingerprint
+    assert turned == SEALED
+    assert hash(SEALED) == hash(turned)
+    assert SEALED != SECRETS
 
 
 @pytest.mark.parametrize("show", [repr, str, pprint.pformat, "{}".format])
 def test_nothing_printed_shows_a_test_word(show: Callable[[object], str]) -> None:
-    """A split in a log or a traceback shows its count and fingerprint, and no word."""
-    sealed = SealedTest(SECRETS)
     split = Split(
-        train=("a",), dev=("b",), test=sealed, seed=1, n_dev_in_train=0, n_test_in_train=0
+        train=("a",), dev=("b",), test=SEALED, seed=1, n_dev_in_train=0, n_test_in_train=0
     )
 
-    assert sealed.fingerprint in show(sealed)
-    assert "n_words=3" in show(sealed)
-    assert not any(word in show(value) for word in SECRETS for value in (sealed, split))
+    assert SEALED.fingerprint in show(SEALED)
+    assert "n_words=3" in show(SEALED)
+    assert not any(word in show(value) for word in SECRETS for value in (SEALED, split))
 
 
-def test_test_words_cannot_be_sent_or_copied() -> None:
-    """Neither the sealed words nor a split around them can reach a worker process."""
-    split = split_corpus(Corpus.of(words(50), name="w"))
-    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+DUMPS = [
+    lambda value, protocol=protocol: pickle.dumps(value, protocol)
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1)
+]
+READS: list[Callable[[Any], object]] = [
+    *(list, tuple, set, vars, copy.copy),
+    lambda sealed: sealed[0],
+    lambda sealed: "wombat" in sealed,
+]
+
+
+def test_test_words_cannot_be_read_sent_or_copied() -> None:
+    split = split_corpus(corpus_of(50))
+    takes: list[Callable[[Any], object]] = [*DUMPS, copy.deepcopy]
+    for take in (*takes, *READS):
         with pytest.raises(TypeError):
-            pickle.dumps(split.test, protocol)
-    takes: list[Callable[[Any], object]] = [pickle.dumps, copy.deepcopy]
-    for take in takes:
-        for part in (split, split.test):
-            with pytest.raises(TypeError):
-                take(part)
-    with pytest.raises(TypeError):
-        copy.copy(split.test)
-    with pytest.raises(TypeError):
-        dataclasses.asdict(split)
-
-
-def test_sealed_test_is_not_a_collection() -> None:
-    """What every sequence allows is a TypeError here."""
-    reads: list[Callable[[Any], object]] = [list, tuple, set, vars]
-    reads += [lambda sealed: sealed[0], lambda sealed: "wombat" in sealed]
-    for read in reads:
+            take(SEALED)
+    for take in (*takes, dataclasses.asdict):
         with pytest.raises(TypeError):
-            read(SealedTest(SECRETS))
-
-
-def test_claim_cannot_change() -> None:
-    """A claim cannot be changed after it was recorded."""
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        Claim(model_sha256="a", split_fingerprint="b").look = 2  # type: ignore[misc]
+            take(split)

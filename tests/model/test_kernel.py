@@ -1,18 +1,20 @@
-"""The steps are those of autograd and `torch.optim`, in any cut and precision."""
+"""The hand-written training step against autograd and `torch.optim`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from torch import Tensor
-from torch.nn import functional
 
 from mmsearch.model.kernel import Kernel
 from mmsearch.model.minibatches import Minibatches
-from mmsearch.model.mlp import Parameters, forward, loss
+from tests.support.plain_training import train_plainly
 from tests.support.specs import make_parameters
+
+if TYPE_CHECKING:
+    from mmsearch.model.mlp import Parameters
+    from mmsearch.model.spec import Optimizer
 
 SHAPES = [
     (27, 2, 100, 3, 32),
@@ -22,214 +24,104 @@ SHAPES = [
     (2, 3, 5, 1, 64),
 ]
 """(V, D, H, T, B)"""
-DECAYS = [0.0, 0.1]
-TABLES = [False, True]
-F64 = torch.float64
-
-
-@dataclass(frozen=True)
-class Batches:
-    """Minibatches for a few steps."""
-
-    inputs: Tensor
-    """(S, B, T)"""
-    targets: Tensor
-    """(S, B)"""
-    rates: list[float]
-
-    def minibatches(self, vocab_size: int) -> Minibatches:
-        """Make what the kernel takes."""
-        return Minibatches.of_examples(self.inputs, self.targets, vocab_size)
 
 
 def draw(
-    n_steps: int, vocab_size: int, block_size: int, batch_size: int, *, repeated: bool = False
-) -> Batches:
-    """Draw minibatches; with `repeated`, of one id alone."""
+    n_steps: int, vocab_size: int, block_size: int, batch_size: int, kind: str = "examples"
+) -> Minibatches:
+    """Draw minibatches of examples, of examples of one id alone, or of whole distributions."""
     g = torch.Generator().manual_seed(n_steps)
     inputs = torch.randint(vocab_size, (n_steps, batch_size, block_size), generator=g)
+    if kind == "distributions":
+        shares = torch.rand(n_steps, batch_size, vocab_size, generator=g, dtype=torch.float64)
+        return Minibatches(
+            inputs=inputs,
+            positions=torch.arange(batch_size * vocab_size).repeat(n_steps),
+            weights=(shares / shares.sum(2, keepdim=True)).view(-1),
+            sizes=torch.full((n_steps,), batch_size * vocab_size),
+        )
     targets = torch.randint(vocab_size, (n_steps, batch_size), generator=g)
-    if repeated:
+    if kind == "one id":
         inputs = torch.full_like(inputs, vocab_size - 1)
-    return Batches(inputs, targets, [0.3 / (1 + step) for step in range(n_steps)])
-
-
-def autograd_sgd(
-    parameters: Parameters, batches: Batches, weight_decay: float
-) -> tuple[Parameters, Tensor]:
-    """Train as any PyTorch tutorial does; weight decay on the matrices alone."""
-    tensors = parameters.map(lambda t: t.clone().requires_grad_())
-    losses = []
-    steps = zip(batches.inputs, batches.targets, batches.rates, strict=True)
-    for inputs_BT, targets_B, rate in steps:
-        mean = functional.cross_entropy(forward(tensors, inputs_BT), targets_B)
-        losses.append(mean.detach())
-        gradients = torch.autograd.grad(mean, list(tensors.named().values()))
-        with torch.no_grad():
-            for tensor, gradient in zip(tensors.named().values(), gradients, strict=True):
-                decay = weight_decay if tensor.dim() == 2 else 0.0
-                tensor.sub_(rate * (gradient + decay * tensor))
-    return tensors.map(Tensor.detach), torch.stack(losses)
-
-
-def run(
-    parameters: Parameters,
-    batches: Batches,
-    weight_decay: float = 0.0,
-    *,
-    has_table: bool | None = None,
-) -> tuple[Parameters, Tensor]:
-    """Train by the kernel."""
-    kernel = Kernel(
-        parameters,
-        batch_size=batches.targets.shape[1],
-        weight_decay=weight_decay,
-        has_table=has_table,
-    )
-    losses = kernel.steps(batches.minibatches(len(parameters.C)), batches.rates)
-    return kernel.parameters, losses
-
-
-def torch_adam(
-    parameters: Parameters, drawn: Minibatches, rates: list[float], weight_decay: float
-) -> Parameters:
-    """Train distributions of next characters by autograd and `torch.optim.AdamW`."""
-    tensors = parameters.map(lambda t: t.clone().requires_grad_())
-    named = tensors.named().values()
-    groups = [
-        {"params": [t for t in named if t.dim() == 2], "weight_decay": weight_decay},
-        {"params": [t for t in named if t.dim() == 1], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups)
-    pieces = drawn.sizes.tolist()
-    positions = torch.split(drawn.positions, pieces)
-    weights = torch.split(drawn.weights, pieces)
-    for inputs_BT, at, share, rate in zip(drawn.inputs, positions, weights, rates, strict=True):
-        log_p = functional.log_softmax(forward(tensors, inputs_BT), 1).view(-1)
-        optimizer.zero_grad()
-        (-(share * log_p[at]).sum() / len(inputs_BT)).backward()  # type: ignore[no-untyped-call]
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.step()
-    return tensors.map(Tensor.detach)
+    return Minibatches.of_examples(inputs, targets, vocab_size)
 
 
 def assert_close(ours: Parameters, theirs: Parameters, tolerance: float) -> None:
-    """Compare tensor by tensor."""
     for name, tensor in ours.named().items():
         gap = (tensor - theirs.named()[name]).abs().max()
         assert float(gap) <= tolerance, name
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("weight_decay", DECAYS)
-@pytest.mark.parametrize("has_table", TABLES)
-def test_steps_are_those_of_autograd(
-    shape: tuple[int, int, int, int, int], weight_decay: float, *, has_table: bool
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+@pytest.mark.parametrize("has_table", [False, True])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize(
+    ("kind", "n_steps"), [("one id", 1), ("examples", 25), ("distributions", 12)]
+)
+def test_steps_and_losses_are_those_of_autograd_and_torch_optim(  # noqa: PLR0913, PLR0917
+    shape: tuple[int, int, int, int, int],
+    weight_decay: float,
+    has_table: bool,  # noqa: FBT001
+    optimizer: Optimizer,
+    kind: str,
+    n_steps: int,
 ) -> None:
-    """One step and many, also where one embedding is used many times in a context."""
     vocab_size, embedding_dim, hidden_width, block_size, batch_size = shape
-    start = make_parameters(vocab_size, embedding_dim, hidden_width, block_size, dtype=F64)
-    for n_steps, repeated in ((1, True), (25, False)):
-        batches = draw(n_steps, vocab_size, block_size, batch_size, repeated=repeated)
-
-        ours, our_losses = run(start, batches, weight_decay, has_table=has_table)
-        theirs, their_losses = autograd_sgd(start, batches, weight_decay)
-
-        assert_close(ours, theirs, 1e-10)
-        assert torch.allclose(our_losses, their_losses, rtol=0, atol=1e-10)
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("weight_decay", DECAYS)
-@pytest.mark.parametrize("has_table", TABLES)
-def test_adam_on_distributions_is_torchs(
-    shape: tuple[int, int, int, int, int], weight_decay: float, *, has_table: bool
-) -> None:
-    """Gradients of whole distributions, bias correction and decoupled decay are the library's."""
-    vocab_size, embedding_dim, hidden_width, block_size, batch_size = shape
-    start = make_parameters(vocab_size, embedding_dim, hidden_width, block_size, dtype=F64)
-    generator = torch.Generator().manual_seed(5)
-    shares = torch.rand(12, batch_size, vocab_size, generator=generator, dtype=F64)
-    drawn = Minibatches(
-        inputs=torch.randint(vocab_size, (12, batch_size, block_size), generator=generator),
-        positions=torch.arange(batch_size * vocab_size).repeat(12),
-        weights=(shares / shares.sum(2, keepdim=True)).view(-1),
-        sizes=torch.full((12,), batch_size * vocab_size),
+    start = make_parameters(
+        vocab_size, embedding_dim, hidden_width, block_size, dtype=torch.float64
     )
-    rates = [0.02 / (1 + step) for step in range(12)]
+    drawn = draw(n_steps, vocab_size, block_size, batch_size, kind)
+    rates = [(0.3 if optimizer == "sgd" else 0.02) / (1 + step) for step in range(n_steps)]
 
     kernel = Kernel(
         start,
         batch_size=batch_size,
         weight_decay=weight_decay,
-        optimizer="adam",
+        optimizer=optimizer,
         has_table=has_table,
     )
-    kernel.steps(drawn, rates)
+    losses = kernel.steps(drawn, rates)
 
-    assert_close(kernel.parameters, torch_adam(start, drawn, rates, weight_decay), 1e-9)
-
-
-def test_losses_are_those_before_each_update() -> None:
-    """The train curve shows what the model did not know yet, so a first loss can be ln V."""
-    start = make_parameters(27, 4, 16, 3, dtype=F64)
-    batches = draw(2, 27, 3, 32)
-    after_one, _ = run(start, Batches(batches.inputs[:1], batches.targets[:1], [0.3]))
-
-    _, losses = run(start, batches)
-
-    assert losses.shape == (2,)
-    for step, parameters in enumerate((start, after_one)):
-        before = loss(parameters, batches.inputs[step], batches.targets[step])
-        assert float(losses[step]) == pytest.approx(float(before), abs=1e-12)
+    expected, expected_losses = train_plainly(
+        start, drawn, rates, weight_decay=weight_decay, optimizer=optimizer
+    )
+    assert_close(kernel.parameters, expected, 1e-9)
+    assert torch.allclose(losses, expected_losses, rtol=0, atol=1e-9)
 
 
 def test_float32_stays_close_to_float64() -> None:
-    """The search trains in float32; rounding must not decide a comparison in the third digit."""
-    start = make_parameters(27, 10, 64, 3, dtype=F64)
-    batches = draw(200, 27, 3, 32)
+    """Rounding must not decide between trials that differ in the third digit."""
+    start = make_parameters(27, 10, 64, 3, dtype=torch.float64)
+    drawn, rates = draw(200, 27, 3, 32), [0.3 / (1 + step) for step in range(200)]
+    exact = Kernel(start, batch_size=32, weight_decay=1e-3)
+    rounded = Kernel(start.map(torch.Tensor.float), batch_size=32, weight_decay=1e-3)
 
-    exact, exact_losses = run(start, batches, 1e-3)
-    rounded, rounded_losses = run(start.map(Tensor.float), batches, 1e-3)
+    exact_losses, losses = exact.steps(drawn, rates), rounded.steps(drawn, rates)
 
-    assert all(tensor.dtype == torch.float32 for tensor in rounded.named().values())
-    assert_close(rounded.map(Tensor.double), exact, 1e-4)
-    assert torch.allclose(rounded_losses.double(), exact_losses, rtol=0, atol=1e-4)
-
-
-def test_split_calls_change_no_bit() -> None:
-    """A segment's curve points cut its steps into calls, which must not show in the weights."""
-    start = make_parameters(27, 4, 16, 3)
-    batches = draw(10, 27, 3, 8)
-    whole, _ = run(start, batches, 0.01)
-
-    kernel = Kernel(start, batch_size=8, weight_decay=0.01)
-    drawn = batches.minibatches(27)
-    for steps in (slice(0, 1), slice(1, 4), slice(4, 10)):
-        kernel.steps(drawn.part(steps), batches.rates[steps])
-
-    for name, tensor in whole.named().items():
-        assert torch.equal(tensor, kernel.parameters.named()[name])
+    assert losses.dtype == torch.float32
+    assert_close(rounded.parameters.map(torch.Tensor.double), exact.parameters, 1e-4)
+    assert torch.allclose(losses.double(), exact_losses, rtol=0, atol=1e-4)
 
 
-def test_given_parameters_are_not_changed() -> None:
-    """The weights before a segment are what a killed one starts from again."""
+def test_steps_split_over_calls_change_no_bit_and_not_the_given_parameters() -> None:
     start = make_parameters(27, 4, 16, 3)
     kept = start.map(torch.clone)
+    drawn, rates = draw(10, 27, 3, 8), [0.3 / (1 + step) for step in range(10)]
+    whole, split = (Kernel(start, batch_size=8, weight_decay=0.01) for _ in range(2))
 
-    run(start, draw(5, 27, 3, 8), 0.1)
+    whole.steps(drawn, rates)
+    for steps in (slice(0, 1), slice(1, 4), slice(4, 10)):
+        split.steps(drawn.part(steps), rates[steps])
 
-    for name, tensor in start.named().items():
-        assert torch.equal(tensor, kept.named()[name])
+    for name, tensor in whole.parameters.named().items():
+        assert torch.equal(tensor, split.parameters.named()[name])
+        assert torch.equal(start.named()[name], kept.named()[name])
 
 
 @pytest.mark.parametrize("n_rates", [0, 2, 4])
-def test_rates_must_match_the_steps(n_rates: int) -> None:
-    """A schedule of another length is a bug of the caller, not a shorter training."""
-    batches = draw(3, 27, 3, 8)
+def test_rates_of_another_number_of_steps_are_a_bug_of_the_caller(n_rates: int) -> None:
+    kernel = Kernel(make_parameters(27, 4, 16, 3), batch_size=8)
 
     with pytest.raises(ValueError, match="zip"):
-        run(
-            make_parameters(27, 4, 16, 3), Batches(batches.inputs, batches.targets, [0.1] * n_rates)
-        )
+        kernel.steps(draw(3, 27, 3, 8), [0.1] * n_rates)

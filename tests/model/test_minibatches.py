@@ -1,4 +1,4 @@
-"""Minibatches of distributions have the gradient of all examples, and noise keeps the newest."""
+"""Minibatches of distributions, and the noise in their contexts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmsearch.data.contexts import build_contexts, distinct
+from mmsearch.data.contexts import Contexts, build_contexts, distinct
 from mmsearch.data.corpus import Vocabulary
 from mmsearch.model.minibatches import Distributions, Minibatches, add_noise
 
@@ -18,14 +18,16 @@ V = VOCABULARY.size
 
 
 def generator(seed: int = 0) -> torch.Generator:
-    """Seed a generator."""
     return torch.Generator().manual_seed(seed)
 
 
+def examples(block_size: int) -> Contexts:
+    return build_contexts(WORDS, VOCABULARY, block_size)
+
+
 def drawn(block_size: int, n_steps: int, batch_size: int, seed: int = 0) -> Minibatches:
-    """Draw minibatches of the few words of these tests."""
-    contexts = distinct(build_contexts(WORDS, VOCABULARY, block_size))
-    return Distributions(contexts, V).draw(n_steps, batch_size, generator(seed))
+    source = Distributions(distinct(examples(block_size)), V)
+    return source.draw(n_steps, batch_size, generator(seed))
 
 
 def targets_of(minibatches: Minibatches) -> torch.Tensor:
@@ -38,46 +40,36 @@ def targets_of(minibatches: Minibatches) -> torch.Tensor:
 
 
 @given(st.integers(1, 4), st.integers(1, 9), st.integers(1, 12), st.integers(0, 99))
-def test_a_context_brings_all_that_follows_it(
+def test_target_is_the_share_of_each_character_that_follows_the_context(
     block_size: int, n_steps: int, batch_size: int, seed: int
 ) -> None:
-    """The target of a context is the share of each next character in all of train."""
     minibatches = drawn(block_size, n_steps, batch_size, seed)
 
-    examples = build_contexts(WORDS, VOCABULARY, block_size)
-    targets = targets_of(minibatches).view(-1, V)
+    known, targets = examples(block_size), targets_of(minibatches).view(-1, V)
     for context, target in zip(minibatches.inputs.view(-1, block_size), targets, strict=True):
-        is_it = (examples.inputs == context).all(1)
-        seen = torch.bincount(examples.targets[is_it], minlength=V)
+        is_it = (known.inputs == context).all(1)
+        seen = torch.bincount(known.targets[is_it], minlength=V)
         assert torch.allclose(target, seen / seen.sum())
 
 
 @pytest.mark.parametrize("block_size", [1, 2, 3])
-def test_draws_are_stratified(block_size: int) -> None:
-    """As many draws as there are examples visit each context as often as it occurs, within one."""
-    examples = build_contexts(WORDS, VOCABULARY, block_size)
-    minibatches = drawn(block_size, 1, len(examples))
+def test_draws_visit_each_context_as_often_as_it_occurs(block_size: int) -> None:
+    """The draws of an epoch are stratified, and prefer nothing over many epochs."""
+    known = examples(block_size)
+    epoch = drawn(block_size, 1, len(known))
 
-    rows = minibatches.inputs.view(-1, block_size)
+    rows = epoch.inputs.view(-1, block_size)
     visited, n_drawn = np.unique(rows.numpy(), axis=0, return_counts=True)
-    known, n_seen = np.unique(examples.inputs.numpy(), axis=0, return_counts=True)
+    occurring, n_seen = np.unique(known.inputs.numpy(), axis=0, return_counts=True)
 
-    assert np.array_equal(visited, known)
+    assert np.array_equal(visited, occurring)
     assert np.abs(n_drawn - n_seen).max() <= 1
-
-
-def test_mean_target_is_the_unigram() -> None:
-    """Over many draws nothing is preferred: the mean target is the share of each character."""
-    examples = build_contexts(WORDS, VOCABULARY, 2)
-    unigram = torch.bincount(examples.targets, minlength=V) / len(examples)
-
-    mean = targets_of(drawn(2, 500, len(examples))).mean((0, 1))
-
+    unigram = torch.bincount(known.targets, minlength=V) / len(known)
+    mean = targets_of(drawn(block_size, 500, len(known))).mean((0, 1))
     assert torch.allclose(mean, unigram, atol=2e-3)
 
 
-def test_noise_falls_from_the_oldest_character_to_the_newest() -> None:
-    """The newest character tells most of the next one, and is never replaced."""
+def test_noise_falls_from_the_oldest_character_to_none_at_the_newest() -> None:
     inputs = torch.zeros(20_000, 5, dtype=torch.int32)
     ends = torch.tensor([0.0, 0.25, 1.0])  # never 0, so that each replacement shows
 
@@ -88,10 +80,5 @@ def test_noise_falls_from_the_oldest_character_to_the_newest() -> None:
     assert float((noisy[noisy != 0] == 1).float().mean()) == pytest.approx(0.25, abs=0.02)
     assert (noisy.dtype, noisy.shape) == (inputs.dtype, inputs.shape)
     assert not inputs.any()
-
-
-def test_a_context_of_one_character_stays_as_it_is() -> None:
-    """With block size 1 the oldest character is the newest."""
-    inputs = torch.ones(100, 1, dtype=torch.int32)
-
-    assert torch.equal(add_noise(inputs, 1.0, torch.tensor([1.0]), generator()), inputs)
+    single = torch.ones(100, 1, dtype=torch.int32)  # the oldest character is the newest
+    assert torch.equal(add_noise(single, 1.0, torch.tensor([1.0]), generator()), single)

@@ -1,4 +1,4 @@
-"""Sampled words come from the model's own probabilities, and from the article's seed."""
+"""Sampling: the article's loop, the softmax, and the bounds of what is asked for."""
 
 from __future__ import annotations
 
@@ -19,25 +19,27 @@ from mmsearch.model.sampling import MAX_LENGTH, Sample, sample_words
 from tests.support.specs import make_parameters
 
 LETTERS = Vocabulary.of("abcdefghijklmnopqrstuvwxyz")
+ABC = Vocabulary.of("abc")
 BLOCK_SIZE = 3
 MODEL = make_parameters(27, 10, 50, BLOCK_SIZE)
 
 
 def bias_only(logits: list[float]) -> Parameters:
-    """Make a model over `.abc` that gives these logits after any context."""
+    """Return a model over `.abc` that gives these logits after any context."""
     parameters = make_parameters(4, 2, 3, BLOCK_SIZE).map(torch.zeros_like)
     parameters.b2[:] = torch.tensor(logits)
     return parameters
 
 
-ABC = Vocabulary.of("abc")
+def words(**arguments: Any) -> list[str]:
+    return [sample.word for sample in sample_words(MODEL, LETTERS, **arguments)]
 
 
-def article_words(parameters: Parameters, n_words: int, seed: int) -> list[str]:
+def article_words(n_words: int, seed: int) -> list[str]:
     """Sample by the article's own loop."""
-    C, W1, b1, W2, b2 = parameters.named().values()
+    C, W1, b1, W2, b2 = MODEL.named().values()
     g = torch.Generator().manual_seed(seed)
-    words = []
+    found = []
     for _ in range(n_words):
         out = []
         context = [0] * BLOCK_SIZE
@@ -50,87 +52,58 @@ def article_words(parameters: Parameters, n_words: int, seed: int) -> list[str]:
             out.append(ix)
             if ix == 0:
                 break
-        words.append("".join(LETTERS.itos[i] for i in out[:-1]))
-    return words
+        found.append("".join(LETTERS.itos[i] for i in out[:-1]))
+    return found
 
 
-def test_words_are_those_of_the_articles_loop() -> None:
-    """The default seed is the article's, so one model gives the words that the article shows."""
-    expected = article_words(MODEL, 20, seed=2147483647 + 10)
-
-    assert [sample.word for sample in sample_words(MODEL, LETTERS)] == expected
+def test_words_are_those_of_the_articles_loop_and_seed() -> None:
+    assert words() == article_words(20, seed=2147483647 + 10)
+    assert words(seed=3) == words(seed=3) != words(seed=4)
 
 
-def test_one_seed_gives_one_list() -> None:
-    """A list of words can be quoted by its seed; another seed gives another."""
-    first, again, other = (sample_words(MODEL, LETTERS, seed=seed) for seed in (3, 3, 4))
-
-    assert first == again
-    assert first != other
-
-
-def test_model_that_never_ends_is_cut_and_says_so() -> None:
-    """A degenerate model costs a hundred characters a word, not a hung command."""
-    endless = bias_only([-1e9, 1.0, 1.0, 1.0])
-
-    samples = sample_words(endless, ABC, 3)
-
-    assert all(sample.is_cut and len(sample.word) == MAX_LENGTH for sample in samples)
+@pytest.mark.parametrize(
+    ("logits", "expected"),
+    [
+        ([1e9, 0.0, 0.0, 0.0], Sample("", is_cut=False)),
+        ([-1e9, 0.0, 1e9, 0.0], Sample("b" * MAX_LENGTH, is_cut=True)),
+    ],
+    ids=["ends at once", "never ends"],
+)
+def test_word_is_cut_only_where_the_model_does_not_end_it(
+    logits: list[float], expected: Sample
+) -> None:
+    assert sample_words(bias_only(logits), ABC, 2) == [expected] * 2
 
 
-def test_word_that_ends_by_itself_is_not_called_cut() -> None:
-    """A model that ends at once gives empty words, and ends them itself."""
-    at_once = bias_only([1e9, 0.0, 0.0, 0.0])
-
-    assert sample_words(at_once, ABC, 2) == [Sample("", is_cut=False)] * 2
-
-
-def test_first_letters_follow_the_softmax() -> None:
-    """Three thousand words begin as often with each letter as the model says, within 4.5 sigma."""
+def test_first_letters_follow_the_softmax_within_four_and_a_half_sigma() -> None:
     n_words = 3_000
     begin = torch.zeros(1, BLOCK_SIZE, dtype=torch.int64)
     p_V = torch.softmax(forward(MODEL, begin)[0].double(), 0).tolist()
 
-    samples = sample_words(MODEL, LETTERS, n_words, max_length=1)
-    counts = Counter(sample.word for sample in samples)
+    counts = Counter(words(n_words=n_words, max_length=1))
 
     for character, p in zip(("", *LETTERS.characters[1:]), p_V, strict=True):
         sigma = math.sqrt(n_words * p * (1 - p))
         assert abs(counts[character] - n_words * p) <= 4.5 * sigma + 1, character
 
 
-def test_low_temperature_takes_the_likeliest_character() -> None:
-    """Near zero, sampling is the greedy choice after every context."""
-    expected, context = "", [0] * BLOCK_SIZE
+@pytest.mark.parametrize("prefix", ["", "a", "em", "emm", "emma", "alexandra"])
+def test_low_temperature_takes_the_likeliest_character_after_the_prefix(prefix: str) -> None:
+    expected = prefix
     while len(expected) < 12:
+        context = ([0] * BLOCK_SIZE + LETTERS.encode(expected))[-BLOCK_SIZE:]
         likeliest = int(forward(MODEL, torch.tensor([context]))[0].argmax())
         if likeliest == 0:
             break
         expected += LETTERS.characters[likeliest]
-        context = [*context[1:], likeliest]
 
-    samples = sample_words(MODEL, LETTERS, 5, temperature=1e-6, max_length=12)
-
-    assert {sample.word for sample in samples} == {expected}
+    assert words(n_words=5, prefix=prefix, temperature=1e-6, max_length=12) == [expected] * 5
 
 
 @settings(deadline=None, max_examples=50)
 @given(temperature=st.floats(0, exclude_min=True, allow_infinity=False))
 def test_any_positive_temperature_samples(temperature: float) -> None:
-    """No temperature above 0, however extreme, turns the probabilities into NaN."""
-    assert len(sample_words(MODEL, LETTERS, 2, temperature=temperature, max_length=3)) == 2
-
-
-@pytest.mark.parametrize("prefix", ["", "a", "em", "emm", "emma", "alexandra"])
-def test_words_begin_with_the_prefix(prefix: str) -> None:
-    """The model sees the end of the prefix as if it had written it."""
-    samples = sample_words(MODEL, LETTERS, 10, prefix=prefix, temperature=1e-6)
-    context = ([0] * BLOCK_SIZE + LETTERS.encode(prefix))[-BLOCK_SIZE:]
-    likeliest = int(forward(MODEL, torch.tensor([context]))[0].argmax())
-    following = LETTERS.characters[likeliest] if likeliest else ""
-
-    assert len(samples) == 10
-    assert all(sample.word.startswith(prefix + following) for sample in samples)
+    assert len(words(n_words=2, temperature=temperature, max_length=3)) == 2
 
 
 @pytest.mark.parametrize(
@@ -145,7 +118,6 @@ def test_words_begin_with_the_prefix(prefix: str) -> None:
         *(({"temperature": t}, f"got {t}") for t in (0.0, -1.0, math.inf, math.nan)),
     ],
 )
-def test_bad_argument_is_refused(arguments: dict[str, Any], named: str) -> None:
-    """The message has the value that it got."""
+def test_bad_argument_is_refused_with_its_value(arguments: dict[str, Any], named: str) -> None:
     with pytest.raises(InputError, match=named):
-        sample_words(MODEL, LETTERS, **arguments)
+        words(**arguments)

@@ -1,4 +1,4 @@
-"""Words scored one by one add up to the score, and the interval is as wide as it should be."""
+"""Losses of single words, their bootstrap interval, and the uniform and bigram baselines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mmsearch.errors import InputError
 from mmsearch.model.baselines import bigram_losses, uniform_losses
 from mmsearch.model.evaluation import mean_loss
 from mmsearch.model.losses import WordLosses, by_position
-from mmsearch.model.mlp import forward
+from mmsearch.model.mlp import Parameters, forward
 from mmsearch.model.scoring import bootstrap_interval, character_losses, word_losses
 from tests.support.specs import make_parameters
 
@@ -29,10 +29,9 @@ if TYPE_CHECKING:
 
     from mmsearch.data.corpus import Corpus
     from mmsearch.data.split import Split
-    from mmsearch.model.mlp import Parameters
 
 ABC = Vocabulary.of("abcde")
-A_WORD = st.text("abcde", max_size=6)
+SOME_WORDS = st.lists(st.text("abcde", max_size=6), min_size=1, max_size=12)
 
 
 def losses_of(n_words: int, generator: np.random.Generator) -> WordLosses:
@@ -42,10 +41,10 @@ def losses_of(n_words: int, generator: np.random.Generator) -> WordLosses:
     return WordLosses(n_targets * per_character, n_targets)
 
 
-def loss_of(word: str, parameters: Parameters, vocabulary: Vocabulary, block_size: int) -> float:
+def loss_of(word: str, parameters: Parameters, block_size: int) -> float:
     """Score one word, a character at a time, the context moved by hand."""
     context, total = [0] * block_size, 0.0
-    for target in [*vocabulary.encode(word), 0]:
+    for target in [*ABC.encode(word), 0]:
         logits = forward(parameters, torch.tensor([context])).double()
         total += float(functional.cross_entropy(logits, torch.tensor([target])))
         context = [*context[1:], target]
@@ -68,14 +67,13 @@ def pair_losses(
 
 
 @settings(deadline=None)
-@given(words=st.lists(A_WORD, min_size=1, max_size=12), block_size=st.integers(1, 4))
-def test_each_word_costs_the_sum_of_its_characters(words: list[str], block_size: int) -> None:
-    """A character's loss must not slip into the word beside it."""
+@given(words=SOME_WORDS, block_size=st.integers(1, 4))
+def test_loss_of_a_word_is_the_sum_over_its_characters(words: list[str], block_size: int) -> None:
     parameters = make_parameters(6, 3, 7, block_size, dtype=torch.float64)
 
     losses = word_losses(parameters, words, ABC)
 
-    expected = [loss_of(word, parameters, ABC, block_size) for word in words]
+    expected = [loss_of(word, parameters, block_size) for word in words]
     assert losses.nats == pytest.approx(np.array(expected), abs=1e-12)
     assert losses.n_targets.tolist() == [len(word) + 1 for word in words]
 
@@ -85,10 +83,9 @@ def test_each_word_costs_the_sum_of_its_characters(words: list[str], block_size:
     ("dtype", "close"),
     [(torch.float64, 1e-12), (torch.float32, 1e-7)],  # mean_loss normalises in float32, if given
 )
-def test_mean_is_the_mean_loss(
+def test_mean_is_the_score_that_trials_are_ranked_by(
     reference: Corpus, reference_split: Split, block_size: int, dtype: torch.dtype, close: float
 ) -> None:
-    """The number beside the interval is the one that trials are ranked by."""
     parameters = make_parameters(27, 10, 32, block_size, dtype=dtype)
     examples = build_contexts(reference_split.dev, reference.vocabulary, block_size)
 
@@ -99,7 +96,7 @@ def test_mean_is_the_mean_loss(
 
 
 @settings(deadline=None)
-@given(words=st.lists(A_WORD, min_size=1, max_size=12), n_positions=st.integers(1, 7))
+@given(words=SOME_WORDS, n_positions=st.integers(1, 7))
 def test_positions_are_counted_from_the_start_of_each_word(
     words: list[str], n_positions: int
 ) -> None:
@@ -119,8 +116,7 @@ def test_positions_are_counted_from_the_start_of_each_word(
     assert sums == pytest.approx(np.array([sum(part) for part in expected.values()]), abs=1e-12)
 
 
-def test_broken_model_has_no_finite_mean() -> None:
-    """A NaN reaches the reader, in the mean and in the interval, and as no warning."""
+def test_broken_model_has_neither_a_finite_mean_nor_a_finite_interval() -> None:
     parameters = make_parameters(6, 3, 7, 3)
     parameters.b2[1] = math.nan
 
@@ -130,31 +126,21 @@ def test_broken_model_has_no_finite_mean() -> None:
     assert np.isnan(bootstrap_interval(losses, n_resamples=99)).all()
 
 
-def test_uniform_baseline_is_ln_v(reference: Corpus) -> None:
-    """Knowing nothing of 26 letters and the end costs ln 27, about 3.2958 nats per character."""
-    losses = uniform_losses(reference.words, reference.vocabulary)
-
-    assert losses.mean == pytest.approx(math.log(27), rel=1e-12)
-    assert losses.n_targets.sum() == 228_146
-
-
-@given(
-    train=st.lists(A_WORD, min_size=1, max_size=12),
-    words=st.lists(A_WORD, min_size=1, max_size=12),
-    pseudo_count=st.floats(0.01, 10),
-)
-def test_bigram_baseline_counts_pairs(
+@given(train=SOME_WORDS, words=SOME_WORDS, pseudo_count=st.floats(0.01, 10))
+def test_baselines_are_ln_v_and_the_counted_pairs(
     train: list[str], words: list[str], pseudo_count: float
 ) -> None:
-    """The baseline is what a dict of pairs gives, unseen pairs and characters included."""
-    losses = bigram_losses(train, words, ABC, pseudo_count=pseudo_count)
+    uniform = uniform_losses(words, ABC)
+    bigram = bigram_losses(train, words, ABC, pseudo_count=pseudo_count)
 
     expected = [math.fsum(word) for word in pair_losses(train, words, 6, pseudo_count)]
-    assert losses.nats == pytest.approx(np.array(expected), abs=1e-10)
-    assert losses.n_targets.tolist() == [len(word) + 1 for word in words]
+    assert bigram.nats == pytest.approx(np.array(expected), abs=1e-10)
+    assert uniform.mean == pytest.approx(math.log(6), rel=1e-12)
+    for losses in (uniform, bigram):
+        assert losses.n_targets.tolist() == [len(word) + 1 for word in words]
 
 
-def test_bigram_baseline_is_the_lectures(reference: Corpus) -> None:
+def test_bigram_baseline_of_the_reference_corpus_is_the_lectures(reference: Corpus) -> None:
     """The lecture's 2.4544 is 2.4546: it adds 228,146 losses to one float32, which loses 50 nats.
 
     The dict of pairs gives both figures, the lecture's by adding as it does.
@@ -167,6 +153,7 @@ def test_bigram_baseline_is_the_lectures(reference: Corpus) -> None:
 
     assert ours.mean == pytest.approx(math.fsum(by_hand) / len(by_hand), rel=1e-12)
     assert ours.mean == pytest.approx(2.454577, abs=1e-6)
+    assert ours.n_targets.sum() == 228_146
 
 
 def test_interval_covers_the_truth_as_often_as_it_says() -> None:
@@ -182,30 +169,20 @@ def test_interval_covers_the_truth_as_often_as_it_says() -> None:
     assert 0.88 <= n_covered / 400 <= 0.99
 
 
-def test_interval_follows_from_its_seed() -> None:
-    """Another process prints the same interval, and another seed nearly the same one."""
+def test_interval_follows_from_its_seed_and_the_spread_of_the_words() -> None:
     losses = losses_of(300, np.random.default_rng(4))
 
-    ours = bootstrap_interval(losses, seed=5)
+    ours, other = (bootstrap_interval(losses, seed=seed) for seed in (5, 6))
 
-    assert bootstrap_interval(losses, seed=5) == ours
-    other = bootstrap_interval(losses, seed=6)
-    assert other != ours
+    assert bootstrap_interval(losses, seed=5) == ours != other
     assert other == pytest.approx(ours, rel=0.01)
-
-
-@pytest.mark.parametrize("n_words", [1, 2, 50])
-def test_words_alike_have_no_width(n_words: int) -> None:
-    """Where drawing anew changes nothing, both ends are the mean."""
-    losses = bigram_losses(["bad"], ["bead"] * n_words, ABC)
-
-    lower, upper = bootstrap_interval(losses)
-
-    assert lower == upper == pytest.approx(losses.mean, rel=1e-12)
+    for n_words in (1, 2, 50):
+        alike = bigram_losses(["bad"], ["bead"] * n_words, ABC)
+        lower, upper = bootstrap_interval(alike)
+        assert lower == upper == pytest.approx(alike.mean, rel=1e-12)
 
 
 def test_nothing_to_score_and_nothing_to_count_are_refused() -> None:
-    """An empty list, an unknown character or an impossible pseudo-count is the caller's mistake."""
     parameters = make_parameters(6, 3, 7, 3)
     calls: list[Callable[[], object]] = [
         lambda: word_losses(parameters, [], ABC),

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 @given(st.text(min_size=1, max_size=60))
 def test_any_text_is_shown_as_it_is(text: str) -> None:
-    """No character of a word or a name becomes a mark, but for blanks that fold into one."""
     shown = (
         MarkdownIt("commonmark", {"html": False})
         .enable("table")
@@ -33,7 +32,6 @@ def test_any_text_is_shown_as_it_is(text: str) -> None:
 
 
 def test_page_holds_its_pictures_and_no_script(tmp_path: Path) -> None:
-    """One file: a picture in it, tables as tables, foreign HTML as text, links as text."""
     png = tmp_path / "dot.png"
     png.write_bytes(b"\x89PNG of a test")
     markdown = "\n\n".join(

@@ -25,13 +25,11 @@ def shown(*specs: TrialSpec) -> list[str]:
 
 
 def test_everything_that_can_be_searched_has_a_column() -> None:
-    """A hyperparameter that no table shows could not be compared."""
     assert [column.name for column in COLUMNS] == [*HYPERPARAMETERS, *TRAINING]
     assert list(NAMES) == list(HYPERPARAMETERS)
 
 
 def test_what_is_equal_in_all_trials_is_left_out() -> None:
-    """It would take the room of what differs."""
     assert shown(spec(), spec()) == []
     assert shown(spec(), spec(weight_decay=0.3)) == ["weight_decay"]
     assert shown(spec(), spec(optimizer="sgd", batch_size=32)) == ["batch_size", "optimizer"]
@@ -39,7 +37,6 @@ def test_what_is_equal_in_all_trials_is_left_out() -> None:
 
 
 def test_one_trial_shows_what_it_has() -> None:
-    """A line of one trial says its decay and its noise, where there are any."""
     assert shown(spec()) == ["weight_decay", "context_noise"]
     assert shown(spec(weight_decay=0.0, context_noise=0.0)) == []
     [lr] = [column for column in COLUMNS if column.name == "learning_rate"]

@@ -21,7 +21,6 @@ def labels(figure: Figure) -> dict[str, tuple[float, float]]:
 
 
 def test_two_dimensions_are_drawn_as_they_are() -> None:
-    """As in the article; with equal scales, near in the picture is near in the embedding."""
     embedding = 10 * make_embedding(2)
     figure = embedding_scatter(embedding, CHARACTERS, title="names")
     axes = figure.axes[0]
@@ -33,7 +32,6 @@ def test_two_dimensions_are_drawn_as_they_are() -> None:
 
 
 def test_more_dimensions_are_projected_on_their_principal_components() -> None:
-    """The shares agree with the eigenvalues of the covariance matrix, an independent way."""
     embedding = make_embedding(10) + 5
     eigenvalues = np.linalg.eigvalsh(np.cov(embedding.T))[::-1]
     first, second = 100 * eigenvalues[:2] / eigenvalues.sum()
@@ -49,7 +47,6 @@ def test_more_dimensions_are_projected_on_their_principal_components() -> None:
 
 
 def test_groups_of_characters_are_told_apart() -> None:
-    """Accents make no consonant of a vowel; other scripts and signs are groups of their own."""
     figure = embedding_scatter(make_embedding(2, 6), list(".éçж-o"), title="t")
     sizes = [
         len(np.asarray(c.get_offsets()))
@@ -64,14 +61,12 @@ def test_groups_of_characters_are_told_apart() -> None:
 @pytest.mark.parametrize("n_dims", [1, 2, 3])
 @pytest.mark.parametrize("n_rows", [1, 2, 27])
 def test_small_embeddings_are_drawn(n_dims: int, n_rows: int, tmp_path: Path) -> None:
-    """One dimension and one character are odd, and no reason to fail."""
     figure = embedding_scatter(make_embedding(n_dims, n_rows), CHARACTERS[:n_rows], title="t")
     save_figure(figure, tmp_path / "e.png")
     assert list(labels(figure)) == CHARACTERS[:n_rows]
 
 
 def test_characters_without_a_glyph_show_their_code_point(tmp_path: Path) -> None:
-    """What the font lacks is neither an empty box nor a warning; "$" starts no formula."""
     characters = [".", "中", " ", "\n", "$", "x"]
     figure = embedding_scatter(make_embedding(3, 6), characters, title="文 $n$ames")
     save_figure(figure, tmp_path / "e.png")
@@ -80,7 +75,6 @@ def test_characters_without_a_glyph_show_their_code_point(tmp_path: Path) -> Non
 
 
 def test_large_vocabularies_label_what_fits(tmp_path: Path) -> None:
-    """With 5,000 characters, only as many as can be read are labelled; the title counts them."""
     characters = [chr(0x4E00 + i) for i in range(5000)]
     figure = embedding_scatter(make_embedding(24, 5000), characters, title="t")
     save_figure(figure, tmp_path / "e.png")
@@ -90,7 +84,6 @@ def test_large_vocabularies_label_what_fits(tmp_path: Path) -> None:
 
 
 def test_rows_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
-    """A diverged model still has its picture, even an empty one."""
     embedding = make_embedding(3)
     embedding[4] = math.nan
     figure = embedding_scatter(embedding, CHARACTERS, title="t")

@@ -16,7 +16,6 @@ NAN, INF = math.nan, math.inf
 
 
 def test_huge_first_losses_do_not_flatten_the_rest() -> None:
-    """With the article's start near 27 nats, the view keeps to the losses near 2, and says so."""
     batch = [(step, 2.2 + 25 * math.exp(-step / 20)) for step in range(2000)]
     figure = loss_curve(batch, [(1000, 2.2), (2000, 2.1)], [], title="t")
     low, high = figure.axes[0].get_ylim()
@@ -25,7 +24,6 @@ def test_huge_first_losses_do_not_flatten_the_rest() -> None:
 
 
 def test_last_dev_loss_stays_in_view() -> None:
-    """A run that diverges at its end is seen to do so."""
     dev = [(step, 2.1) for step in range(50)] + [(50, 40.0)]
     figure = loss_curve([], dev, [], title="t")
     assert figure.axes[0].get_ylim()[1] > 40.0
@@ -36,7 +34,6 @@ def test_last_dev_loss_stays_in_view() -> None:
 def test_train_and_dev_stand_side_by_side_and_the_score_is_marked(
     tmp_path: Path, *, has_log_steps: bool
 ) -> None:
-    """Overfitting is the distance of two lines; what is not finite is left out."""
     steps = [100, 200, 400, 800, 1600]
     dev = list(zip(steps, [2.6, 2.3, 2.1234, 2.2, 2.4], strict=True))
     train = [(step, loss - 0.001 * step) for step, loss in dev]
@@ -74,7 +71,6 @@ def test_next_to_nothing_is_drawn(
     n_axes: int,
     tmp_path: Path,
 ) -> None:
-    """A trial that was stopped at once has a figure too."""
     for has_log_steps in (True, False):
         figure = loss_curve(batch, dev, rates, title="t", has_log_steps=has_log_steps)
         save_figure(figure, tmp_path / "loss.png")
@@ -92,5 +88,4 @@ def test_next_to_nothing_is_drawn(
 def test_learning_rate_axis_is_logarithmic_only_where_needed(
     rates: list[tuple[int, float]], scale: str
 ) -> None:
-    """A decay to almost zero stays linear; a sweep over decades does not."""
     assert loss_curve([(0, 3.3)], [], rates, title="t").axes[1].get_yscale() == scale

@@ -23,7 +23,6 @@ NAN, INF = math.nan, math.inf
 
 
 def test_history_shows_every_trial_and_the_best_so_far() -> None:
-    """The best so far counts complete trials alone, and steps down to the last trial."""
     values = [
         (0, 2.5, "COMPLETE"), (1, 2.0, "PRUNED"), (2, 2.3, "COMPLETE"), (3, NAN, "FAIL"),
         (4, 2.4, "COMPLETE"), (5, 2.6, "PRUNED"), (6, 0.0, "RUNNING"),
@@ -38,7 +37,6 @@ def test_history_shows_every_trial_and_the_best_so_far() -> None:
 
 
 def test_neither_diverged_trials_nor_far_baselines_flatten_the_history() -> None:
-    """One trial at 1e9 nats leaves the others to be told apart; a baseline near them is named."""
     values = [(n, 2.0 + 0.01 * n, "COMPLETE") for n in range(30)]
     figure = study_history([*values, (30, 1e9, "COMPLETE"), (31, INF, "PRUNED")], title="t")
     low, high = figure.axes[0].get_ylim()
@@ -55,13 +53,11 @@ def test_neither_diverged_trials_nor_far_baselines_flatten_the_history() -> None
 def test_history_without_complete_trials(
     values: list[tuple[int, float, str]], tmp_path: Path
 ) -> None:
-    """A study that has only begun has a figure."""
     save_figure(study_history(values, title="t"), tmp_path / "h.png")
 
 
 @pytest.mark.parametrize("shares", [{"a": 0.0}, {"block_size": 0.25, "learning_rate": 0.7}])
 def test_importances_are_sorted_and_written_out(shares: dict[str, float], tmp_path: Path) -> None:
-    """The hyperparameter that matters most is on top, with its share."""
     figure = importances(shares, title="names")
     save_figure(figure, tmp_path / "i.png")
     axes = figure.axes[0]
@@ -70,7 +66,6 @@ def test_importances_are_sorted_and_written_out(shares: dict[str, float], tmp_pa
 
 
 def test_pareto_front_is_what_no_trial_beats_in_both(tmp_path: Path) -> None:
-    """Fewer parameters or a lower loss; of two alike the first."""
     points = [
         (0, 1000, 2.5), (1, 2000, 2.6), (2, 3000, 2.2), (3, 3000, 2.3), (4, 9000, 2.2),
         (6, 20_000, 2.1),
@@ -83,7 +78,6 @@ def test_pareto_front_is_what_no_trial_beats_in_both(tmp_path: Path) -> None:
 
 
 def test_numbers_on_a_crowded_front_do_not_overlap() -> None:
-    """The best is numbered in any case."""
     points = [(n, 10_000 + n, 2.0 - 0.001 * n) for n in range(100)]
     figure = trade_off(points, title="t")
     numbers = [text.get_text() for text in figure.axes[0].texts]
@@ -92,7 +86,6 @@ def test_numbers_on_a_crowded_front_do_not_overlap() -> None:
 
 
 def test_parallel_coordinates_keep_their_units() -> None:
-    """Each axis is ticked in its own unit, logarithmic where named; the best line is on top."""
     rows: list[tuple[dict[str, float], float]] = [
         ({"block_size": 2, "learning_rate": 0.001}, 2.2),
         ({"block_size": 8, "learning_rate": 0.1}, 2.0),
@@ -113,14 +106,12 @@ def test_parallel_coordinates_keep_their_units() -> None:
 
 
 def test_narrow_log_axes_have_round_ticks() -> None:
-    """Where 1, 2 and 5 times a power of ten do not suffice, ticks stand as on a linear axis."""
     rows = [({"learning_rate": rate}, 2.1) for rate in (0.12795, 0.287957)]
     parallel = parallel_coordinates(rows, log_axes=frozenset({"learning_rate"}), title="t")
     assert [t.get_text() for t in parallel.axes[0].texts][:3] == ["0.15", "0.2", "0.25"]
 
 
 def test_diverged_trials_do_not_flatten_parallel_coordinates() -> None:
-    """One trial at 1e9 nats is drawn at the upper end, and the title says so."""
     figure = parallel_coordinates([*make_rows(30), (WHOLE, 1e9)], log_axes=frozenset(), title="t")
     assert figure.axes[1].get_ylim()[1] < 3
     assert "1 with a loss above" in title(figure)
@@ -138,7 +129,6 @@ def test_diverged_trials_do_not_flatten_parallel_coordinates() -> None:
 def test_parallel_coordinates_of_next_to_nothing(
     rows: list[tuple[dict[str, float], float]], tmp_path: Path
 ) -> None:
-    """Studies with one trial, or with equal values, have a figure."""
     log = frozenset({"learning_rate", "weight_decay"})
     save_figure(parallel_coordinates(rows, log_axes=log, title="t"), tmp_path / "p.png")
 
@@ -147,7 +137,6 @@ def test_parallel_coordinates_of_next_to_nothing(
 def test_confirmation_shows_the_search_and_the_fresh_seeds(
     losses: list[float], tmp_path: Path
 ) -> None:
-    """A confirmation that has one seed, or diverged, draws what there is."""
     rows = [(7, 2.0, [2.01, 2.03]), (3, 2.02, losses)] + [(n, NAN, [2.2, 2.3]) for n in range(22)]
     figure = confirmation(rows, title="names")
     save_figure(figure, tmp_path / "s.png")

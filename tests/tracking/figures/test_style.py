@@ -62,7 +62,6 @@ def every_figure() -> dict[str, Figure]:
 
 @pytest.mark.parametrize("name", list(every_figure()))
 def test_png_is_whole_readable_and_the_same_each_time(name: str, tmp_path: Path) -> None:
-    """A figure drawn again from the same numbers gives the same file, and cuts no text off."""
     assert clipped(every_figure()[name]) == []
     first, second = tmp_path / "a.png", tmp_path / "b.png"
     save_figure(every_figure()[name], first)
@@ -88,7 +87,6 @@ def test_vector_files_are_the_same_each_time(
 
 
 def test_settings_of_the_machine_neither_show_nor_change(tmp_path: Path) -> None:
-    """A person's matplotlibrc changes no figure, and no figure changes a person's settings."""
     save_figure(make_curve(), tmp_path / "a.png")
     with mpl.rc_context({"font.size": 30, "axes.facecolor": "red", "savefig.dpi": 20}):
         before = dict(mpl.rcParams)
@@ -98,14 +96,12 @@ def test_settings_of_the_machine_neither_show_nor_change(tmp_path: Path) -> None
 
 
 def test_threads_do_not_disturb_each_other(tmp_path: Path) -> None:
-    """Figures are drawn off the training path: at the same time, the files are still the same."""
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda i: save_figure(make_curve(), tmp_path / f"{i}.png"), range(4)))
     assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
 
 
 def test_pyplot_is_never_imported(tmp_path: Path) -> None:
-    """The state machine of pyplot holds every figure it makes, and may look for a display."""
     code = (
         "import sys; from pathlib import Path\n"
         "from mmsearch.tracking.figures.embedding import *\n"

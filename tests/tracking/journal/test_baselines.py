@@ -1,9 +1,9 @@
-"""A study's baselines read back as they were counted, or are refused by name."""
+"""The baselines of a study in its journal."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -17,69 +17,55 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BASELINES = Baselines(uniform=3.3, bigram=2.45, ngram=1.98, ngram_order=5, ngram_strength=0.5)
+WHOLE: dict[str, Any] = {**BASELINES.to_json()}
+CHANGES: list[dict[str, Any]] = [
+    *({"bigram": value} for value in (None, "2.4", True, -1.0)),
+    {"ngram_order": 2.5},
+    {"later": 1},
+    {"ngram": float("nan")},
+]
 A_LOSS = st.floats(0, 14)
 
 
 @given(
-    losses=st.tuples(A_LOSS, A_LOSS, A_LOSS),
-    order=st.integers(0, 20),
-    strength=st.floats(0.001, 1e6),
-)
-def test_baselines_read_back_as_written(
-    losses: tuple[float, float, float], order: int, strength: float
-) -> None:
-    """JSON keeps each bit."""
-    uniform, bigram, ngram = losses
-    baselines = Baselines(
-        uniform=uniform, bigram=bigram, ngram=ngram, ngram_order=order, ngram_strength=strength
+    st.builds(
+        Baselines,
+        uniform=A_LOSS,
+        bigram=A_LOSS,
+        ngram=A_LOSS,
+        ngram_order=st.integers(0, 20),
+        ngram_strength=st.floats(0.001, 1e6),
     )
-
+)
+def test_json_keeps_every_bit(baselines: Baselines) -> None:
     assert Baselines.from_json(json.loads(json.dumps(baselines.to_json()))) == baselines
 
 
-def test_journal_keeps_them(tmp_path: Path) -> None:
-    """They are not there before they are written, and whole afterwards."""
+def test_journal_has_none_before_they_are_written_and_then_these(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     assert journal.read_baselines() is None
 
     journal.write_baselines(BASELINES)
 
     assert journal.read_baselines() == BASELINES
-    assert [path.name for path in tmp_path.iterdir()] == ["baselines.json"]
 
 
 @pytest.mark.parametrize(
-    "change",
+    "content",
     [
-        {"bigram": None},
-        {"bigram": "2.4"},
-        {"bigram": True},
-        {"bigram": -1.0},
-        {"ngram_order": 2.5},
-        {"later": 1},
-        {"ngram": float("nan")},
+        *(b"", b"{", b"[]", b"\xff", b"{}"),
+        *(json.dumps({**WHOLE, **change}).encode() for change in CHANGES),
     ],
 )
-def test_file_of_another_shape_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
-    """A loss that is none would be printed beside a result."""
+def test_damaged_file_is_refused_by_name_with_the_next_step(tmp_path: Path, content: bytes) -> None:
     journal = Journal(tmp_path)
-    journal.write_baselines(BASELINES)
-    path = tmp_path / "baselines.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    journal.baselines_path.write_bytes(content)
 
-    with pytest.raises(JournalError, match=r"baselines\.json.* is damaged: .*move it away"):
+    with pytest.raises(JournalError, match="move it away") as caught:
         journal.read_baselines()
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"{}"])
-def test_damaged_file_is_refused(tmp_path: Path, content: bytes) -> None:
-    """Cut, emptied or foreign, it is named with the next step."""
-    (tmp_path / "baselines.json").write_bytes(content)
-
-    with pytest.raises(JournalError, match=r"baselines\.json.* is damaged: .*move it away"):
-        Journal(tmp_path).read_baselines()
+    assert str(journal.baselines_path) in str(caught.value)
 
 
 def test_line_fits_eighty_columns() -> None:
-    """The longest that the grid of the n-gram gives stands in one line of a terminal."""
+    """The longest that the grid of the n-gram gives."""
     assert len(f"baselines: {BASELINES}") < 80

@@ -18,7 +18,6 @@ LOGGER = logging.getLogger("mmsearch.tracking.uploader")
 def test_fault_is_written_with_its_traceback_and_no_password(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Whoever mends it needs the place; whoever reads the file must learn no secret."""
     with logging_to(tmp_path / "logs"):
         try:
             int("postgresql://me:sesame@host/db")
@@ -35,28 +34,19 @@ def test_fault_is_written_with_its_traceback_and_no_password(
     assert capfd.readouterr() == ("", "")
 
 
-def test_warning_stands_in_the_terminal_too(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """What nothing else says is said there, in a line."""
+def test_warning_is_printed_in_a_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with logging_to(tmp_path / "logs"):
         LOGGER.warning("the database was migrated")
 
     assert capfd.readouterr().err == "the database was migrated\n"
 
 
-def test_without_a_fault_there_is_no_file(tmp_path: Path) -> None:
-    """An empty log would have people look into it."""
-    with logging_to(tmp_path / "logs"):
-        pass
-
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_log_that_cannot_be_written_stops_nothing(
+def test_without_a_fault_or_a_place_there_is_no_file_and_no_error(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A full disk is the journal's to tell."""
+    with logging_to(tmp_path / "logs"):
+        pass
+    assert list(tmp_path.iterdir()) == []
     (tmp_path / "logs").write_text("in the way")
 
     with logging_to(tmp_path / "logs"):

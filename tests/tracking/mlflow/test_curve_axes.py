@@ -53,7 +53,6 @@ def scale_of(*trials: TrialRecord) -> CurveScale:
 
 @pytest.mark.parametrize("state", ["COMPLETE", "PRUNED"])
 def test_end_of_every_curve_is_in_view(state: str) -> None:
-    """The score above all, and where a pruned trial was when it ended."""
     for last in (1.9, 2.0, 2.95, 3.2):
         scale = scale_of(trial([3.3, 2.5, 2.0]), trial([3.3, last], state))
         assert scale.low < min(last, 2.0)
@@ -61,7 +60,6 @@ def test_end_of_every_curve_is_in_view(state: str) -> None:
 
 
 def test_diverged_trials_do_not_flatten_the_others() -> None:
-    """Failed, pruned or complete: what is far above guessing evenly stays out."""
     others = [trial([3.0, 2.2, 2.1, 2.0]), trial([3.1, 2.6], "PRUNED")]
     expected = scale_of(*others)
     for state in ("FAIL", "PRUNED", "COMPLETE"):
@@ -71,7 +69,6 @@ def test_diverged_trials_do_not_flatten_the_others() -> None:
 
 
 def test_first_losses_do_not_flatten_the_rest() -> None:
-    """A start near 27 nats, or near ln V, is cut off."""
     falling = [27.0, 3.2, 2.5, 2.3, 2.2, 2.1, 2.05, 2.02, 2.0]
     scale = scale_of(trial(falling))
     assert 2.5 < scale.high < 3
@@ -79,20 +76,17 @@ def test_first_losses_do_not_flatten_the_rest() -> None:
 
 
 def test_train_loss_below_dev_is_in_view() -> None:
-    """Overfitting shows as the distance between two charts of one scale."""
     scale = scale_of(trial([2.5, 2.3, 2.4], train=[2.4, 1.8, 1.2], patience=3))
     assert scale.low < 1.2
     assert scale.high > 2.4
 
 
 def test_steps_are_logarithmic_where_evaluations_grow() -> None:
-    """Else the first half of them would stand on the y-axis."""
     assert scale_of(trial([2.0], evaluations="growing")).has_log_steps
     assert not scale_of(trial([2.0])).has_log_steps
 
 
 def test_scale_only_widens() -> None:
-    """Each trial may be shown by another process, in any order, and more than once."""
     first, second = trial([2.6, 2.5]), trial([2.3, 2.1])
     both = scale_of(first, second)
     assert widened(scale_of(second), [first], N_CHARACTERS) == both
@@ -101,7 +95,6 @@ def test_scale_only_widens() -> None:
 
 
 def test_nothing_to_show_has_no_scale() -> None:
-    """The page then fits its axes itself."""
     assert widened(None, [], N_CHARACTERS) is None
     hopeless = [trial([]), trial([80.0]), trial([2.0], "FAIL")]
     assert widened(None, hopeless, N_CHARACTERS) is None

@@ -1,9 +1,10 @@
-"""A database of another MLflow is migrated whole or refused in words, whichever is installed."""
+"""A workspace's own database from another MLflow: migrated whole, or refused."""
 
 from __future__ import annotations
 
 import logging
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -103,63 +104,79 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def old(template: Path, tmp_path: Path) -> Path:
     """Copy it for one test."""
-    path = tmp_path / "mlflow.db"
-    path.write_bytes(template.read_bytes())
-    return path
+    return Path(shutil.copy(template, tmp_path / "mlflow.db"))
 
 
-def test_older_database_is_migrated_and_said_so(
+@pytest.fixture
+def current(new_store: NewStore, tmp_path: Path) -> Path:
+    """Return a database of the installed MLflow."""
+    new_store.copy(tmp_path)
+    return tmp_path / "mlflow.db"
+
+
+def create(path: Path) -> MlflowClient:
+    return mlflow_client.create(f"sqlite:///{path}")
+
+
+def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return our own messages, which must all be warnings."""
+    ours = [record for record in caplog.records if record.name.startswith("mmsearch")]
+    assert {record.levelno for record in ours} <= {logging.WARNING}
+    return [record.getMessage() for record in ours]
+
+
+def assert_migrated(path: Path, experiment: str = "mmsearch/old") -> None:
+    """Check that a database is the installed MLflow's, and nothing is left beside it."""
+    found = create(path).get_experiment_by_name(experiment)
+    assert found is not None
+    assert found.experiment_id == "7"
+    assert revision_of(path) == revisions()[0]
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+def test_older_database_is_migrated_with_one_warning(
     old: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What was in it stays, one line says what was done, and nothing is left beside it."""
-    before = revision_of(old)
+    assert revision_of(old) != revisions()[0]
 
-    client = mlflow_client.create(f"sqlite:///{old}")
+    assert_migrated(old)
 
-    assert revision_of(old) == revisions()[0] != before
-    experiment = client.get_experiment_by_name("mmsearch/old")
-    assert experiment is not None
-    assert experiment.experiment_id == "7"
-    [record] = [each for each in caplog.records if each.name.startswith("mmsearch")]
-    assert record.levelno == logging.WARNING
-    assert str(old) in record.getMessage()
-    assert mlflow.__version__ in record.getMessage()
-    assert [path.name for path in old.parent.iterdir()] == ["mlflow.db"]
+    [message] = warned(caplog)
+    assert str(old) in message
+    assert mlflow.__version__ in message
 
 
 def test_database_of_this_version_is_not_touched(
-    new_store: NewStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    current: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Opening it migrates nothing and says nothing."""
-    uri = new_store.copy(tmp_path)
-    path = tmp_path / "mlflow.db"
-    before = path.read_bytes()
+    before = current.read_bytes()
 
-    local_database.prepare_database(path)
+    local_database.prepare_database(current)
 
-    assert path.read_bytes() == before
-    mlflow_client.create(uri)
-    assert not [each for each in caplog.records if each.name.startswith("mmsearch")]
+    assert current.read_bytes() == before
+    create(current)
+    assert warned(caplog) == []
 
 
-def test_write_ahead_log_is_migrated_too(old: Path) -> None:
-    """What stands in the log alone, of a process that has the database open, is not lost."""
+def test_write_ahead_log_of_an_open_database_is_migrated_too(old: Path) -> None:
+    """The process that has it open goes on in the same file, and what it writes arrives."""
     with closing(sqlite3.connect(old)) as other:
         other.execute("PRAGMA journal_mode = WAL")
         other.execute("PRAGMA wal_autocheckpoint = 0")
         with other:
             other.execute(RENAME, ["mmsearch/logged"])
 
-        client = mlflow_client.create(f"sqlite:///{old}")
+        client = create(old)
 
         assert client.get_experiment_by_name("mmsearch/logged") is not None
-        # The other process goes on in the same file, and what it writes arrives.
         with other:
             other.execute(RENAME, ["mmsearch/later"])
     assert client.get_experiment_by_name("mmsearch/later") is not None
 
 
-def test_what_others_write_meanwhile_is_kept(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_others_write_during_a_migration_is_kept(
+    old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A copy that is out of date by the time it is migrated is made again."""
     upgrade, names = local_database.upgrade, iter(["mmsearch/meanwhile"])
 
@@ -169,43 +186,20 @@ def test_what_others_write_meanwhile_is_kept(old: Path, monkeypatch: pytest.Monk
         upgrade(copy)
 
     monkeypatch.setattr(local_database, "upgrade", slow)
-    client = mlflow_client.create(f"sqlite:///{old}")
-    assert client.get_experiment_by_name("mmsearch/meanwhile") is not None
+
+    assert_migrated(old, "mmsearch/meanwhile")
 
 
 @pytest.mark.parametrize("moment", ["before", "within"])
 def test_killed_migration_leaves_the_database_as_it_was(old: Path, moment: str) -> None:
-    """With the copy half made, or half written back: the next command migrates it."""
+    """With the copy made, or half written back: the next command migrates it."""
     before = revision_of(old)
+
     done = subprocess.run([sys.executable, "-c", CUT, old, moment], check=False)
+
     assert done.returncode == -signal.SIGKILL
     assert revision_of(old) == before
-
-    client = mlflow_client.create(f"sqlite:///{old}")
-
-    assert client.get_experiment_by_name("mmsearch/old") is not None
-    assert revision_of(old) == revisions()[0]
-    assert [path.name for path in old.parent.iterdir()] == ["mlflow.db"]
-
-
-def test_failed_migration_leaves_the_database_as_it_was(old: Path) -> None:
-    """MLflow's own reason is told, and the next try may succeed."""
-    # The table that a later revision makes is there already.
-    before = tables(old)
-    copied = old.with_name("new.db")
-    copied.write_bytes(old.read_bytes())
-    mlflow_client.create(f"sqlite:///{copied}")
-    copied_tables = sorted(tables(copied) - before)
-    if not copied_tables:
-        pytest.skip("the last revisions of this MLflow make no table")
-    for name in copied_tables:
-        change(old, f"CREATE TABLE {name} (x)")
-    content = old.read_bytes()
-
-    with pytest.raises(MMSearchError, match="already exists"):
-        mlflow_client.create(f"sqlite:///{old}")
-
-    assert old.read_bytes() == content
+    assert_migrated(old)
 
 
 def tables(path: Path) -> set[str]:
@@ -215,55 +209,56 @@ def tables(path: Path) -> set[str]:
         return {name for (name,) in rows}
 
 
-def test_database_of_a_newer_mlflow_is_refused(new_store: NewStore, tmp_path: Path) -> None:
-    """MLflow would ask for `mlflow db upgrade`, which cannot go back; the way out is named."""
-    uri = new_store.copy(tmp_path)
-    path = tmp_path / "mlflow.db"
-    change(path, "UPDATE alembic_version SET version_num = ?", UNKNOWN)
-    before = path.read_bytes()
+def test_failed_migration_leaves_the_database_as_it_was(old: Path, new_store: NewStore) -> None:
+    """A table that a later revision makes is there already."""
+    made = sorted(tables(new_store.path) - tables(old))
+    if not made:
+        pytest.skip("the last revisions of this MLflow make no table")
+    for name in made:
+        change(old, f"CREATE TABLE {name} (x)")
+    content = old.read_bytes()
 
-    with pytest.raises(MMSearchError, match="newer MLflow") as caught:
-        mlflow_client.create(uri)
+    with pytest.raises(MMSearchError, match="already exists"):
+        create(old)
 
-    told = str(caught.value)
-    assert mlflow.__version__ in told
-    assert "mmsearch sync" in told
-    assert path.read_bytes() == before
+    assert old.read_bytes() == content
 
 
-def test_damaged_database_is_named(new_store: NewStore, tmp_path: Path) -> None:
-    """Bytes that are no database's end in one line, as everywhere."""
-    uri = new_store.copy(tmp_path)
-    path = tmp_path / "mlflow.db"
-    with closing(sqlite3.connect(path)) as connection:
+def test_database_of_a_newer_mlflow_is_refused_with_the_way_out(current: Path) -> None:
+    """MLflow would ask for `mlflow db upgrade`, which cannot go back."""
+    change(current, "UPDATE alembic_version SET version_num = ?", UNKNOWN)
+    before = current.read_bytes()
+
+    with pytest.raises(MMSearchError, match="mmsearch sync") as caught:
+        create(current)
+
+    assert mlflow.__version__ in str(caught.value)
+    assert current.read_bytes() == before
+
+
+def test_damaged_database_is_named(current: Path) -> None:
+    with closing(sqlite3.connect(current)) as connection:
         [[root]] = connection.execute(
             "SELECT rootpage FROM sqlite_master WHERE name = 'alembic_version'"
         ).fetchall()
         [[size]] = connection.execute("PRAGMA page_size").fetchall()
-    with path.open("r+b") as file:
+    with current.open("r+b") as file:
         file.seek((root - 1) * size)
         file.write(b"\xff" * size)
 
-    with pytest.raises(MMSearchError, match=re.escape(str(path))):
-        mlflow_client.create(uri)
+    with pytest.raises(MMSearchError, match=re.escape(str(current))):
+        create(current)
 
 
-def test_unknown_layout_of_mlflow_is_left_to_mlflow(
-    new_store: NewStore,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+def test_unknown_layout_of_mlflow_is_left_to_mlflow_with_a_warning(
+    current: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where a later MLflow keeps its migrations elsewhere, a warning is all."""
-    uri = new_store.copy(tmp_path)
-    monkeypatch.setattr(mlflow, "__file__", str(tmp_path / "nowhere/__init__.py"))
+    """A later MLflow may keep its migrations elsewhere."""
+    monkeypatch.setattr(mlflow, "__file__", str(current.parent / "nowhere/__init__.py"))
 
-    client = mlflow_client.create(uri)
+    assert create(current).search_experiments()
 
-    assert client.search_experiments()
-    assert [each.levelno for each in caplog.records if each.name.startswith("mmsearch")] == [
-        logging.WARNING
-    ]
+    assert len(warned(caplog)) == 1
 
 
 def test_store_is_made_without_private_names(
@@ -278,32 +273,25 @@ def test_store_is_made_without_private_names(
     with pytest.MonkeyPatch.context() as patch:
         # MLflow's own store has need of it as it opens a database that lacks tables.
         patch.setattr(mlflow_client, "connect", MlflowClient)
-        mlflow_client.create(f"sqlite:///{path}")
+        create(path)
     monkeypatch.setattr(utils, "_initialize_tables", initialize, raising=False)
 
     assert revision_of(path) == revisions()[0]
-    assert mlflow_client.create(f"sqlite:///{path}").search_experiments()
+    assert create(path).search_experiments()
 
 
 @pytest.mark.parametrize("is_moved", [False, True])
 def test_unknown_tables_stop_nothing_but_a_move(
-    new_store: NewStore,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-    *,
-    is_moved: bool,
+    current: Path, caplog: pytest.LogCaptureFixture, *, is_moved: bool
 ) -> None:
-    """Artifacts that lie at home by MLflow's own word stay there; a move is refused in words."""
-    client = mlflow_client.create(new_store.copy(tmp_path))
-    artifacts = tmp_path / "artifacts"
+    """Artifacts that are at home by MLflow's own word stay there; a move is refused."""
+    client, artifacts = create(current), current.with_name("artifacts")
     first = mlflow_client.open_experiment(client, "mmsearch/x", artifacts)
     client.create_run(first.experiment_id)
-    change(tmp_path / "mlflow.db", "ALTER TABLE logged_models RENAME TO renamed")
+    change(current, "ALTER TABLE logged_models RENAME TO renamed")
     if is_moved:
-        change(
-            tmp_path / "mlflow.db",
-            "UPDATE runs SET artifact_uri = replace(artifact_uri, '/artifacts', '/elsewhere')",
-        )
+        moved = "UPDATE runs SET artifact_uri = replace(artifact_uri, '/artifacts', '/elsewhere')"
+        change(current, moved)
         with pytest.raises(MMSearchError, match="artifacts"):
             mlflow_client.open_experiment(client, "mmsearch/x", artifacts)
         return
@@ -311,17 +299,15 @@ def test_unknown_tables_stop_nothing_but_a_move(
     again = mlflow_client.open_experiment(client, "mmsearch/x", artifacts)
 
     assert again.experiment_id == first.experiment_id
-    assert any("logged_models" in each.getMessage() for each in caplog.records)
+    assert any("logged_models" in message for message in warned(caplog))
 
 
 def test_view_that_mlflow_refuses_stops_nothing(
-    new_store: NewStore,
+    current: Path,
     study: Study,
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The saved view is a matter of looks: trials are shown without it."""
     set_tag = MlflowClient.set_experiment_tag
 
     def refuse(self: MlflowClient, experiment_id: str, key: str, value: Any) -> None:
@@ -330,7 +316,7 @@ def test_view_that_mlflow_refuses_stops_nothing(
         set_tag(self, experiment_id, key, value)
 
     monkeypatch.setattr(MlflowClient, "set_experiment_tag", refuse)
-    tracker = study.tracker(new_store.copy(tmp_path), tmp_path / "artifacts")
+    tracker = study.tracker(f"sqlite:///{current}", current.with_name("artifacts"))
     study.complete(0)
 
     tracker.open()
@@ -338,4 +324,4 @@ def test_view_that_mlflow_refuses_stops_nothing(
     tracker.show_study(study.summary())
 
     assert tracker.lacking(study.journal.records()) == []
-    assert any("view" in each.getMessage() for each in caplog.records)
+    assert any("view" in message for message in warned(caplog))

@@ -1,4 +1,4 @@
-"""The served model against torch: its scores, its draws, and what it refuses."""
+"""The served model: its scores and draws against torch, and what it refuses."""
 
 from __future__ import annotations
 
@@ -93,14 +93,10 @@ def words(model: Any, prefix: str = "", n: int = 20, **params: Any) -> list[str]
     return [row["continuation"] for row in ask(model, [{"prefix": prefix}] * n, **params)]
 
 
-# What it answers.
-
-
 @pytest.mark.parametrize("sizes", [(4, 16, 3), (1, 1, 1), (10, 100, 8), (2, 5, 16)])
 def test_score_is_the_loss_that_training_reports(
     served: ModuleType, tmp_path: Path, sizes: tuple[int, int, int]
 ) -> None:
-    """The served number stands beside the leaderboard's, whichever library computes it."""
     parameters = make_parameters(LETTERS.size, *sizes)
     model = load(served, tmp_path, parameters)
 
@@ -109,18 +105,11 @@ def test_score_is_the_loss_that_training_reports(
     for word, answer in zip(WORDS, answers, strict=True):
         assert answer["nats_per_char"] == pytest.approx(torch_nats(parameters, word), abs=1e-5)
         assert answer["continuation"] is None
-
-
-def test_characters_that_are_certain_and_impossible_have_finite_scores(
-    served: ModuleType, parameters: Parameters, tmp_path: Path
-) -> None:
-    """A softmax in floats would give 0 and its logarithm minus infinity, which is not JSON."""
+    # Certain and impossible characters have scores that JSON can hold.
     bias_V = torch.zeros(LETTERS.size)
     bias_V[1] = 5000
     sure = with_bias(parameters, bias_V)
-
-    (answer,) = ask(load(served, tmp_path, sure), [{"word": "za"}])
-
+    (answer,) = ask(load(served, tmp_path / "sure", sure), [{"word": "za"}])
     assert answer["nats_per_char"] == pytest.approx(torch_nats(sure, "za"), rel=1e-6)
 
 
@@ -128,7 +117,6 @@ def test_characters_that_are_certain_and_impossible_have_finite_scores(
 def test_draws_follow_the_models_distribution(
     model: Any, parameters: Parameters, temperature: float
 ) -> None:
-    """The first character is drawn with the softmax of torch's logits over the temperature."""
     n = 5000
     drawn = Counter(words(model, n=n, temperature=temperature, max_length=1))
 
@@ -139,7 +127,6 @@ def test_draws_follow_the_models_distribution(
 
 
 def test_context_slides_through_a_word(model: Any, parameters: Parameters) -> None:
-    """At a temperature near zero each character is the likeliest after the ones before it."""
     expected = [1, 2]
     while len(expected) < 12:
         context = ([0] * 3 + expected)[-3:]
@@ -151,27 +138,22 @@ def test_context_slides_through_a_word(model: Any, parameters: Parameters) -> No
         assert word == "".join(LETTERS.characters[i] for i in expected).partition(".")[0]
 
 
-def test_seed_repeats_the_words_and_the_prefix_begins_them(model: Any) -> None:
-    """Who shows a word must be able to get it again; rows of one request differ."""
+def test_words_follow_from_their_seed_which_is_the_commands_by_default(
+    served: ModuleType, model: Any
+) -> None:
     drawn = words(model, "emm", seed=1)
 
     assert words(model, "emm", seed=1) == drawn != words(model, "emm", seed=2)
     assert len(set(drawn)) > 10
     assert all(word.startswith("emm") for word in drawn)
-
-
-def test_defaults_are_those_of_the_command(served: ModuleType, model: Any) -> None:
-    """`mmsearch sample` and the server are two doors to one model."""
-    explicit: dict[str, Any] = {"seed": ARTICLE_SEED, "temperature": 1.0, "max_length": MAX_LENGTH}
-
-    assert words(model) == words(model, **explicit)
-    assert {param.name: param.default for param in served.SIGNATURE.params} == explicit
+    defaults: dict[str, Any] = {"seed": ARTICLE_SEED, "temperature": 1.0, "max_length": MAX_LENGTH}
+    assert words(model) == words(model, **defaults)
+    assert {param.name: param.default for param in served.SIGNATURE.params} == defaults
 
 
 def test_model_that_never_ends_a_word_is_stopped(
     served: ModuleType, parameters: Parameters, tmp_path: Path
 ) -> None:
-    """One request must not keep the server busy for ever."""
     bias_V = parameters.b2.clone()
     bias_V[0] = -1e9
     model = load(served, tmp_path, with_bias(parameters, bias_V))
@@ -182,7 +164,6 @@ def test_model_that_never_ends_a_word_is_stopped(
 
 
 def test_rows_of_both_kinds_keep_their_places(model: Any, parameters: Parameters) -> None:
-    """Answers are read beside the rows that were asked; JSON knows null and no NaN."""
     frame = pd.DataFrame(
         {"word": ["emma", None, None], "prefix": [None, "em", ""]}, index=[7, 3, 5]
     )
@@ -200,7 +181,6 @@ def test_rows_of_both_kinds_keep_their_places(model: Any, parameters: Parameters
 
 
 def test_text_is_read_as_the_corpus_was(served: ModuleType, tmp_path: Path) -> None:
-    """Two spellings of one é are one character, and a character need not fit in two bytes."""
     vocabulary = Vocabulary.of(["zoé", GOTHIC])
     parameters = make_parameters(vocabulary.size, 2, 8, 2)
     model = load(served, tmp_path, parameters, vocabulary)
@@ -210,9 +190,6 @@ def test_text_is_read_as_the_corpus_was(served: ModuleType, tmp_path: Path) -> N
     assert composed == apart
     expected = torch_nats(parameters, GOTHIC, vocabulary)
     assert script["nats_per_char"] == pytest.approx(expected, abs=1e-5)
-
-
-# What it refuses.
 
 
 @pytest.mark.parametrize(
@@ -244,7 +221,6 @@ def test_text_is_read_as_the_corpus_was(served: ModuleType, tmp_path: Path) -> N
 def test_bad_request_is_refused(
     served: ModuleType, model: Any, row: dict[str, Any], params: dict[str, Any], named: str
 ) -> None:
-    """MLflow makes a 400 of this code, and a 500 of others; nothing is corrected silently."""
     with pytest.raises(served.MlflowException) as caught:
         ask(model, [row], **params)
 
