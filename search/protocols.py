@@ -60,7 +60,7 @@ class EnqueuingView(View, Protocol):
 
 
 class Job(Protocol):
-    """A set of trials to train: a search, or the trainings of a confirmation."""
+    """A set of trials to train: a search, the trainings of a confirmation, or an extension."""
 
     @property
     def session(self) -> Session:
@@ -74,6 +74,10 @@ class Job(Protocol):
     def settings(self) -> Settings:
         """Settings of each training, besides its hyperparameters and its seed."""
 
+    @property
+    def initial_weights(self) -> bytes | None:
+        """Weights that every trial starts from, as safetensors; None where each draws its own."""
+
     def records(self) -> list[TrialRecord]:
         """Read the trials that have begun."""
 
@@ -81,7 +85,7 @@ class Job(Protocol):
         """Count the trials that are not finished yet."""
 
     def view(self) -> EnqueuingView | None:
-        """Return the view of these trials in an Optuna storage; None for a confirmation."""
+        """Return the view of these trials in an Optuna storage; None unless they are a search."""
 
     def begin(self) -> None:
         """Write what must be on disk before the view is opened."""

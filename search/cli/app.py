@@ -19,6 +19,7 @@ from mmsearch.search.cli import options  # noqa: TC001 (typer reads it)
 from mmsearch.search.cli.confirm import confirm
 from mmsearch.search.cli.corpus import corpus
 from mmsearch.search.cli.export import export
+from mmsearch.search.cli.extend import extend
 from mmsearch.search.cli.figures import figures
 from mmsearch.search.cli.final_test_command import final_test
 from mmsearch.search.cli.init import init
@@ -61,6 +62,7 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     trials,
     ui,
     confirm,
+    extend,
     final_test,
     sample,
     losses,

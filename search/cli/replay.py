@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmsearch.errors import InputError
 from mmsearch.search.cli import options
 from mmsearch.search.display.console import make_console, print_json
 from mmsearch.search.study.workspace import Workspace
@@ -28,6 +29,10 @@ def replay(
         ),
     ] = None,
     *,
+    extension: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Number of an extension.", show_default="none"),
+    ] = None,
     study: options.Study = None,
     workspace: options.Workspace = options.DEFAULT_WORKSPACE,
     as_json: options.Json = False,
@@ -41,7 +46,9 @@ def replay(
     from mmsearch.search.execution.replay import replay as train_again  # noqa: PLC0415
     from mmsearch.search.study.session import Session  # noqa: PLC0415
 
-    result = train_again(Session.reopen(Workspace.at(workspace), study), number)
+    if number is not None and extension is not None:
+        raise InputError("give the number of a trial or --extension, but not both")
+    result = train_again(Session.reopen(Workspace.at(workspace), study), number, extension)
     if as_json:
         print_json(_to_json(result))
     else:
@@ -91,9 +98,10 @@ def _print_difference(out: Console, replay: Replay) -> None:
 
 
 def _to_json(replay: Replay) -> dict[str, Any]:
+    facts = replay.record.facts
     return {
         "model": replay.record.name,
-        "trial": replay.record.facts.get("trial", replay.record.number),
+        "trial": facts.get("trial", facts.get("parent_trial", replay.record.number)),
         "dev_loss": replay.record.dev_loss,
         "is_reproduced": replay.is_reproduced,
         "is_identical": replay.is_identical,

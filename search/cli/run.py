@@ -22,6 +22,7 @@ from mmsearch.search.display.console import make_console, print_json, print_wrap
 from mmsearch.search.display.format import format_counts, format_duration, format_spec, trial_json
 from mmsearch.search.results.advice import search_advice
 from mmsearch.search.results.optimism import Optimism
+from mmsearch.search.results.selection import read_extensions
 from mmsearch.search.study.settings import Pruner, Sampler  # noqa: TC001 (typer reads them)
 from mmsearch.search.study.workspace import options_of
 from mmsearch.tracking.journal.records import TrialState, best_trial, counts_by_state, n_finished
@@ -221,7 +222,7 @@ def _to_json(
         "n_pruned": counts[TrialState.PRUNED],
         "n_failed": counts[TrialState.FAIL],
         "wall_s": round(wall_s, 3),
-        "best": None if best is None else trial_json(best),
+        "best": None if best is None else trial_json(best, read_extensions(session.journal)),
         **advice.to_json(),
         "optimism": dataclasses.asdict(Optimism.of(records)),
     }

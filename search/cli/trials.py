@@ -15,6 +15,7 @@ from mmsearch.search.display.console import make_console, print_json
 from mmsearch.search.display.format import trial_json, trial_line
 from mmsearch.search.display.tables import TableColumn, fitted_table, spec_columns
 from mmsearch.search.results.advice import known_baselines
+from mmsearch.search.results.selection import read_extensions
 from mmsearch.search.study.locks import is_owned
 from mmsearch.search.study.study_file import StudyFile
 from mmsearch.search.study.workspace import Workspace, options_of
@@ -61,9 +62,14 @@ def trials(
         return
     records = sorted(journal.records(), key=lambda trial: trial.rank)[:limit]
     if as_json:
-        print_json([trial_json(record) for record in records])
+        extended = read_extensions(journal)
+        print_json([trial_json(record, extended) for record in records])
     elif records:
-        out.print(trials_table(records, is_running=is_owned(journal)))
+        is_running = is_owned(journal)
+        out.print(trials_table(records, is_running=is_running))
+        if extended := read_extensions(journal):
+            out.print()
+            out.print(extensions_table(extended, is_running=is_running))
         baselines = known_baselines(journal)
         print_baselines(out, baselines)
         print_warnings(out, baselines)
@@ -82,18 +88,9 @@ def trials_table(records: Sequence[TrialRecord], *, is_running: bool) -> Table:
         is_running: whether the study is being searched; if not, a trial that has not ended is
             shown as stopped.
     """
-
-    def state(record: TrialRecord) -> str:
-        is_stopped = record.outcome is None and not is_running
-        return "stopped" if is_stopped else record.state.lower()
-
     columns = [
         TableColumn(heading="trial", cells=[str(r.number) for r in records]),
-        TableColumn(heading="state", cells=[state(r) for r in records]),
-        TableColumn(
-            heading="dev loss",
-            cells=["" if r.dev_loss is None else f"{r.dev_loss:.4f}" for r in records],
-        ),
+        *_end_columns(records, is_running=is_running),
         *spec_columns([r.spec for r in records]),
         TableColumn(
             heading="params", cells=[f"{r.facts['n_parameters']:,}" for r in records], rank=1
@@ -102,6 +99,37 @@ def trials_table(records: Sequence[TrialRecord], *, is_running: bool) -> Table:
     ]
     styles = [None if r.is_complete else "dim" for r in records]
     return fitted_table(columns, styles, left={"state"})
+
+
+def extensions_table(records: Sequence[TrialRecord], *, is_running: bool) -> Table:
+    """Make a table of the trainings that go on from the weights of trials."""
+    columns = [
+        TableColumn(heading="extension", cells=[str(r.number) for r in records]),
+        TableColumn(heading="of trial", cells=[str(r.facts["parent_trial"]) for r in records]),
+        *_end_columns(records, is_running=is_running),
+        TableColumn(heading="steps", cells=[f"{r.spec.n_steps:,}" for r in records]),
+        TableColumn(heading="lr", cells=[f"{r.spec.learning_rate:.3g}" for r in records]),
+        TableColumn(heading="time", cells=[f"{r.wall_s:.1f} s" for r in records]),
+    ]
+    return fitted_table(
+        columns, [None if r.is_complete else "dim" for r in records], left={"state"}
+    )
+
+
+def _end_columns(records: Sequence[TrialRecord], *, is_running: bool) -> list[TableColumn]:
+    """Return the columns of how trials ended."""
+
+    def state(record: TrialRecord) -> str:
+        is_stopped = record.outcome is None and not is_running
+        return "stopped" if is_stopped else record.state.lower()
+
+    return [
+        TableColumn(heading="state", cells=[state(r) for r in records]),
+        TableColumn(
+            heading="dev loss",
+            cells=["" if r.dev_loss is None else f"{r.dev_loss:.4f}" for r in records],
+        ),
+    ]
 
 
 def _watch(out: Console, journal: Journal, limit: int | None, *, as_json: bool) -> None:
@@ -125,7 +153,7 @@ def _watch(out: Console, journal: Journal, limit: int | None, *, as_json: bool) 
             live.start()
         for record in _follow(journal, view):
             if as_json:
-                print_json(trial_json(record), indent=None)
+                print_json(trial_json(record, read_extensions(journal)), indent=None)
             elif not is_drawn:
                 out.print(trial_line(record, is_best=record is status.best))
                 out.file.flush()

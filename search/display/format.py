@@ -11,7 +11,7 @@ from mmsearch.tracking.hyperparameters import shown_columns
 from mmsearch.tracking.journal.records import TrialState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
     from mmsearch.model.spec import TrialSpec
@@ -54,6 +54,8 @@ def trial_label(record: TrialRecord) -> str:
     """Return a trial's name, padded so that labels align."""
     if record.is_repeat:
         return f"trial {record.facts['trial']:>3} seed {record.facts['nth_seed']:>2}"
+    if record.is_extension:
+        return record.name
     return f"trial {record.number:>3}"
 
 
@@ -66,13 +68,19 @@ def trial_line(record: TrialRecord, *, is_best: bool) -> Text:
         return text.append(record.outcome.reason, style="red")
     style = "bold green" if is_best else "" if record.is_complete else "dim"
     text.append(f"{record.dev_loss:.4f}{'*' if is_best else ' '} ", style=style)
-    if record.is_repeat:  # the table at the end has its hyperparameters
+    if record.is_repeat or record.is_extension:  # the end of the output has its hyperparameters
         return text
     return text.append(format_short_spec(record.spec), style="dim")
 
 
-def trial_json(record: TrialRecord) -> dict[str, Any]:
-    """Return one trial as JSON values."""
+def trial_json(record: TrialRecord, extensions: Iterable[TrialRecord] = ()) -> dict[str, Any]:
+    """Return one trial as JSON values.
+
+    Args:
+        record: the trial.
+        extensions: the trainings that go on from the weights of any trial; those of others are
+            left out.
+    """
     scored = record.scored
     parts = scored.dev_parts if scored else {}
     return {
@@ -88,6 +96,25 @@ def trial_json(record: TrialRecord) -> dict[str, Any]:
         "best_step": record.best.step if record.best else None,
         "step": record.curve[-1].step if record.curve else 0,
         "n_parameters": record.facts["n_parameters"],
+        "wall_s": round(record.wall_s, 3),
+        "spec": record.spec.to_json(),
+        "extensions": [
+            extension_json(other)
+            for other in extensions
+            if other.facts["parent_trial"] == record.number
+        ],
+    }
+
+
+def extension_json(record: TrialRecord) -> dict[str, Any]:
+    """Return one training that goes on from the weights of a trial as JSON values."""
+    return {
+        "extension": record.number,
+        "parent_trial": record.facts["parent_trial"],
+        "state": record.state,
+        "reason": record.outcome.reason if record.outcome else "",
+        "dev_loss": record.dev_loss,
+        "step": record.curve[-1].step if record.curve else 0,
         "wall_s": round(record.wall_s, 3),
         "spec": record.spec.to_json(),
     }

@@ -80,6 +80,11 @@ class Confirm:
         """Number of trainings that the plan asks for."""
         return len(self.plan.trials) * self.plan.n_seeds
 
+    @property
+    def initial_weights(self) -> bytes | None:
+        """None: each training draws its own first weights."""
+        return None
+
     def records(self) -> list[TrialRecord]:
         """Read the trainings that the plan asks for and that have begun."""
         found = repeats(self.session.journal, self.plan).values()
@@ -155,7 +160,7 @@ def propose_trainings(
 
 
 class FreshSeeds:
-    """Proposes the trainings of a confirmation, and prunes none of them."""
+    """Proposes the trainings of a confirmation or an extension, and prunes none of them."""
 
     def __init__(self, proposals: Iterable[Proposal]) -> None:
         self._proposals = iter(proposals)

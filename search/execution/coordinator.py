@@ -97,6 +97,8 @@ class Coordinator:
     """Function that the executor calls, with a spec, the dev losses so far and the weights."""
     vocab_size: int
     n_workers: int
+    initial_weights: bytes | None = None
+    """Weights that every trial starts from, as safetensors; None where each draws its own."""
     observers: tuple[Observer, ...] = ()
     _running: dict[int, _Running] = field(init=False, default_factory=dict)
     _done: queue.SimpleQueue[tuple[int, Future[SegmentResult]]] = field(
@@ -172,7 +174,7 @@ class Coordinator:
         }
         self.journal.start(number, spec, facts)
         record = TrialRecord(number=number, spec=spec, facts=facts)
-        self._running[number] = _Running(record, None)
+        self._running[number] = _Running(record, self.initial_weights)
         self._show(record)
         self._submit(number)
         return True
@@ -182,7 +184,7 @@ class Coordinator:
         self._n_begun += 1
         curve, weights = self.journal.resume(record.number)
         record = replace(record, curve=tuple(curve))
-        self._running[record.number] = _Running(record, weights)
+        self._running[record.number] = _Running(record, weights or self.initial_weights)
         self._show(record)
         has_ended = record.spec.has_ended([segment.dev_loss for segment in curve])
         if record.number == self._undecided or has_ended:

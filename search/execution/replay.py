@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from mmsearch.errors import InputError, MMSearchError
 from mmsearch.model.training import DivergedError
 from mmsearch.search.execution import worker
+from mmsearch.search.execution.extend_job import parent_weights
 from mmsearch.search.execution.worker_pool import WorkerPool
-from mmsearch.search.results.selection import choose, find_trial
+from mmsearch.search.results.selection import choose, extensions, find_extension, find_trial
 from mmsearch.search.study import provenance
 
 if TYPE_CHECKING:
@@ -96,12 +97,13 @@ class Replay:
         return None
 
 
-def replay(session: Session, number: int | None) -> Replay:
+def replay(session: Session, number: int | None, extension: int | None = None) -> Replay:
     """Train a trial again as far as its record goes, in a worker process.
 
     Args:
         session: the study.
         number: the trial's number; None for the chosen model.
+        extension: number of an extension to replay instead; None without.
 
     Raises:
         InputError: there is no such trial, or it has no segment yet.
@@ -110,7 +112,12 @@ def replay(session: Session, number: int | None) -> Replay:
         MMSearchError: the worker process died.
     """
     journal = session.journal
-    if number is None:
+    weights: bytes | None = None
+    if extension is not None:
+        record = find_extension(journal, extension)
+        weights = parent_weights(journal, record.facts["parent_trial"])
+        journal = extensions(journal)
+    elif number is None:
         choice = choose(journal)
         journal, record = choice.journal, choice.record
     else:
@@ -123,7 +130,7 @@ def replay(session: Session, number: int | None) -> Replay:
         journal.read_weights(record)  # raises if the file does not match the record
     then = record.facts.get("versions") or session.file.versions
     now = provenance.versions()
-    results, end = _train(session, record)
+    results, end = _train(session, record, weights)
     return Replay(
         record=record,
         changed={
@@ -148,11 +155,16 @@ def replay(session: Session, number: int | None) -> Replay:
     )
 
 
-def _train(session: Session, record: TrialRecord) -> tuple[list[SegmentResult], str]:
-    """Train the segments of a record again; return them and, if it diverged, why."""
+def _train(
+    session: Session, record: TrialRecord, weights: bytes | None
+) -> tuple[list[SegmentResult], str]:
+    """Train the segments of a record again, from weights or, with None, from its own first ones.
+
+    Returns:
+        The segments and, if it diverged, why.
+    """
     n_segments = len(record.curve) + bool(record.divergence)
     results: list[SegmentResult] = []
-    weights: bytes | None = None
     with WorkerPool(1, worker.start, (session.words,)) as pool:
         for segment in range(1, n_segments + 1):
             losses = tuple(result.dev_loss for result in results)

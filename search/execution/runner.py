@@ -136,6 +136,7 @@ def train(  # noqa: PLR0913 (what is trained, and who hears of it)
             run_segment=worker.run_segment,
             vocab_size=session.corpus.vocabulary.size,
             n_workers=n_workers,
+            initial_weights=job.initial_weights,
             observers=(*uploaders, baselines, *observers),
         )
         trials = None

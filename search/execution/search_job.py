@@ -36,6 +36,11 @@ class Search:
         """The study's settings."""
         return self.session.file.settings
 
+    @property
+    def initial_weights(self) -> bytes | None:
+        """None: each training draws its own first weights."""
+        return None
+
     def records(self) -> list[TrialRecord]:
         """Read the trials that have begun."""
         return self.journal.records()

@@ -98,10 +98,11 @@ class OptunaProposer:
             state=TrialState.RUNNING, params=trial.params, distributions=self._distributions
         )
         self._storage.create_new_trial(self._study_id, running)
+        fixed_seed = self._settings.training_seed
         return Proposal(
             number=number,
             point=trial.params,
-            seed=trial_seed(self._settings.seed, number),
+            seed=trial_seed(self._settings.seed, number) if fixed_seed < 0 else fixed_seed,
             facts={ENQUEUED: fixed},
         )
 

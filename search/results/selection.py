@@ -228,6 +228,25 @@ def confirmations(journal: Journal) -> Journal:
     return Journal(journal.folder, "confirm")
 
 
+def extensions(journal: Journal) -> Journal:
+    """Return the journal of the trainings that go on from the weights of a study's trials."""
+    return Journal(journal.folder, "extend")
+
+
+def read_extensions(journal: Journal) -> list[TrialRecord]:
+    """Read the trainings that go on from the weights of a study's trials.
+
+    Raises:
+        JournalError: a file is damaged.
+    """
+    records = extensions(journal).records()
+    for record in records:
+        if type(record.facts.get("parent_trial")) is not int:
+            path = extensions(journal).trial_folder(record.number) / "spec.json"
+            raise damaged(path, "it does not name the trial that it goes on from")
+    return records
+
+
 def repeats(journal: Journal, plan: Plan) -> Mapping[tuple[int, int], TrialRecord]:
     """Return the trainings of a plan that have begun, by (trial, nth seed).
 
@@ -323,6 +342,19 @@ def find_trial(journal: Journal, number: int) -> TrialRecord:
     if number not in journal.numbers():
         raise InputError(f"study {journal.name!r} has no trial {number}; see: mmsearch trials")
     return journal.read(number)
+
+
+def find_extension(journal: Journal, number: int) -> TrialRecord:
+    """Read an extension by its number.
+
+    Raises:
+        InputError: there is no such extension.
+        JournalError: a file is damaged.
+    """
+    for record in read_extensions(journal):
+        if record.number == number:
+            return record
+    raise InputError(f"study {journal.name!r} has no extension {number}; see: mmsearch trials")
 
 
 def find_model(journal: Journal, model_sha256: str) -> Choice | None:

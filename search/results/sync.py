@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mmsearch.errors import MMSearchError
 from mmsearch.search.results.publish import mlflow_at, open_tracker, show_looks
-from mmsearch.search.results.selection import confirmations
+from mmsearch.search.results.selection import confirmations, extensions
 from mmsearch.search.results.summary import summarise
 from mmsearch.search.study.locks import own
 from mmsearch.search.study.study_file import StudyFile
@@ -52,6 +52,7 @@ def sync_study(workspace: Workspace, journal: Journal, storage: str | None, uri:
     url = storage_url(workspace, storage, file.storage, file.id)
     with own(journal), logging_to(journal.folder / "logs", url, uri or ""):
         searched, confirmed = _Part(journal), _Part(confirmations(journal))
+        extended = _Part(extensions(journal))
         creating = partial(workspace.locked, "optuna")
         away: MMSearchError | None = None
         try:
@@ -60,7 +61,7 @@ def sync_study(workspace: Workspace, journal: Journal, storage: str | None, uri:
                 searched.send(view)
         except MMSearchError as error:
             away = error  # MLflow is filled anyway
-        for part in (searched, confirmed):
+        for part in (searched, confirmed, *([extended] if extended.journal.numbers() else [])):
             tracker = open_tracker(workspace, part.journal, uri)
             with mlflow_at(tracker.uri):
                 part.send(tracker)
@@ -79,8 +80,8 @@ def sync_study(workspace: Workspace, journal: Journal, storage: str | None, uri:
             tracker.show_study(summarise(journal, file, looks, trials=trials))
         if away is not None:
             raise away
-        sent = searched.sent | confirmed.sent
-        if failed := {**searched.failed, **confirmed.failed}:
+        sent = searched.sent | confirmed.sent | extended.sent
+        if failed := {**searched.failed, **confirmed.failed, **extended.failed}:
             name, why = next(iter(failed.items()))
             reason = str(why) if isinstance(why, MMSearchError) else first_line(why)
             raise JournalError(
@@ -91,7 +92,7 @@ def sync_study(workspace: Workspace, journal: Journal, storage: str | None, uri:
 
 
 class _Part:
-    """The trials of a search or of its confirmation, and which of them were sent."""
+    """The trials of one journal of a study, and which of them were sent."""
 
     def __init__(self, journal: Journal) -> None:
         self.journal = journal

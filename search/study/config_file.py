@@ -34,9 +34,11 @@ MEANINGS: Mapping[str, str] = {
     "one; 0 trains to the last planned step",
     "extend_to": "multiple of the planned steps up to which a trial continues while its dev loss "
     "improves; needs patience and schedule constant",
+    "training_seed": "seed of every trial's first weights and minibatches; -1 gives each trial one "
+    "of its own, from the seed in [search] and its number",
     "sampler": "Optuna's sampler, which proposes hyperparameters",
     "pruner": "Optuna's pruner, which ends unpromising trials",
-    "seed": "seed of the sampler and of every trial's training",
+    "seed": "seed of the sampler and, unless [training] fixes it, of every trial's training",
     "start": "whether to try a known good configuration first, as far as the space has it: "
     + ", ".join(f"{name} {value}" for name, value in start_point(START_WORDS).items())
     + f" at {START_WORDS:,} train words; narrower with more decay and noise for fewer words",
@@ -48,7 +50,7 @@ MEANINGS: Mapping[str, str] = {
     "context_noise": "probability that the oldest character of a context is replaced by a random "
     "one; falls linearly to 0 at the newest",
 }
-"""Meaning of each key."""
+"""Meaning of each setting."""
 ABOUT: Mapping[str, str] = {
     "corpus": "The words, which come from the file of --corpus.",
     "training": "How each trial is trained.",
@@ -98,9 +100,9 @@ def differing(settings: Settings) -> str:
     tables = []
     for table, keys in TABLES.items():
         lines = [
-            f"{key} = {to_toml(getattr(settings, key))}"
-            for key in keys
-            if getattr(settings, key) != getattr(defaults, key)
+            f"{key} = {to_toml(getattr(settings, name))}"
+            for key, name in keys.items()
+            if getattr(settings, name) != getattr(defaults, name)
         ]
         tables.append((table, lines))
     space = settings.space.dimensions
@@ -121,10 +123,10 @@ def documented_tables(settings: Settings) -> Iterator[tuple[str, list[tuple[str,
     kinds = get_type_hints(Settings)
     for table, keys in TABLES.items():
         rows = []
-        for key in keys:
-            choices = ", ".join(get_args(kinds[key]))
-            meaning = f"{MEANINGS[key]}; one of {choices}" if choices else MEANINGS[key]
-            rows.append((key, to_toml(getattr(settings, key)), meaning))
+        for key, name in keys.items():
+            choices = ", ".join(get_args(kinds[name]))
+            meaning = f"{MEANINGS[name]}; one of {choices}" if choices else MEANINGS[name]
+            rows.append((key, to_toml(getattr(settings, name)), meaning))
         yield table, rows
     yield (
         "space",

@@ -45,6 +45,7 @@ _OF_SPEC = {
 _LATER: Mapping[str, Any] = {
     **{name: value for name, value in _OF_SPEC.items() if name not in HYPERPARAMETERS},
     "start": False,
+    "training_seed": -1,
 }
 """Settings added after version 0.1, each with the value that behaves as that version did."""
 _LATER_IN_SPACE = {name: value for name, value in _OF_SPEC.items() if name in HYPERPARAMETERS}
@@ -52,6 +53,7 @@ _LATER_IN_SPACE = {name: value for name, value in _OF_SPEC.items() if name in HY
 _LIMITS: Mapping[str, tuple[float, float]] = {
     "split_seed": (0, math.inf),
     "seed": (0, math.inf),
+    "training_seed": (-1, math.inf),
     "steps": (1, MAX_STEPS),
     "batch_size": (1, MAX_BATCH_SIZE),
     "patience": (0, math.inf),
@@ -94,10 +96,12 @@ class Settings:
     """Dev evaluations without improvement after which a trial ends; 0 for never."""
     extend_to: float = _DEFAULT["extend_to"]
     """Multiple of the planned steps up to which a trial continues while its dev loss improves."""
+    training_seed: int = -1
+    """Seed of every trial's training; -1 for one of its own from `seed` and the trial's number."""
     sampler: Sampler = "tpe"
     pruner: Pruner = "halving"
     seed: int = 0
-    """Seed of the sampler and of every trial's training."""
+    """Seed of the sampler and, unless `training_seed` fixes it, of every trial's training."""
     start: bool = _DEFAULT["start"]
     """Whether a known good configuration is tried before the sampler's."""
     space: Space = field(default_factory=Space)
@@ -154,7 +158,7 @@ class Settings:
             "init": self.init,
             "schedule": self.schedule,
             "averaging": self.averaging,
-            **{name: getattr(self, name) for name in _LATER if name != "start"},
+            **{name: getattr(self, name) for name in _OF_SPEC if name not in HYPERPARAMETERS},
         }
         values = {**recipe, **point}
         return TrialSpec(**values, seed=seed, n_steps=self.steps, n_segments=self.segments)
@@ -248,27 +252,35 @@ class Config:
     """Configurations to try before the sampler's proposals."""
 
 
-TABLES: Mapping[str, tuple[str, ...]] = {
-    "corpus": ("keep_duplicates", "split_seed"),
-    "training": (
-        "steps",
-        "segments",
-        "batch_size",
-        "optimizer",
-        "targets",
-        "init",
-        "schedule",
-        "cut_at",
-        "cut_factor",
-        "averaging",
-        "evaluations",
-        "patience",
-        "extend_to",
-    ),
-    "search": ("sampler", "pruner", "seed", "start"),
+def _alike(*names: str) -> dict[str, str]:
+    """Return keys that have the names of their settings."""
+    return dict(zip(names, names, strict=True))
+
+
+TABLES: Mapping[str, Mapping[str, str]] = {
+    "corpus": _alike("keep_duplicates", "split_seed"),
+    "training": {
+        **_alike(
+            "steps",
+            "segments",
+            "batch_size",
+            "optimizer",
+            "targets",
+            "init",
+            "schedule",
+            "cut_at",
+            "cut_factor",
+            "averaging",
+            "evaluations",
+            "patience",
+            "extend_to",
+        ),
+        "seed": "training_seed",
+    },
+    "search": _alike("sampler", "pruner", "seed", "start"),
 }
-"""Tables of a config file other than `[space]` and `[[enqueue]]`, with their keys; `[training]`
-also accepts `recipe`."""
+"""Tables of a config file other than `[space]` and `[[enqueue]]`, with their keys and the setting
+of each; `[training]` also accepts `recipe`."""
 
 
 def read_config(
@@ -315,11 +327,11 @@ def _parse_config(tables: Mapping[str, Any]) -> Config:
             read_dimensions(table)
             given["space"] = table
             continue
-        keys = (*TABLES[name], "recipe") if name == "training" else TABLES[name]
+        keys = {**TABLES[name], **({"recipe": "recipe"} if name == "training" else {})}
         for key, value in table.items():
             if key not in keys:
                 raise InputError(f"unknown key {key!r} in [{name}]; known are {', '.join(keys)}")
-            given[key] = value
+            given[keys[key]] = value
     enqueue = tables.get("enqueue", [])
     if not isinstance(enqueue, list) or not all(isinstance(point, dict) for point in enqueue):
         raise InputError("enqueue must be tables, [[enqueue]]")

@@ -39,6 +39,7 @@ FINISHED: dict[str, tuple[object, ...]] = {
     "export": ("export", "taken", "--trial", 99),
     "figures": ("figures", "taken", "--trial", 99),
     "replay": ("replay", 99),
+    "extend": ("extend", 99, "--steps", 20),
     "report": ("report", "taken"),
     "sample": ("sample", "-n", 1),
     "lr-range": ("lr-range", "--embedding-dim", 0),

@@ -31,6 +31,7 @@ OTHER: dict[str, object] = {
     "pruner": "median",
     "seed": 3,
     "start": True,
+    "training_seed": 6,
     "optimizer": "adam",
     "targets": "contexts",
     "evaluations": "growing",
@@ -56,7 +57,12 @@ def config(folder: Path, *names: str, more: str = "") -> Path:
     """Write a config with other values of some settings than the study's."""
     path = folder / f"{'-'.join(names) or 'space'}.toml"
     tables = [
-        "\n".join([f"[{table}]", *(f"{n} = {json.dumps(OTHER[n])}" for n in names if n in keys)])
+        "\n".join(
+            [
+                f"[{table}]",
+                *(f"{k} = {json.dumps(OTHER[n])}" for k, n in keys.items() if n in names),
+            ]
+        )
         for table, keys in TABLES.items()
     ]
     path.write_text("\n".join([*tables, more]))

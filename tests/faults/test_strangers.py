@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "report": ("report",),
     "lr-range": ("lr-range", "--study", "few", "--steps", 50, "--seeds", 1),
     "confirm": ("confirm", "--top", 1, "--seeds", 1),
+    "extend": ("extend", 0, "--steps", 20),
     "final-test": ("final-test", "--trial", 0),
 }
 MODULES = (

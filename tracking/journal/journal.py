@@ -10,6 +10,7 @@
                 outcome.json  how the trial ended; written once, before any view shows it
                 error.txt     the traceback of a trial that failed
     confirm/0000/             the same for each confirmation of a trial from a fresh seed
+    extend/0000/              the same for each training that goes on from a trial's weights
 
 Files are replaced atomically, or lines appended to them, and flushed to the disk before a call
 returns, except for the weights of a trial that has not ended. A process killed at any moment leaves
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-_FOLDERS = {"trial": "trials", "confirm": "confirm"}
+_FOLDERS = {"trial": "trials", "confirm": "confirm", "extend": "extend"}
 CONFIRM_AGAIN = "move it away, and confirm again with: mmsearch confirm"
 """What the user can do about a damaged plan."""
 COUNT_AGAIN = "move it away; the next mmsearch run or confirm computes it again"
@@ -54,8 +55,9 @@ COUNT_AGAIN = "move it away; the next mmsearch run or confirm computes it again"
 class Journal:
     """Reads and writes the folder of one study; one process writes, any number may read.
 
-    The trials of a study and their confirmations are two journals over one folder. Every method
-    raises a `JournalError` for a file that is damaged, or cannot be read or written.
+    The trials of a study, their confirmations and their extensions are three journals over one
+    folder. Every method raises a `JournalError` for a file that is damaged, or cannot be read or
+    written.
     """
 
     def __init__(self, folder: Path, kind: str = "trial") -> None:
@@ -63,7 +65,8 @@ class Journal:
 
         Args:
             folder: the study's folder.
-            kind: `trial` for the study's trials, `confirm` for their confirmations.
+            kind: `trial` for the study's trials, `confirm` for their confirmations, `extend` for
+                trainings that go on from their weights.
         """
         self.folder = folder
         self.kind = kind

@@ -85,7 +85,8 @@ class TrialRecord:
     """Hyperparameters, seed, recipe and budget."""
     facts: Mapping[str, Any]
     """What else is known at the start: `started_ms`, `n_parameters`, `versions`; for a
-    confirmation also `trial`, the trial that it repeats, and `nth_seed`, counted from 1."""
+    confirmation also `trial`, the trial that it repeats, and `nth_seed`, counted from 1; for an
+    extension also `parent_trial`, the trial whose weights it goes on from."""
     curve: Sequence[SegmentRecord] = field(default=())
     """The segments that have ended, in order."""
     outcome: Outcome | None = None
@@ -96,12 +97,19 @@ class TrialRecord:
         """Name of the trial in messages."""
         if self.is_repeat:
             return f"trial {self.facts['trial']}, seed {self.facts['nth_seed']}"
+        if self.is_extension:
+            return f"extension {self.number} of trial {self.facts['parent_trial']}"
         return f"trial {self.number}"
 
     @property
     def is_repeat(self) -> bool:
         """Whether the trial confirms another one from a fresh seed."""
         return "nth_seed" in self.facts
+
+    @property
+    def is_extension(self) -> bool:
+        """Whether the trial goes on from the weights of another one."""
+        return "parent_trial" in self.facts
 
     @property
     def state(self) -> TrialState:

@@ -72,6 +72,12 @@ def trial_note(record: TrialRecord, study: str, words: str, run_id: str) -> str:
     name = shlex.quote(study)
     if record.is_repeat:
         parts += ["Trained from a fresh seed by:", block(f"mmsearch confirm --study {name}")]
+    elif record.is_extension:
+        command = (
+            f"mmsearch extend {record.facts['parent_trial']} --steps {record.spec.n_steps} "
+            f"--learning-rate {record.spec.learning_rate} --study {name}"
+        )
+        parts += ["Trained on from the weights of that trial by:", block(command)]
     elif record.is_complete:
         commands = (
             f"mmsearch replay {record.number} --study {name}\n"

@@ -51,7 +51,7 @@ _LINE: Final[dict[str, Any]] = {
 
 
 def view_key(study_id: str, kind: str = "trial") -> str:
-    """Return the key of a study's view in links, for runs of kind `trial` or `confirm`."""
+    """Return the key of a study's view in links, for runs of a journal's kind."""
     return f"mmsearch-{study_id}" if kind == "trial" else f"mmsearch-{study_id}-{kind}"
 
 
@@ -70,7 +70,7 @@ def view_tag(
 
     Args:
         study_id: the study.
-        kind: kind of the runs: `trial` or `confirm`.
+        kind: kind of the runs: `trial`, `confirm` or `extend`.
         scale: axes of the loss curves; None to let the page fit them to all points.
     """
     state = {
@@ -92,7 +92,7 @@ def view_tag(
             "groupByKeys": [{"mode": "tag", "groupByData": "mmsearch.trial"}],
         }
     packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
-    name = "leaderboard" if kind == "trial" else "confirmation"
+    name = {"trial": "leaderboard", "confirm": "confirmation", "extend": "extensions"}[kind]
     # Fixed times, since the tag is written where it differs from the one before.
     value = {"name": name, "createdAt": 0, "updatedAt": 0, "state": f"deflate;{packed}"}
     return f"mlflow.sharedViewState.{view_key(study_id, kind)}", json.dumps(value)

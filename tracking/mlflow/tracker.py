@@ -98,7 +98,7 @@ class StudyTracker:
     """Tracking URI, with its password."""
     facts: StudyFacts
     kind: str = "trial"
-    """Kind of the journal that is shown: `trial` or `confirm`."""
+    """Kind of the journal that is shown: `trial`, `confirm` or `extend`."""
     artifacts: Path | None = None
     """Folder for the artifacts of a local store; None to leave it to the server."""
     creating: Callable[[], AbstractContextManager[None]] = nullcontext
@@ -339,7 +339,7 @@ class StudyTracker:
         tags = {
             **self._shared_tags,
             "mmsearch.kind": self.kind,
-            "mmsearch.trial": str(record.facts.get("trial", record.number)),
+            **self._trial_tags(record),
             self._number_tag: str(record.number),
             "mmsearch.seed": str(record.spec.seed),
             "mlflow.parentRunId": self.parent_id,
@@ -352,6 +352,13 @@ class StudyTracker:
         )
         child = self._children[record.number] = _Child(run.info.run_id, steps=set())
         return child
+
+    @staticmethod
+    def _trial_tags(record: TrialRecord) -> dict[str, str]:
+        """Return the tag that names the trial of the search that a run belongs to."""
+        if record.is_extension:
+            return {"mmsearch.parent_trial": str(record.facts["parent_trial"])}
+        return {"mmsearch.trial": str(record.facts.get("trial", record.number))}
 
     def _find_segments(self, run_id: str) -> set[int]:
         """Return the steps of the segments that a run holds; its dev loss was logged last.

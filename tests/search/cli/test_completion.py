@@ -46,6 +46,7 @@ def test_installed_command_completes(searched: Path, shell: str) -> None:
         ("mmsearch sample --study few --trial 2", "2"),
         ("mmsearch losses --trial 2", "2"),
         ("mmsearch replay 3", "3"),
+        ("mmsearch extend 3", "3"),
         ("mmsearch figures drawn --trial 1", "1"),
         ("mmsearch figures drawn --format s", "svg"),
         ("mmsearch run --sampler ra", "random"),

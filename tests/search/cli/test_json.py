@@ -20,6 +20,7 @@ WORDS = {
     "run": ("run", "--study", "few", "-n", 4),
     "trials": ("trials",),
     "confirm": ("confirm", "--top", 1, "--seeds", 1),
+    "extend": ("extend", 0, "--steps", 20),
     "final-test": ("final-test", "--trial", 0),
     "sample": ("sample", "-n", 2),
     "losses": ("losses",),

@@ -24,12 +24,14 @@ SHOWN = (
     ("losses",),
     ("replay", 0),
     ("confirm", "--top", 1, "--seeds", 1, "--quiet"),
+    ("extend", 0, "--steps", 20),
     ("run", "--help"),
 )
 TAKEN = ("--corpus", "no/such/folder/of/a/rather/long/name/words.txt")
 WRONG = {
     ("trials", "--study", "another"): "mmsearch run --study another",
     ("replay", 99): "mmsearch trials",
+    ("extend", 99, "--steps", 1): "mmsearch trials",
     ("sample", "--trial", 99): "mmsearch trials",
     ("losses", "--trial", 99): "mmsearch trials",
     ("final-test", "--trial", 99): "mmsearch trials",

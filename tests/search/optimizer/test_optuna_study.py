@@ -160,6 +160,15 @@ def test_every_trial_has_a_training_seed_of_its_own() -> None:
     assert all(0 <= seed < 2**32 for seed in seeds)
 
 
+def test_training_seed_of_the_settings_is_that_of_every_trial() -> None:
+    """Trials then differ by their hyperparameters alone; what is proposed stays the same."""
+    own, fixed = (Search(Settings(training_seed=seed)) for seed in (-1, 5))
+
+    assert trained(own, 3) == trained(fixed, 3)
+    assert {record.spec.seed for record in fixed.records.values()} == {5}
+    assert len({record.spec.seed for record in own.records.values()}) == 3
+
+
 def test_enqueueing_again_adds_nothing(tmp_path: Path) -> None:
     """The same command run again goes on; it does not try the same configurations again."""
     points: list[Point] = [

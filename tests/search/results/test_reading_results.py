@@ -40,12 +40,13 @@ SELDOM = {
     "logs/",
     ("figures/importance.png", "study"),
     ("mmsearch.reason", "confirm"),
+    ("mmsearch.reason", "extend"),
     # Where repeats are kept.
     *(
         (f"{metric}_{part}", kind)
         for metric in ("loss/dev", "dev_loss")
         for part in ("in_train", "not_in_train")
-        for kind in ("trial", "confirm")
+        for kind in ("trial", "confirm", "extend")
     ),
 }
 """What the workspace of this test does not come to have."""
@@ -74,6 +75,7 @@ def told(
     corpus = ("--corpus", small_corpus)
     for words in (
         ("confirm", "--top", 2, "--seeds", 2),
+        ("extend", 0, "--steps", 100),
         ("final-test",),
         ("lr-range", "--study", "few", *corpus, "--steps", 100, "--seeds", 2),
         ("run", "--study", "odd", *corpus, "--config", "diverging.toml", "-n", 1, "--steps", 400),
@@ -202,21 +204,21 @@ def by_kind(rows: Iterable[list[str]]) -> set[tuple[str, str]]:
 def there(folder: Path) -> dict[str, set[Any]]:
     """Collect every name in a workspace, by the tables of the page."""
     runs, study = folder / "runs", folder / "runs" / "few"
-    trial, repeat = study / "trials" / "0000", study / "confirm" / "0000"
-    spec, again = (json.loads((each / "spec.json").read_text()) for each in (trial, repeat))
+    folders = [study / kind / "0000" for kind in ("trials", "confirm", "extend")]
+    trial, specs = folders[0], [json.loads((each / "spec.json").read_text()) for each in folders]
     ledger = next((folder / ".local/share/mmsearch/ledger").glob("*.jsonl")).read_text()
     look = json.loads(ledger.splitlines()[-1])
     curve = (trial / "curve.jsonl").read_text().splitlines()
     top = {f"{path.name}/" if path.is_dir() else path.name for path in runs.iterdir()}
-    inside = {path.name for path in study.iterdir()} - {"trials", "confirm"}
+    inside = {path.name for path in study.iterdir()} - {"trials", "confirm", "extend"}
     return {
         "Files: file": (top - {"few/", "odd/"})
         | {f"STUDY/{name}" for name in inside}
-        | {"STUDY/trials/0000/", "STUDY/confirm/0000/"},
-        "A trial's folder: file": {path.name for path in (*trial.iterdir(), *repeat.iterdir())},
+        | {"STUDY/trials/0000/", "STUDY/confirm/0000/", "STUDY/extend/0000/"},
+        "A trial's folder: file": {path.name for each in folders for path in each.iterdir()},
         "study.json: field": set(json.loads((study / "study.json").read_text())),
-        "spec.json, spec: field": {*spec["spec"], *again["spec"]},
-        "spec.json, facts: field": {*spec["facts"], *again["facts"]},
+        "spec.json, spec: field": {name for each in specs for name in each["spec"]},
+        "spec.json, facts: field": {name for each in specs for name in each["facts"]},
         "curve.jsonl: field": {name for line in curve for name in json.loads(line)},
         "outcome.json: field": set(json.loads((trial / "outcome.json").read_text())),
         "baselines.json: field": set(json.loads((study / "baselines.json").read_text())),
@@ -262,7 +264,9 @@ def in_mlflow(database: Path) -> dict[str, set[Any]]:
                 found[table] |= {(general(name), kind) for name in names}
     # Where the code is no checkout, there is no commit to name.
     commit = "mlflow.source.git.commit"
-    found["Tags: tag"] |= {(commit, kind) for kind in ("study", "trial", "confirm", "final-test")}
+    found["Tags: tag"] |= {
+        (commit, kind) for kind in ("study", "trial", "confirm", "extend", "final-test")
+    }
     return found
 
 

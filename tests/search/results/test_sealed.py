@@ -22,6 +22,7 @@ UI = REFUSE_TEST_WORDS + STOP_SERVER
 WALK = {
     "run": ("run", "--study", "few", "--trials", 5),
     "confirm": ("confirm", "--top", 2, "--seeds", 1),
+    "extend": ("extend", 0, "--steps", 20),
     "trials": ("trials",),
     "sample": ("sample",),
     "losses": ("losses",),

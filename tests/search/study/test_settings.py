@@ -79,6 +79,7 @@ def test_defaults_are_the_designs() -> None:
         ("segments", 1_001, "segments must be between 1 and steps (1000), got 1001"),
         ("seed", -1, "seed must be 0 or more, got -1"),
         ("seed", "1", "seed must be a whole number, got '1'"),
+        ("training_seed", -2, "training_seed must be at least -1, got -2"),
         ("split_seed", -42, "split_seed must be 0 or more, got -42"),
         ("keep_duplicates", 1, "keep_duplicates must be true or false, got 1"),
         ("init", "kaiming", "init must be one of scaled, article, got 'kaiming'"),
@@ -299,6 +300,7 @@ def test_settings_of_version_0_1_mean_what_they_meant() -> None:
         }
     )
 
+    assert settings.training_seed == -1, "each trial has a seed of its own"
     assert settings.trial_spec({**point, "weight_decay": 0.0, "context_noise": 0.0}, 1) == old
     assert settings.start_points(1_000) == []
     assert Settings.from_json(settings.to_json()) == settings
@@ -363,7 +365,9 @@ def test_config_says_what_it_says_and_no_more(tmp_path: Path) -> None:
             [training]
             steps = 500
             init = "article"
+            seed = 7
             [search]
+            seed = 8
             sampler = "random"
             [space]
             hidden_width = 64
@@ -381,6 +385,8 @@ def test_config_says_what_it_says_and_no_more(tmp_path: Path) -> None:
             "keep_duplicates": True,
             "steps": 500,
             "init": "article",
+            "training_seed": 7,
+            "seed": 8,
             "sampler": "random",
             "space": {"hidden_width": 64, "learning_rate": rate},
         },
