@@ -78,14 +78,22 @@ def test_minibatches_drawn_in_pieces_give_the_same_losses(
     assert len(train.drawn) == 1 + 5
 
 
-def test_loss_stays_infinite_once_it_has_diverged(train: Watched) -> None:
+def test_loss_stays_infinite_once_it_has_diverged(
+    train: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = range_losses(make_spec(), rates(0.1, 1e6, 40), train, vocab_size=V)
-
-    is_lost = np.isinf(found)
-    assert is_lost.any()
-    assert not is_lost[0]
-    assert (np.diff(is_lost.astype(int)) >= 0).all()
+    assert np.isinf(found[-1])
+    assert np.isfinite(found[0])
     assert not np.isnan(found).any()
+    # Later losses that would be finite again do not count.
+    whole = range_losses(make_spec(), rates(0.01, 0.5, 30), train, vocab_size=V)
+    limit = float(np.median(whole))
+    monkeypatch.setattr(lr_range, "MAX_LOSS_NATS", limit)
+
+    found = range_losses(make_spec(), rates(0.01, 0.5, 30), train, vocab_size=V)
+
+    assert (found == np.where(np.maximum.accumulate(whole > limit), np.inf, whole)).all()
+    assert (whole[np.isinf(found)] <= limit).any()
 
 
 @given(st.integers(1, 3), st.integers(20, 60), st.integers(0, 59), st.integers(0, 2**32 - 1))
