@@ -16,30 +16,24 @@ from mmsearch.search.study.settings import TABLES, Settings, read_config, settle
 from mmsearch.search.study.space import DEFAULTS, Space
 from mmsearch.search.study.study_file import StudyFile
 from mmsearch.tracking.journal.journal import Journal
+from tests.support.in_process import run_in_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.support.forked_cli import Warm
-
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def test_file_says_every_default(tmp_path: Path) -> None:
-    """Read back it is the defaults, and no key is missing."""
+def test_file_says_every_default_and_an_example(tmp_path: Path) -> None:
+    """Read back it is the defaults, no key is missing, and the example of [[enqueue]] is one."""
     path = tmp_path / "all.toml"
     path.write_text(template())
     assert settle(read_config(path).settings) == Settings()
     tables = tomllib.loads(template())
-    said = [key for table in tables.values() for key in table]
-    assert sorted(said) == sorted([*(k for keys in TABLES.values() for k in keys), *DEFAULTS])
-    assert sorted(said) == sorted(MEANINGS)
-
-
-def test_commented_example_is_a_configuration(tmp_path: Path) -> None:
-    """Without its comment signs the example of [[enqueue]] is one."""
+    said = sorted(key for table in tables.values() for key in table)
+    assert said == sorted([*(k for keys in TABLES.values() for k in keys), *DEFAULTS])
+    assert said == sorted(MEANINGS)
     head, _, example = template().partition("# [[enqueue]]")
-    path = tmp_path / "all.toml"
     path.write_text(head + "[[enqueue]]" + re.sub("^# ", "", example, flags=re.MULTILINE))
     assert len(read_config(path).enqueue) == 1
 
@@ -102,35 +96,35 @@ def test_what_is_at_its_default_is_left_out() -> None:
     assert differing(Settings(steps=5, segments=5)) == "[training]\nsteps = 5\nsegments = 5"
 
 
-def test_command_writes_a_study_s_settings(copied: Path, warm_command: Warm) -> None:
+def test_command_writes_a_study_s_settings(searched: Path, tmp_path: Path) -> None:
     """Searched again with that file the study says that nothing differs."""
-    assert warm_command("init", "few.toml", "--study", "few", folder=copied).returncode == 0
-    stored = StudyFile.require(Journal(copied / "runs/few")).settings
-    assert settle(read_config(copied / "few.toml").settings) == stored
-    done = warm_command("init", "no.toml", "--study", "none", folder=copied)
-    assert done.returncode == 2
-    assert not (copied / "no.toml").exists()
+    place = ("--workspace", searched / "runs")
+    written = run_in_process("init", "few.toml", "--study", "few", *place, folder=tmp_path)
+    assert written.exit_code == 0
+    stored = StudyFile.require(Journal(searched / "runs/few")).settings
+    assert settle(read_config(tmp_path / "few.toml").settings) == stored
+    unknown = run_in_process("init", "no.toml", "--study", "none", *place, folder=tmp_path)
+    assert unknown.exit_code == 2
+    assert not (tmp_path / "no.toml").exists()
 
 
-def test_command_writes_the_article_s_recipe(warm_command: Warm, tmp_path: Path) -> None:
+def test_command_writes_a_new_file_alone(tmp_path: Path) -> None:
+    """And tells what to type next; a file that is there stays."""
+    path = tmp_path / "mmsearch.toml"
+    done = run_in_process("init", folder=tmp_path)
+    assert (done.exit_code, path.read_text()) == (0, template())
+    assert "mmsearch run --config mmsearch.toml" in done.output
+    path.write_text("# mine\n")
+    again = run_in_process("init", folder=tmp_path)
+    assert again.exit_code == 2
+    assert "mmsearch.toml" in again.error
+    assert path.read_text() == "# mine\n"
+    assert run_in_process("init", "no/folder.toml", folder=tmp_path).exit_code == 1
+
+
+def test_command_writes_the_article_s_recipe(tmp_path: Path) -> None:
     """The file says what `recipe = "article"` stands for, key by key."""
-    assert warm_command("init", "--article", folder=tmp_path).returncode == 0
+    assert run_in_process("init", "--article", folder=tmp_path).exit_code == 0
     written = read_config(tmp_path / "mmsearch.toml").settings
     assert "recipe" not in written
     assert settle(written) == settle({"recipe": "article"})
-    done = warm_command("init", "b.toml", "--article", "--study", "few", folder=tmp_path)
-    assert done.returncode == 2
-
-
-def test_command_writes_a_new_file_alone(warm_command: Warm, tmp_path: Path) -> None:
-    """And tells what to type next; a file that is there stays."""
-    done = warm_command("init", folder=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "mmsearch run --config mmsearch.toml" in done.stdout
-    assert (tmp_path / "mmsearch.toml").read_text() == template()
-    (tmp_path / "mmsearch.toml").write_text("# mine\n")
-    again = warm_command("init", folder=tmp_path)
-    assert again.returncode == 2
-    assert "name a new file" in again.stderr
-    assert (tmp_path / "mmsearch.toml").read_text() == "# mine\n"
-    assert warm_command("init", "no/folder.toml", folder=tmp_path).returncode == 1
