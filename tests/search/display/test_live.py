@@ -13,13 +13,8 @@ from hypothesis import strategies as st
 from rich.console import Console, Group
 
 from mmsearch.search.display.live import LiveDisplay, SearchStatus, is_ascii, sparkline
-from mmsearch.tracking.journal.records import (
-    Outcome,
-    SegmentRecord,
-    TrialRecord,
-    TrialState,
-    best_trial,
-)
+from mmsearch.tracking.journal.records import TrialRecord, TrialState, best_trial
+from tests.support.records import make_trial
 from tests.support.specs import make_spec
 
 if TYPE_CHECKING:
@@ -32,22 +27,9 @@ SPEC = make_spec(embedding_dim=48, hidden_width=512, block_size=10, weight_decay
 def trial(
     number: int, losses: Sequence[float], state: str = "RUNNING", *, is_repeat: bool = False
 ) -> TrialRecord:
-    """Make a trial with these dev losses."""
-    curve = [
-        SegmentRecord(
-            segment=nth,
-            step=300 * nth,
-            train=(),
-            dev_loss=loss,
-            wall_s=1.0,
-            ended_ms=nth,
-            weights_sha256="",
-        )
-        for nth, loss in enumerate(losses, start=1)
-    ]
-    facts = {"started_ms": 0} | ({"trial": number, "nth_seed": 1} if is_repeat else {})
-    outcome = None if state == "RUNNING" else Outcome(state=TrialState(state), ended_ms=9)
-    return TrialRecord(number=number, spec=SPEC, facts=facts, curve=curve, outcome=outcome)
+    """Make a trial with these dev losses, or a training of a confirmation."""
+    facts = {"trial": number, "nth_seed": 1} if is_repeat else {}
+    return make_trial(number, losses, state, facts=facts, spec=SPEC)
 
 
 def drawn(status: SearchStatus, width: int, height: int, encoding: str = "utf-8") -> list[str]:

@@ -13,7 +13,7 @@ from mmsearch.search.cli.trials import trials_table
 from mmsearch.search.display.format import trial_line
 from mmsearch.search.display.tables import WIDTH, TableColumn, fitted_table
 from mmsearch.search.study.settings import Settings
-from mmsearch.tracking.journal.records import Outcome, SegmentRecord, TrialRecord, TrialState
+from tests.support.records import make_trial
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,20 +33,6 @@ POINTS = st.fixed_dictionaries(
 )
 
 
-def record(number: int, point: dict[str, Any]) -> TrialRecord:
-    """Give a complete trial."""
-    line = SegmentRecord(
-        segment=1, step=100, train=(), dev_loss=2.0, wall_s=123.4, ended_ms=0, weights_sha256=""
-    )
-    return TrialRecord(
-        number=number,
-        spec=Settings().trial_spec(point, seed=number),
-        facts={"n_parameters": 345_678},
-        curve=(line,),
-        outcome=Outcome(state=TrialState.COMPLETE, ended_ms=0),
-    )
-
-
 def lines(shown: Table) -> list[str]:
     """Print a table as a wide terminal would."""
     out = io.StringIO()
@@ -58,7 +44,9 @@ def lines(shown: Table) -> list[str]:
 @given(points=st.lists(POINTS, min_size=1, max_size=8))
 def test_trials_fit_with_all_hyperparameters(points: list[dict[str, Any]]) -> None:
     """Categories and the parameters make room for what is searched in every study."""
-    records = [record(number, point) for number, point in enumerate(points)]
+    specs = [Settings().trial_spec(point, seed=0) for point in points]
+    facts = {"n_parameters": 345_678}
+    records = [make_trial(n, [2.0], spec=spec, facts=facts) for n, spec in enumerate(specs)]
     printed = lines(trials_table(records, is_running=False))
     assert max(len(line.rstrip()) for line in printed) <= WIDTH
     if len(points) == 1 or len({point["weight_decay"] for point in points}) > 1:
