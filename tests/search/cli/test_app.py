@@ -16,10 +16,11 @@ from typer.main import get_command
 from mmsearch.search.cli.app import app
 from mmsearch.search.study.settings import Settings
 from tests.support.commands import COMMAND, environment
+from tests.support.fault_injection import READ_CORPUS, replaced
 from tests.support.in_process import run_in_process
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from tests.support.forked_cli import Warm
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMANDS = tuple(get_command(app).commands)  # type: ignore[attr-defined]
@@ -71,27 +72,22 @@ def test_version_is_that_of_the_package(tmp_path: Path) -> None:
     assert run_in_process("--version", folder=tmp_path).output == f"mmsearch {version}\n"
 
 
-def few_words(path: Path) -> None:
-    """Write nine distinct words: one too few."""
-    path.write_text("\n".join(["ann"] * 20 + [f"word{'x' * n}" for n in range(8)]))
-
-
-BAD_CORPORA: dict[str, Callable[[Path], object]] = {
-    "missing": lambda path: path.unlink(missing_ok=True),
-    "folder": lambda path: path.mkdir(),
-    "empty": lambda path: path.write_bytes(b""),
-    "binary": lambda path: path.write_bytes(bytes(range(256)) * 20),
-    "few": few_words,
-    "boundary": lambda path: path.write_text("\n".join(["a.b", *"abcdefghijklmno"])),
+BAD_CORPORA: dict[str, bytes | None] = {
+    "missing": None,
+    "empty": b"",
+    "binary": bytes(range(256)) * 20,
+    "few": b"ann\n" * 20 + b"\n".join(b"word" + b"x" * n for n in range(8)),  # nine: one too few
+    "boundary": b"a.b\n" + b"\n".join(b"%c" % letter for letter in b"abcdefghijklmno"),
 }
 
 
 @pytest.mark.parametrize("kind", BAD_CORPORA)
 def test_bad_corpus_is_named(tmp_path: Path, kind: str) -> None:
     """A corpus that cannot be used is named in one line, and nothing is written."""
-    path = tmp_path / "bad.txt"
-    BAD_CORPORA[kind](path)
-    for words in (("run", "--corpus", path), ("corpus", path)):
+    content = BAD_CORPORA[kind]
+    if content is not None:
+        (tmp_path / "bad.txt").write_bytes(content)
+    for words in (("run", "--corpus", "bad.txt"), ("corpus", "bad.txt")):
         done = run_in_process(*words, folder=tmp_path)
         assert done.exit_code == 2
         assert len(done.error.splitlines()) == 1
@@ -110,42 +106,41 @@ def test_bad_config_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("run", "--study", "../up"),
-        ("run", "--study", "two\nlines"),
-        ("run", "--trials", "0"),
-        ("run", "--steps", "-1"),
-        ("run", "--timeout", "inf"),
-        ("run", "--sampler", "magic"),
-        ("run", "--pruner", "magic"),
-        ("run", "--seed", "-1"),
-        ("run", "--config", "missing.toml"),
-        ("run", "--storage", "me:secret@host/db"),
-        ("lr-range", "--apply"),
-        ("lr-range", "--low", "1", "--high", "0.1"),
-        ("init", "--article", "--study", "few"),
-        ("trials",),
-        ("trials", "--study", "none"),
-        ("trials", "--watch"),
-        ("sample",),
-        ("sync",),
-        ("confirm",),
-        ("confirm", "--top", "0"),
-        ("final-test",),
-        ("replay",),
-        ("export", "somewhere"),
-        ("report",),
-        ("ui",),
-        ("ui", "--host", "0.0.0.0"),  # noqa: S104 (what is refused)
-        ("ui", "--host", "0.0.0.0", "--allowed-hosts", "*"),  # noqa: S104 (likewise)
-        ("nonsense",),
-    ],
-)
-def test_wrong_usage_exits_with_2(tmp_path: Path, words: tuple[str, ...]) -> None:
+WRONG = """
+run --study ../up
+run --trials 0
+run --steps -1
+run --timeout inf
+run --sampler magic
+run --pruner magic
+run --seed -1
+run --config missing.toml
+run --storage me:secret@host/db
+lr-range --apply
+lr-range --low 1 --high 0.1
+init --article --study few
+trials
+trials --study none
+trials --watch
+sample
+sync
+confirm
+confirm --top 0
+final-test
+replay
+export somewhere
+report
+ui
+ui --host 0.0.0.0
+ui --host 0.0.0.0 --allowed-hosts *
+nonsense
+"""
+
+
+@pytest.mark.parametrize("line", WRONG.strip().splitlines())
+def test_wrong_usage_exits_with_2(tmp_path: Path, line: str) -> None:
     """A slip of the fingers is a usage error or bad input, and leaves no folder."""
-    done = run_in_process(*words, folder=tmp_path)
+    done = run_in_process(*line.split(), folder=tmp_path)
     assert done.exit_code == 2
     assert done.output or done.error
     assert not (tmp_path / "runs").exists()
@@ -168,28 +163,11 @@ def test_error_is_one_line_on_stderr(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("hangups")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_any_command_says_which_signal_ended_it(tmp_path: Path, number: signal.Signals) -> None:
+def test_any_command_says_which_signal_ended_it(
+    tmp_path: Path, warm_command: Warm, number: signal.Signals
+) -> None:
     """The exit code tells a supervisor that the command was ended, and did not fail."""
-    process = subprocess.Popen(
-        [COMMAND, "lr-range", "--steps", "100000"],
-        cwd=tmp_path,
-        env=environment(tmp_path),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while not catches(process.pid, signal.SIGHUP):  # the last one that gets a handler
-        assert process.poll() is None
-
-    process.send_signal(number)
-    _, message = process.communicate(timeout=60)
-
-    assert process.returncode == 128 + number
-    assert message.count("\n") == 1
-
-
-def catches(pid: int, number: signal.Signals) -> bool:
-    """Return whether a process has a handler for a signal."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
-    return bool(int(caught, 16) >> (number - 1) & 1)
+    end = replaced(READ_CORPUS, f"lambda *_, **__: signal.raise_signal({int(number)})")
+    done = warm_command("corpus", folder=tmp_path, patch=end)
+    assert (done.returncode, done.stdout) == (128 + number, "")
+    assert done.stderr.count("\n") == 1
