@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pyte
 
 from tests.support.background_search import PATIENCE_S, Search
+from tests.support.in_process import run_in_process
 from tests.support.terminal import begin, read
 
 if TYPE_CHECKING:
@@ -56,79 +57,64 @@ class Terminal:
         return code, "\n".join(self._screen.display)
 
 
-def tree(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Read all files of a folder, and when they were written."""
-    paths = [path for path in folder.rglob("*") if path.is_file()]
-    return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in paths}
-
-
-def test_follows_a_search_to_its_end(
+def test_follows_a_search_to_its_end_and_may_be_left_before(
     tmp_path: Path, small_corpus: Path, warm_command: Warm
 ) -> None:
-    """Counts, rows of running trials and the table, while another process searches."""
-    words = ("--study", "few", "--corpus", small_corpus, "-n", 5, "--steps", 6000, "--workers", 2)
-    search = Search(warm_command, tmp_path, *words)
+    """Counts, rows and the table; Ctrl-C leaves the search alone, and is not taken for its end."""
+    words = ("--study", "few", "--corpus", small_corpus, "-n", 4, "--steps", 4000)
+    search = Search(warm_command, tmp_path, *words, "--batch-size", 32, "--workers", 2)
     search.wait(1)
 
-    seen = Terminal(tmp_path, *WATCH)
-    text = seen.until(r"(?m)running(?s:.*)^trial +\d+  [▁-█]+ +\d\.\d{4}  step +[\d,]+  emb")
-    assert re.search(r"of 5 trials", text)
-    code, text = seen.end()
+    left = Terminal(tmp_path, *WATCH)
+    text = left.until(r"(?m)running(?s:.*)^trial +\d+  [▁-█]+ +\d\.\d{4}  step +[\d,]+  emb")
+    assert re.search(r"of 4 trials", text)
+    with search.paused():
+        left.process.send_signal(signal.SIGINT)
+        code, text = left.end()
+    assert code == 130
+    assert "no longer watching" in text
+
+    code, text = Terminal(tmp_path, *WATCH).end()
     done = search.end()
 
     assert done.returncode == 0, done.stderr
     assert code == 0
-    assert "study 'few': 5 of 5 trials; its search has ended" in text
-    assert len(re.findall(r"(?m)^ +\d+  (?:complete|pruned) ", text)) >= 5
-
-
-def test_ended_search_is_shown_and_nothing_is_written(copied: Path) -> None:
-    """A look from outside leaves every file as it was."""
-    before = tree(copied)
-
-    code, text = Terminal(copied, *WATCH).end()
-
-    assert code == 0
     assert "study 'few': 4 of 4 trials; its search has ended" in text
-    assert tree(copied) == before
+    assert len(re.findall(r"(?m)^ +\d+  (?:complete|pruned) ", text)) >= 4
 
 
-def test_without_a_terminal_it_prints_a_line_a_trial(copied: Path, warm_command: Warm) -> None:
-    """A log of CI gets what `run` would have printed there; a program gets JSON."""
-    done = warm_command("trials", "--watch", folder=copied)
-    as_json = warm_command("trials", "--watch", "--json", folder=copied)
+def test_trials_are_listed_best_first(searched: Path) -> None:
+    """The table and its JSON agree, best first, within 80 columns."""
+    table = run_in_process("trials", folder=searched).output.splitlines()
+    rows = json.loads(run_in_process("trials", "--json", folder=searched).output)
+    losses = [row["dev_loss"] for row in rows]
+    assert losses == sorted(losses)
+    assert len(losses) == 4
+    assert f"{losses[0]:.4f}" in table[1]
+    assert max(map(len, table)) <= 80
 
-    assert (done.returncode, as_json.returncode) == (0, 0), done.stderr + as_json.stderr
-    assert len(re.findall(r"(?m)^trial +\d+  complete \d\.\d{4}", done.stdout)) == 4
-    trials = [json.loads(line) for line in as_json.stdout.splitlines()]
+
+def test_without_a_terminal_it_prints_a_line_a_trial(copied: Path) -> None:
+    """CI gets what `run` would have printed, a program gets JSON, and no file is changed."""
+    before = {path: path.stat().st_mtime_ns for path in copied.rglob("*")}
+
+    done = run_in_process(*WATCH, folder=copied)
+    as_json = run_in_process(*WATCH, "--json", folder=copied)
+
+    assert (done.exit_code, as_json.exit_code) == (0, 0)
+    assert len(re.findall(r"(?m)^trial +\d+  complete \d\.\d{4}", done.output)) == 4
+    assert "study 'few': 4 of 4 trials; its search has ended" in done.output
+    trials = [json.loads(line) for line in as_json.output.splitlines()]
     assert sorted(trial["trial"] for trial in trials) == [0, 1, 2, 3]
+    assert {path: path.stat().st_mtime_ns for path in copied.rglob("*")} == before
 
 
-def test_stopped_search_is_called_stopped(copied: Path, warm_command: Warm) -> None:
+def test_stopped_search_is_called_stopped(copied: Path) -> None:
     """Who waits for an end that nobody works at should know."""
     (copied / "runs/few/trials/0003/outcome.json").unlink()
 
-    done = warm_command("trials", "--watch", folder=copied)
+    done = run_in_process(*WATCH, folder=copied)
 
-    assert done.returncode == 0
-    assert "study 'few': 3 of 4 trials; its search has stopped" in done.stdout
-    assert "mmsearch run --trials 4 --study few" in done.stdout
-
-
-def test_interrupted_before_the_end_it_says_so(
-    tmp_path: Path, small_corpus: Path, warm_command: Warm
-) -> None:
-    """Ctrl-C leaves the search alone, and no script takes it for the search's end."""
-    words = ("--study", "few", "--corpus", small_corpus, "-n", 2, "--steps", 20_000)
-    search = Search(warm_command, tmp_path, *words, "--workers", 2)
-    search.wait(1)
-
-    seen = Terminal(tmp_path, *WATCH)
-    seen.until("running")
-    seen.process.send_signal(signal.SIGINT)
-    code, text = seen.end()
-    search.interrupt(signal.SIGINT)
-    search.end()
-
-    assert code == 130
-    assert "no longer watching" in text
+    assert done.exit_code == 0
+    assert "study 'few': 3 of 4 trials; its search has stopped" in done.output
+    assert "mmsearch run --trials 4 --study few" in done.output

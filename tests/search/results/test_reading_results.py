@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -24,13 +23,11 @@ from mmsearch.data.contexts import build_contexts
 from mmsearch.data.corpus import Vocabulary
 from mmsearch.model.checkpoint import from_bytes
 from mmsearch.model.mlp import loss
-from tests.support import plain_settings
 from tests.support.commands import environment
+from tests.support.in_process import run_in_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-    from tests.support.forked_cli import Warm
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "results.md").read_text()
@@ -49,38 +46,6 @@ SELDOM = {
     ),
 }
 """What the workspace of this test does not come to have."""
-DIVERGING = f"""
-[training]
-{plain_settings.TRAINING}
-segments = 4
-init = "article"
-[space]
-hidden_width = 32
-{plain_settings.SPACE}
-learning_rate = {{ low = 0.01, high = 1e30, log = true }}
-[[enqueue]]
-learning_rate = 1e30
-"""
-
-
-@pytest.fixture(scope="session")
-def told(
-    searched: Path, small_corpus: Path, tmp_path_factory: pytest.TempPathFactory, warm_command: Warm
-) -> Path:
-    """Do with a study all that leaves something behind; the folder that holds `runs`."""
-    folder = tmp_path_factory.mktemp("told")
-    shutil.copytree(searched / "runs", folder / "runs")
-    (folder / "diverging.toml").write_text(DIVERGING)
-    corpus = ("--corpus", small_corpus)
-    for words in (
-        ("confirm", "--top", 2, "--seeds", 2),
-        ("final-test",),
-        ("lr-range", "--study", "few", *corpus, "--steps", 100, "--seeds", 2),
-        ("run", "--study", "odd", *corpus, "--config", "diverging.toml", "-n", 1, "--steps", 400),
-    ):
-        done = warm_command(*words, folder=folder)
-        assert done.returncode == 0, (words, done.stderr)
-    return folder
 
 
 def read_results(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -100,17 +65,16 @@ def read_results(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="session")
 def printed(told: Path) -> str:
-    """Give what the script prints."""
+    """Return what the script prints."""
     done = read_results(told, "emma", "olivia")
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def test_script_reads_a_study_without_mmsearch(
-    told: Path, printed: str, warm_command: Warm
-) -> None:
+def test_script_reads_a_study_without_mmsearch(told: Path, printed: str) -> None:
     """Plain clients give what our own commands give, and the three records agree."""
-    trials = json.loads(warm_command("trials", "--study", "few", "--json", folder=told).stdout)
+    done = run_in_process("trials", "--study", "few", "--json", folder=told)
+    trials = json.loads(done.output)
     rows = re.findall(r"(?m)^(\d+) +([\d.]+)  ", printed)
     assert [(int(number), float(loss)) for number, loss in rows] == [
         (trial["trial"], round(trial["dev_loss"], 6)) for trial in trials
@@ -167,7 +131,7 @@ def test_script_names_a_character_that_no_word_has(searched: Path) -> None:
 
 
 def tables(page: str) -> dict[str, list[list[str]]]:
-    """Give the rows of each table, by the text of the heading above it or of its first cell.
+    """Return the rows of each table, by the text of the heading above it or of its first cell.
 
     A cell is its code where it begins with some, else its text.
     """
@@ -195,7 +159,7 @@ def tables(page: str) -> dict[str, list[list[str]]]:
 
 
 def by_kind(rows: Iterable[list[str]]) -> set[tuple[str, str]]:
-    """Give each name with each of its kinds of run."""
+    """Return each name with each of its kinds of run."""
     return {(row[0], kind) for row in rows for kind in row[1].split(", ")}
 
 
@@ -267,7 +231,7 @@ def in_mlflow(database: Path) -> dict[str, set[Any]]:
 
 
 def artifacts(client: MlflowClient, run_id: str, folder: str | None = None) -> list[str]:
-    """Give the paths of a run's artifacts."""
+    """Return the paths of a run's artifacts."""
     paths: list[str] = []
     for entry in client.list_artifacts(run_id, folder):
         paths += artifacts(client, run_id, entry.path) if entry.is_dir else [entry.path]
@@ -275,7 +239,7 @@ def artifacts(client: MlflowClient, run_id: str, folder: str | None = None) -> l
 
 
 def general(name: str) -> str:
-    """Give the name as the page has it."""
+    """Return the name as the page has it."""
     name = re.sub(r"^mmsearch\.version\..*", "mmsearch.version.PACKAGE", name)
     name = re.sub(r"^space\..*", "space.HYPERPARAMETER", name)
     return re.sub(r"^images/embedding.*", "images/embedding*", name)
