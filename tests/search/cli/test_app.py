@@ -1,7 +1,9 @@
-"""The command line as a whole: help, usage, bad input, and the signals that end a command."""
+"""The command line as a whole: help, usage, bad input, signals, and shell completion."""
 
 from __future__ import annotations
 
+import json
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, get_args, get_type_hints
 import pytest
 from typer.main import get_command
 
+from mmsearch.data.corpus import BUILTIN_CORPUS
 from mmsearch.search.cli.app import app
 from mmsearch.search.study.settings import Settings
 from tests.support.commands import COMMAND, environment
@@ -72,40 +75,6 @@ def test_version_is_that_of_the_package(tmp_path: Path) -> None:
     assert run_in_process("--version", folder=tmp_path).output == f"mmsearch {version}\n"
 
 
-BAD_CORPORA: dict[str, bytes | None] = {
-    "missing": None,
-    "empty": b"",
-    "binary": bytes(range(256)) * 20,
-    "few": b"ann\n" * 20 + b"\n".join(b"word" + b"x" * n for n in range(8)),  # nine: one too few
-    "boundary": b"a.b\n" + b"\n".join(b"%c" % letter for letter in b"abcdefghijklmno"),
-}
-
-
-@pytest.mark.parametrize("kind", BAD_CORPORA)
-def test_bad_corpus_is_named(tmp_path: Path, kind: str) -> None:
-    """A corpus that cannot be used is named in one line, and nothing is written."""
-    content = BAD_CORPORA[kind]
-    if content is not None:
-        (tmp_path / "bad.txt").write_bytes(content)
-    for words in (("run", "--corpus", "bad.txt"), ("corpus", "bad.txt")):
-        done = run_in_process(*words, folder=tmp_path)
-        assert done.exit_code == 2
-        assert len(done.error.splitlines()) == 1
-        assert "bad.txt" in done.error
-    assert not (tmp_path / "runs").exists()
-
-
-def test_bad_config_is_named(tmp_path: Path) -> None:
-    """A config that cannot be used is named, with what is wrong, before anything is written."""
-    for content, named in (("[space", "TOML"), ("[spaces]", "spaces"), ("[space]\nx = 3", "'x'")):
-        (tmp_path / "bad.toml").write_text(content)
-        done = run_in_process("run", "--config", "bad.toml", folder=tmp_path)
-        assert done.exit_code == 2
-        assert "bad.toml" in done.error
-        assert named in done.error
-    assert not (tmp_path / "runs").exists()
-
-
 WRONG = """
 run --study ../up
 run --trials 0
@@ -115,22 +84,16 @@ run --sampler magic
 run --pruner magic
 run --seed -1
 run --config missing.toml
+run --corpus missing.txt
+corpus missing.txt
+corpus .
 run --storage me:secret@host/db
 lr-range --apply
 lr-range --low 1 --high 0.1
 init --article --study few
-trials
 trials --study none
 trials --watch
-sample
-sync
-confirm
 confirm --top 0
-final-test
-replay
-export somewhere
-report
-ui
 ui --host 0.0.0.0
 ui --host 0.0.0.0 --allowed-hosts *
 nonsense
@@ -171,3 +134,75 @@ def test_any_command_says_which_signal_ended_it(
     done = warm_command("corpus", folder=tmp_path, patch=end)
     assert (done.returncode, done.stdout) == (128 + number, "")
     assert done.stderr.count("\n") == 1
+
+
+def answered(folder: Path, line: str, shell: str = "bash") -> list[str]:
+    """Return what the command answers a shell that asks for the last word of a line."""
+    asked = {"_MMSEARCH_COMPLETE": f"complete_{shell}"}
+    if shell == "bash":
+        asked |= {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
+    else:
+        asked |= {"_TYPER_COMPLETE_ARGS": line, "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    return run_in_process(folder=folder, **asked).output.split()
+
+
+@pytest.fixture
+def completed(tmp_path: Path) -> Path:
+    """Make the files by which a study and its ended trials are known."""
+    for name in ("few/study.json", "few/trials/0002/outcome.json", "few/trials/0003/outcome.json"):
+        path = tmp_path / "runs" / name
+        path.parent.mkdir(parents=True)
+        path.touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_every_shell_is_answered(completed: Path, shell: str) -> None:
+    """These are the shells that completion can be installed for."""
+    assert "few" in " ".join(answered(completed, "mmsearch trials --study f", shell))
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("mmsearch run --study f", ["few"]),
+        ("mmsearch init --study f", ["few"]),
+        ("mmsearch sample --study few --trial 2", ["2"]),
+        ("mmsearch replay ", ["2", "3"]),
+        ("mmsearch run --sampler ra", ["random"]),
+        ("mmsearch run --pruner hy", ["hyperband"]),
+        ("mmsearch fin", ["final-test"]),
+        ("mmsearch trials --study other", []),
+        ("mmsearch trials --workspace nowhere --study ", []),
+        ("mmsearch trials --workspace /proc/self/mem --study ", []),
+        ("mmsearch sample --study no-such --trial ", []),
+    ],
+)
+def test_studies_trials_and_choices_are_completed(
+    completed: Path, line: str, words: list[str]
+) -> None:
+    """Names and numbers are those of the workspace; without any the prompt stays clean."""
+    odd = completed / "runs/few/trials/odd"
+    odd.mkdir()
+    (odd / "outcome.json").touch()
+    assert answered(completed, line) == words
+
+
+def test_corpus_prints_sizes_repeats_and_leaks(tmp_path: Path) -> None:
+    """Repeats are dropped unless they are kept; kept ones leak from train into dev; no word."""
+    lines = BUILTIN_CORPUS.read_text().split()
+    printed = run_in_process("corpus", "--json", folder=tmp_path).output
+    values = json.loads(printed)
+    kept = json.loads(
+        run_in_process("corpus", "--json", "--keep-duplicates", folder=tmp_path).output
+    )
+    assert values["lines"] == len(lines)
+    assert values["words"] == len(set(lines)) == sum(values[p] for p in ("train", "dev", "test"))
+    assert values["dev_words_in_train"] == values["test_words_in_train"] == 0
+    assert kept["words"] == len(lines)
+    assert kept["dev_words_in_train"] > 0
+    text = run_in_process("corpus", folder=tmp_path).output
+    assert f"{len(lines):,} lines" in text
+    assert f"{values['train']:,} train" in text
+    shown = set(re.findall(r"[a-z]+", printed + text))
+    assert not shown & {word for word in lines if len(word) > 5}

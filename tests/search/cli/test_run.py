@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import re
@@ -11,11 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import optuna
 import pytest
-from mlflow import MlflowClient
 
 from mmsearch.search.study.locks import own
 from mmsearch.tracking.journal.journal import Journal
-from mmsearch.tracking.mlflow.tracker import StudyTracker
 from tests.support import plain_settings
 from tests.support.assertions import (
     assert_gone,
@@ -28,7 +25,6 @@ from tests.support.assertions import (
 from tests.support.background_search import Search
 from tests.support.in_process import run_in_process
 from tests.support.terminal import begin, read
-from tests.support.tracked_study import NewStore, Study
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -178,28 +174,6 @@ def test_timeout_begins_no_more_trials(mmsearch: Mmsearch) -> None:
     assert done.returncode == 0, done.stderr
     assert re.search(r"^\d+ of 500 trials", done.stdout, re.MULTILINE)
     assert "mmsearch run --trials 500" in done.stdout
-
-
-def test_two_workspaces_share_one_mlflow(tmp_path: Path, new_store: NewStore) -> None:
-    """Studies of one name on one server neither show nor delete each other's runs."""
-    uri = new_store.copy(tmp_path)
-    studies = {name: Study(Journal(tmp_path / name / "few")) for name in "ab"}
-    for name, number in (("a", 0), ("b", 0), ("b", 1), ("a", 1), ("a", 2)):
-        study = studies[name]
-        record = study.complete(number)
-        facts = dataclasses.replace(study.facts, id=name)
-        tracker = StudyTracker(uri=uri, facts=facts, artifacts=tmp_path / "artifacts")
-        tracker.open()
-        tracker.show_trial(record, study.journal)
-        tracker.show_study(study.summary())
-    client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name("mmsearch/few")
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id])
-    kinds = sorted((r.data.tags["mmsearch.study_id"], r.data.tags["mmsearch.kind"]) for r in runs)
-    trials = {"a": 3, "b": 2}
-    assert kinds == [(name, kind) for name in "ab" for kind in ("study", *["trial"] * trials[name])]
-    assert {run.info.status for run in runs} == {"FINISHED"}
 
 
 def test_trials_that_a_person_enqueues_are_tried_or_named(copied: Path, mmsearch: Mmsearch) -> None:

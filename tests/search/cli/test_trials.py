@@ -9,8 +9,6 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-import pyte
-
 from tests.support.background_search import PATIENCE_S, Search
 from tests.support.in_process import run_in_process
 from tests.support.terminal import begin, read
@@ -23,38 +21,18 @@ if TYPE_CHECKING:
 WATCH = ("trials", "--watch")
 
 
-class Terminal:
-    """A command in a terminal of 80 columns and 24 lines, and what stands there."""
-
-    def __init__(self, folder: Path, *words: str) -> None:
-        self._screen = pyte.Screen(80, 24)
-        self._stream = pyte.ByteStream(self._screen)
-        self.process, self._terminal = begin(folder, *words, TERM="xterm", NO_COLOR="1")
-
-    def read(self) -> str | None:
-        """Take in what it has written; None once it has ended."""
-        content = read(self._terminal)
-        if not content:
-            return None
-        self._stream.feed(content)
-        return "\n".join(self._screen.display)
-
-    def until(self, pattern: str) -> str:
-        """Wait until that stands there."""
-        deadline = time.monotonic() + PATIENCE_S
-        while (text := self.read()) is not None:
-            if re.search(pattern, text):
-                return text
-            assert time.monotonic() < deadline, text
-        raise AssertionError("\n".join(self._screen.display))
-
-    def end(self) -> tuple[int, str]:
-        """Wait for its end; gives its exit code and what stands there."""
-        while self.read() is not None:
-            pass
-        code = self.process.wait(PATIENCE_S)
-        os.close(self._terminal)
-        return code, "\n".join(self._screen.display)
+def shown(terminal: int, pattern: str = "") -> str:
+    """Read what a command writes to a terminal until the pattern, or else its end; no colours."""
+    written, deadline = b"", time.monotonic() + PATIENCE_S
+    while content := read(terminal):
+        written += content
+        text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", written.decode(errors="replace"))
+        if pattern and re.search(pattern, text):
+            return text
+        assert time.monotonic() < deadline, text
+    assert not pattern, text
+    os.close(terminal)
+    return text
 
 
 def test_follows_a_search_to_its_end_and_may_be_left_before(
@@ -65,22 +43,24 @@ def test_follows_a_search_to_its_end_and_may_be_left_before(
     search = Search(warm_command, tmp_path, *words, "--batch-size", 32, "--workers", 2)
     search.wait(1)
 
-    left = Terminal(tmp_path, *WATCH)
-    text = left.until(r"(?m)running(?s:.*)^trial +\d+  [▁-█]+ +\d\.\d{4}  step +[\d,]+  emb")
-    assert re.search(r"of 4 trials", text)
+    process, terminal = begin(tmp_path, *WATCH)
+    running = r"(?m)running(?s:.*)^trial +\d+  [▁-█]+ +\d\.\d{4}  step +[\d,]+  emb"
+    assert "of 4 trials" in shown(terminal, running)
     with search.paused():
-        left.process.send_signal(signal.SIGINT)
-        code, text = left.end()
-    assert code == 130
+        process.send_signal(signal.SIGINT)
+        text = shown(terminal)
+    assert process.wait(PATIENCE_S) == 130
     assert "no longer watching" in text
 
-    code, text = Terminal(tmp_path, *WATCH).end()
+    process, terminal = begin(tmp_path, *WATCH)
+    text = shown(terminal)
     done = search.end()
 
     assert done.returncode == 0, done.stderr
-    assert code == 0
+    assert process.wait(PATIENCE_S) == 0
     assert "study 'few': 4 of 4 trials; its search has ended" in text
-    assert len(re.findall(r"(?m)^ +\d+  (?:complete|pruned) ", text)) >= 4
+    table = text[text.rindex("its search has ended") :]
+    assert len(re.findall(r"(?m)^ +\d+  (?:complete|pruned) ", table)) >= 4
 
 
 def test_trials_are_listed_best_first(searched: Path) -> None:

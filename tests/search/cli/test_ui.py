@@ -38,11 +38,7 @@ NO_BROWSER = {"TERM": "xterm", "BROWSER": "", "DISPLAY": "", "WAYLAND_DISPLAY": 
     ],
 )
 def test_only_a_browser_with_a_window_is_started(
-    tmp_path: Path,
-    warm_command: Warm,
-    installed: str,
-    env: dict[str, str],
-    is_started: bool,  # noqa: FBT001 (a parameter of the test)
+    tmp_path: Path, warm_command: Warm, installed: str, env: dict[str, str], *, is_started: bool
 ) -> None:
     """A text browser would overwrite the links; none at all is no error."""
     program = tmp_path / installed

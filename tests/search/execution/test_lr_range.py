@@ -19,14 +19,17 @@ if TYPE_CHECKING:
     from tests.support.forked_cli import Warm
 
 SHORT = ("lr-range", "--steps", 300, "--seeds", 2)
-AWAY = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+AWAY = {
+    "MLFLOW_TRACKING_URI": "http://me:secret@127.0.0.1:9",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+}
 """An environment in which MLflow costs no time."""
 
 
 def test_suggestion_on_the_built_in_names_holds_the_articles_rate(
     warm_command: Warm, tmp_path: Path
 ) -> None:
-    """The article's test, at its sizes and by its recipe, lands near 0.1."""
+    """The article's test lands near 0.1, also where MLflow is away: one line says so."""
     (tmp_path / "article.toml").write_text('[training]\nrecipe = "article"\ninit = "scaled"\n')
     words = ("lr-range", "--json", "--config", "article.toml")
     done = warm_command(*words, folder=tmp_path, **AWAY)
@@ -37,6 +40,9 @@ def test_suggestion_on_the_built_in_names_holds_the_articles_rate(
     assert found["best_loss"] < 2.7
     assert len(found["curve"]) == found["n_steps"] == 1000
     assert found["curve"][0]["learning_rate"] == pytest.approx(0.001)
+    assert "MLflow at http://me:***@127.0.0.1:9" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "secret" not in done.stdout + done.stderr
 
 
 def test_apply_changes_the_rate_alone(
@@ -98,19 +104,6 @@ def test_test_stands_in_mlflow_as_a_run_of_the_study(
         assert [file.path for file in files] == ["figures/lr_range.png"]
     assert (copied / "lr.png").read_bytes().startswith(b"\x89PNG")
     assert (copied / "lr.png").stat().st_mode & 0o777 == 0o640, "it is made to be handed on"
-
-
-def test_result_is_told_where_mlflow_is_away(
-    warm_command: Warm, tmp_path: Path, small_corpus: Path
-) -> None:
-    """One line says what is missing where."""
-    words = (*SHORT, "--corpus", small_corpus, "--tracking-uri", "http://me:secret@127.0.0.1:9")
-    done = warm_command(*words, folder=tmp_path, **AWAY)
-    assert done.returncode == 0
-    assert "suggested: lr" in done.stdout
-    assert "MLflow at http://me:***@127.0.0.1:9" in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert "secret" not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from tests.support.forked_cli import Warm
 
+    Replayed = Callable[..., dict[str, Any]]
+
 N_SEGMENTS = 5
 # A weight is multiplied by 1 - rate * decay at each step: by -1.07 it leaves slowly.
 CONFIG = f"""
@@ -79,16 +81,16 @@ def copy(trained: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def replayed(warm_command: Warm) -> Callable[..., tuple[int, dict[str, Any]]]:
-    """Replay a trial; returns the exit code and the JSON. No file of a workspace may change."""
+def replayed(warm_command: Warm) -> Replayed:
+    """Replay a trial; returns the JSON. The exit code must agree, and no file may change."""
 
-    def call(folder: Path, *words: object, **env: str) -> tuple[int, dict[str, Any]]:
+    def call(folder: Path, *words: object, **env: str) -> dict[str, Any]:
         before = contents(folder)
         done = warm_command("replay", *words, "--json", folder=folder, **env)
         assert contents(folder) == before
-        values = json.loads(done.stdout)
+        values: dict[str, Any] = json.loads(done.stdout)
         assert done.returncode == (0 if values["is_reproduced"] else 1)
-        return done.returncode, values
+        return values
 
     return call
 
@@ -126,11 +128,9 @@ def nudge_train(line: dict[str, Any]) -> None:
     line["train"][-1][1] = math.nextafter(line["train"][-1][1], math.inf)
 
 
-def test_trial_comes_out_bit_for_bit(trained: Path, replayed: Any) -> None:
+def test_trial_comes_out_bit_for_bit(trained: Path, replayed: Replayed) -> None:
     """A record that can be made again from its spec is one that can be believed."""
-    code, values = replayed(trained, COMPLETE)
-    assert code == 0
-    assert values == {
+    assert replayed(trained, COMPLETE) == {
         "model": f"trial {COMPLETE}",
         "trial": COMPLETE,
         "dev_loss": Journal(trained / "runs/few").read(COMPLETE).dev_loss,
@@ -160,23 +160,23 @@ def test_divergence_comes_out_at_its_step(
     assert said.endswith(record.divergence)
 
 
-def test_divergence_at_another_step_is_found_out(copy: Path, replayed: Any) -> None:
+def test_divergence_at_another_step_is_found_out(copy: Path, replayed: Replayed) -> None:
     """Diverging is not enough: the reason is a part of the record."""
     path = Journal(copy / "runs/few").trial_folder(LATER) / "outcome.json"
     reason = json.loads(path.read_text())["reason"]
     step = int(reason.split(" at step ")[1].split()[0])
     path.write_text(path.read_text().replace(f"at step {step} of", f"at step {step - 1} of"))
-    code, values = replayed(copy, LATER)
-    assert code == 1
+    values = replayed(copy, LATER)
+    assert not values["is_reproduced"]
     assert values["end"] == reason != values["recorded_end"]
 
 
-def test_divergence_before_the_record_ends_is_no_match(copy: Path, replayed: Any) -> None:
+def test_divergence_before_the_record_ends_is_no_match(copy: Path, replayed: Replayed) -> None:
     """Where nothing is left to compare, nothing agrees, whatever the versions."""
     edit_torch(copy, LATER)
     edit(copy, LATER, lambda start: start["spec"].update(learning_rate=1e30))
-    code, values = replayed(copy, LATER)
-    assert code == 1
+    values = replayed(copy, LATER)
+    assert not values["is_reproduced"]
     assert (values["n_segments"], values["n_equal_segments"]) == (1, 0)
 
 
@@ -210,27 +210,27 @@ def test_damaged_record_is_no_match(copy: Path, damage: str) -> None:
     assert "damaged" in done.error
 
 
-def test_other_versions_ask_for_a_tolerance(copy: Path, replayed: Any) -> None:
+def test_other_versions_ask_for_a_tolerance(copy: Path, replayed: Replayed) -> None:
     """With another torch equal bits cannot be asked for; beyond the tolerance is another score."""
     edit_torch(copy)
     edit_lines(copy, nudge)
     now = provenance.versions()["torch"]
-    code, values = replayed(copy, COMPLETE)
-    assert code == 0
+    values = replayed(copy, COMPLETE)
+    assert values["is_reproduced"]
     assert values["compared"] == "within a tolerance"
     assert values["changed"] == {"torch": ["2.0.1", now]}
     assert not values["is_identical"]
     assert 0 < values["max_gap_nats"] < 1e-12
     edit_lines(copy, lambda line: line.update(dev_loss=line["dev_loss"] + 2 * TOLERANCE_NATS))
-    code, values = replayed(copy, COMPLETE)
-    assert code == 1
+    values = replayed(copy, COMPLETE)
+    assert not values["is_reproduced"]
     assert values["parting_step"] == 500
 
 
-def test_confirmed_model_comes_out_bit_for_bit(confirmed: Path, replayed: Any) -> None:
+def test_confirmed_model_comes_out_bit_for_bit(confirmed: Path, replayed: Replayed) -> None:
     """Without a number the chosen model is trained again: the one that is tested and shipped."""
     chosen = json.loads(run_in_process("sample", "--json", folder=confirmed).output)
-    _, values = replayed(confirmed)
+    values = replayed(confirmed)
     assert values["is_identical"]
     assert values["model"] == chosen["model"]
     assert ", seed " in chosen["model"]
@@ -256,11 +256,11 @@ def test_nothing_to_compare_is_bad_input(copy: Path) -> None:
         assert "mmsearch trials" in done.error
 
 
-def test_other_arithmetic_is_told(trained: Path, replayed: Any) -> None:
+def test_other_arithmetic_is_told(trained: Path, replayed: Replayed) -> None:
     """Bits that differ are not called equal, although they are well within the tolerance."""
-    code, values = replayed(trained, COMPLETE, **OTHER_ARITHMETIC)
+    values = replayed(trained, COMPLETE, **OTHER_ARITHMETIC)
     if values["is_identical"]:
         pytest.skip(f"this processor computes the same bits under {OTHER_ARITHMETIC}")
-    assert code == 1
+    assert not values["is_reproduced"]
     assert values["n_equal_segments"] == 0
     assert 0 < values["max_gap_nats"] < 1e-5 < TOLERANCE_NATS

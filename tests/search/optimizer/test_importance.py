@@ -47,9 +47,10 @@ def drawn(
     name: str, n_trials: int, loss: Callable[[Mapping[str, Any]], float] = on_the_rate
 ) -> list[TrialRecord]:
     """Return complete trials that are drawn evenly from the space, by a seed from a name."""
-    rng, records = random.Random(name), list[Any]()  # noqa: S311 (no secret)
+    records: list[TrialRecord] = []
+    rng = random.Random(name)  # noqa: S311 (no secret)
     for number in range(n_trials):
-        point = {
+        point: dict[str, Any] = {
             "embedding_dim": round(math.exp(rng.uniform(math.log(2), math.log(48)))),
             "hidden_width": round(math.exp(rng.uniform(math.log(32), math.log(512)))),
             "block_size": rng.randint(2, 10),

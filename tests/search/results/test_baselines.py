@@ -77,10 +77,10 @@ def test_old_study_gets_them_when_it_goes_on(reconfirmed: Path, warm_command: Wa
     path = reconfirmed / "runs/few/baselines.json"
     before = path.read_bytes()
     path.unlink()
-    for words in (("trials",), REPORT):
-        done = run_in_process(*words, folder=reconfirmed)
-        assert done.exit_code == 0
-        assert "n-gram" not in done.output
+    for reading in (("trials",), REPORT):
+        shown = run_in_process(*reading, folder=reconfirmed)
+        assert shown.exit_code == 0
+        assert "n-gram" not in shown.output
     assert "n-gram" not in (reconfirmed / "page.html").read_text()
     assert not path.exists()
     kill = Kill(call=WRITE_FILE, at="half", named="baselines.json")

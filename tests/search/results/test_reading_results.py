@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 import sqlite3
@@ -48,12 +47,10 @@ SELDOM = {
 """What the workspace of this test does not come to have."""
 
 
-def read_results(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run the script of the docs, where mmsearch cannot be imported."""
-    blocked = "import sys; sys.modules['mmsearch'] = None; sys.argv = sys.argv[1:]; "
-    code = blocked + "import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
+def run_python(folder: Path, code: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in a folder that holds `runs`, where mmsearch cannot be imported."""
     return subprocess.run(
-        [sys.executable, "-P", "-c", code, SCRIPT, "runs", "few", *words],
+        [sys.executable, "-P", "-c", f"import sys; sys.modules['mmsearch'] = None\n{code}", *words],
         cwd=folder,
         env=environment(folder),
         capture_output=True,
@@ -61,6 +58,12 @@ def read_results(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
         check=False,
         timeout=120,
     )
+
+
+def read_results(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the script of the docs."""
+    code = "import runpy; del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    return run_python(folder, code, str(SCRIPT), "runs", "few", *words)
 
 
 @pytest.fixture(scope="session")
@@ -131,30 +134,21 @@ def test_script_names_a_character_that_no_word_has(searched: Path) -> None:
 
 
 def tables(page: str) -> dict[str, list[list[str]]]:
-    """Return the rows of each table, by the text of the heading above it or of its first cell.
+    """Return the rows of each table, by the heading above it and its first cell.
 
     A cell is its code where it begins with some, else its text.
     """
-    found: dict[str, list[list[str]]] = defaultdict(list)
-    heading, header, row = "", False, list[str]()
-    tokens = MarkdownIt().enable("table").parse(page)
-    for token, following in itertools.pairwise(tokens):
-        if token.type == "heading_open":
-            heading = following.content.replace("`", "")
-        elif token.type in {"thead_open", "tbody_open"}:
-            header = token.type == "thead_open"
-        elif token.type == "tr_open":
-            row = []
-        elif token.type in {"th_open", "td_open"}:
-            code = re.match(r"`([^`]+)`", following.content)
-            row.append(code[1] if code else following.content)
-        elif token.type == "tr_close":
-            if header:
-                key = f"{heading}: {row[0]}"
-                assert key not in found, f"two tables {key!r}"
-                found[key] = []
-            else:
-                found[key].append(row)
+    found: dict[str, list[list[str]]] = {}
+    heading = ""
+    for block in page.split("\n\n"):
+        if block.startswith("#"):
+            heading = block.lstrip("# ").replace("`", "")
+        if block.startswith("|"):
+            header, _, *rows = (line.strip("| ").split(" | ") for line in block.splitlines())
+            assert f"{heading}: {header[0]}" not in found
+            found[f"{heading}: {header[0]}"] = [
+                [re.sub(r"^`([^`]+)`.*", r"\1", cell) for cell in row] for row in rows
+            ]
     return found
 
 
@@ -265,15 +259,7 @@ def test_snippets_of_the_page_run(told: Path) -> None:
     blocks = [t.content for t in MarkdownIt().parse(PAGE) if t.type == "fence"]
     python = [block for block in blocks if block.startswith("import")]
     assert len(python) == 3
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", "\n".join(python)],
-        cwd=told,
-        env=environment(told),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    done = run_python(told, "\n".join(python))
     assert done.returncode == 0, done.stderr
     assert re.search(r"(?m)^400 \d\.\d+$", done.stdout)
     assert "'W1': (" in done.stdout

@@ -162,9 +162,7 @@ def test_interval_is_students_for_few_seeds() -> None:
 
 @pytest.mark.parametrize(("lead", "is_chance"), [(0.025, True), (0.03, False)])
 def test_lead_of_five_seeds_needs_nearly_three_standard_errors(
-    journal: Journal,
-    lead: float,
-    is_chance: bool,  # noqa: FBT001 (a parameter of the test)
+    journal: Journal, lead: float, *, is_chance: bool
 ) -> None:
     """What two standard errors would call a difference is met by chance in one of eight."""
     step = 0.01 / math.sqrt(0.5)  # a standard error of 0.01

@@ -7,19 +7,20 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
+from hypothesis import given
+from hypothesis import settings as how_often
 
 from docs.gen.config_reference import reference
 from mmsearch.search.study.config_file import MEANINGS, differing, template
-from mmsearch.search.study.recipes import RANGES, RECIPES
 from mmsearch.search.study.settings import TABLES, Settings, read_config, settle
-from mmsearch.search.study.space import DEFAULTS, Space
+from mmsearch.search.study.space import DEFAULTS
 from mmsearch.search.study.study_file import StudyFile
 from mmsearch.tracking.journal.journal import Journal
 from tests.support.in_process import run_in_process
+from tests.support.spaces import good_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -43,51 +44,16 @@ def test_reference_is_the_one_that_the_code_writes() -> None:
     assert (ROOT / "docs" / "config.md").read_text() == reference()
 
 
-SEARCHED = {
-    "hidden_width": {"low": 64, "high": 256, "step": 64},
-    "block_size": {"choices": [3, 5, 8]},
-    "context_noise": {"low": 0.0, "high": 0.3, "step": 0.1},
-    "batch_size": {"low": 16, "high": 256, "log": True},
-    "optimizer": {"choices": ["sgd", "adam"]},
-    **RANGES["adam"],
-}
-SETTINGS = Settings(
-    steps=1000,
-    keep_duplicates=True,
-    averaging="none",
-    pruner="none",
-    seed=3,
-    space=Space.parse(
-        {
-            "hidden_width": 64,
-            "block_size": {"low": 2, "high": 4},
-            "learning_rate": 0.1,
-            "weight_decay": {"low": 1e-6, "high": 1e-3, "log": True},
-        }
-    ),
-)
-
-
-@pytest.mark.parametrize("write", [differing, template])
-@pytest.mark.parametrize(
-    "settings",
-    [
-        Settings(),
-        SETTINGS,
-        settle({"recipe": "article"}),
-        settle({"optimizer": "sgd"}),
-        settle({"optimizer": "sgd", "space": RECIPES["default"].space}),
-        settle({"space": SEARCHED}),
-        settle({"optimizer": "sgd", "start": False, "space": {**SEARCHED, **RANGES["sgd"]}}),
-    ],
-)
+@how_often(max_examples=40, deadline=None)  # files are slow on a busy machine
+@given(settings=good_settings())
 def test_study_s_settings_come_back(
-    write: Callable[[Settings], str], settings: Settings, tmp_path: Path
+    tmp_path_factory: pytest.TempPathFactory, settings: Settings
 ) -> None:
     """What a study's note and `mmsearch init --study` say is the same search."""
-    path = tmp_path / "study.toml"
-    path.write_text(write(settings))
-    assert settle(read_config(path).settings) == settings
+    path = tmp_path_factory.getbasetemp() / "study.toml"
+    for write in (differing, template):
+        path.write_text(write(settings))
+        assert settle(read_config(path).settings) == settings
 
 
 def test_what_is_at_its_default_is_left_out() -> None:

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmsearch.errors import InputError
-from mmsearch.search.study.space import DEFAULTS, HYPERPARAMETERS, TRAINING, Range, Space
+from mmsearch.search.study.space import DEFAULTS, HYPERPARAMETERS, Range, Space
+from tests.support.spaces import NAMES, good_tables
 
-NAMES = st.sampled_from([*HYPERPARAMETERS, *TRAINING])
 SCALARS = (
     st.none()
     | st.booleans()
@@ -26,33 +26,6 @@ TABLES = st.dictionaries(
     st.sampled_from(["low", "high", "log", "step", "choices"]),
     SCALARS | st.lists(SCALARS, max_size=2),
 )
-
-
-@st.composite
-def good_tables(draw: st.DrawFn) -> dict[str, Any]:
-    """Draw a `[space]` table that can be searched."""
-    table: dict[str, Any] = {}
-    for name in draw(st.sets(NAMES)):
-        kind = {**HYPERPARAMETERS, **TRAINING}[name]
-        if kind.words:
-            words = draw(st.lists(st.sampled_from(kind.words), min_size=1, unique=True))
-            table[name] = {"choices": words}
-            continue
-        numbers = (
-            st.integers(1, 10_000)
-            if kind.is_int
-            else st.floats(1e-12, min(kind.high, 1e6), allow_nan=False)
-        )
-        low, high = sorted((draw(numbers), draw(numbers)))
-        given_log = draw(st.sampled_from([{}, {"log": True}, {"log": False}]))
-        choices = draw(st.lists(numbers, min_size=1, max_size=4, unique=True))
-        table[name] = draw(
-            st.sampled_from(
-                [low, {"low": low, "high": high, **given_log}, {"choices": choices}]
-                + ([{"low": low, "high": low + 30, "step": 10}] if kind.is_int else [])
-            )
-        )
-    return table
 
 
 def test_part_of_a_table_keeps_the_other_defaults_and_their_order() -> None:
@@ -86,7 +59,7 @@ def test_part_of_a_table_keeps_the_other_defaults_and_their_order() -> None:
         ("weight_decay", {"low": 0, "high": 0.1}, False),  # 0 has no logarithm
     ],
 )
-def test_scale_is_the_files_to_say(name: str, table: dict[str, Any], is_log: bool) -> None:  # noqa: FBT001 (a parameter of the test)
+def test_scale_is_the_files_to_say(name: str, table: dict[str, Any], *, is_log: bool) -> None:
     """Each hyperparameter has a scale of its own where a file names none."""
     assert Space.parse({name: table}).dimensions[name].log is is_log
 
@@ -135,9 +108,7 @@ def test_json_gives_the_space_back(table: dict[str, Any]) -> None:
     [
         ("momentum", 0.9, "embedding_dim, "),
         ("learning_rate", "0.1", "'0.1'"),
-        ("learning_rate", True, "True"),
         ("learning_rate", math.nan, "a number or a range"),
-        ("learning_rate", [0.1, 0.2], "a number or a range"),
         ("learning_rate", {"low": 0.1}, "high"),
         ("learning_rate", {"low": 0.1, "high": 1, "odd": 2}, "a number or {"),
         ("learning_rate", {"low": 0.1, "high": 1, "step": 0}, "a step above 0, got 0"),
@@ -145,26 +116,17 @@ def test_json_gives_the_space_back(table: dict[str, Any]) -> None:
         ("learning_rate", {"low": 0.1, "high": 1e9, "step": 0.1}, "1,000,000"),
         ("learning_rate", {"low": 0.1, "high": 1, "step": 0.1, "log": True}, "log = false"),
         ("learning_rate", {"low": 0.1, "high": math.inf}, "finite"),
-        ("learning_rate", {"low": 0.1, "high": 10**400}, "finite"),
-        ("learning_rate", {"low": "a", "high": 1}, "finite"),
         ("learning_rate", {"low": 0.1, "high": 1, "log": 1}, "log = true or false"),
         ("learning_rate", {"low": 0.5, "high": 0.1}, "low = 0.5 above high = 0.1"),
         ("learning_rate", {"low": 0, "high": 1}, "log scale"),
         ("learning_rate", 0, "above 0, got 0"),
-        ("learning_rate", {"low": -1, "high": 1, "log": False}, "above 0, got -1"),
         ("weight_decay", -1e-4, "0 or more, got -0.0001"),
-        ("weight_decay", {"low": 0.0, "high": 1.0, "log": True}, "log scale"),
         ("context_noise", 1.5, "at most 1"),
         ("hidden_width", 2.5, "whole numbers, got 2.5"),
-        ("block_size", 0, "above 0"),
-        ("block_size", {"low": 1, "high": 2.5}, "whole numbers"),
-        ("block_size", {"low": 1, "high": 5, "step": 0.5}, "whole numbers"),
         ("block_size", {"choices": [3, 5.5]}, "whole numbers"),
         ("block_size", {"choices": [3, "5"]}, "finite numbers as choices, got '5'"),
         ("block_size", {"choices": [3, 3.0]}, "a choice twice"),
         ("block_size", {"choices": []}, "a list of choices"),
-        ("block_size", {"choices": 3}, "a list of choices"),
-        ("batch_size", {"choices": [0]}, "above 0, got 0"),
         ("batch_size", 10**7, "at most"),
         ("targets", {"choices": ["examples", "words"]}, "examples, contexts"),
         ("targets", "contexts", "[training]"),

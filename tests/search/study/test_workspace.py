@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import stat
 import subprocess
 import sys
 import threading
@@ -126,15 +125,6 @@ def test_corpus_gives_its_study_a_name_that_passes(stem: str) -> None:
 def test_name_made_from_a_file_is_close_to_it(file: str, name: str) -> None:
     """A person finds the study of a corpus by the corpus's name."""
     assert name_from(Path("some/where") / file) == name
-
-
-def test_workspace_is_its_owners_alone(tmp_path: Path) -> None:
-    """Words and results may be private: nobody else may list them."""
-    workspace = Workspace.at(tmp_path / "a" / "runs")
-    workspace.create()
-    workspace.create()
-
-    assert stat.S_IMODE(workspace.root.stat().st_mode) == 0o700
 
 
 def test_workspace_that_cannot_be_made_says_why(tmp_path: Path) -> None:
