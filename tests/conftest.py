@@ -148,7 +148,7 @@ def searched(
             f'[search]\npruner = "none"\n{plain_settings.SEARCH}'
         )
         words = ("run", "--corpus", small_corpus, "--config", config, "-n", 4, "--steps", 400)
-        done = warm_command(*words, "--workers", 2, folder=folder)
+        done = warm_command(*words, "--workers", 1, folder=folder)
         assert done.returncode == 0, done.stderr
         (folder / "printed.txt").write_text(done.stdout)
 

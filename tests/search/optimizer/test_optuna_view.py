@@ -111,33 +111,24 @@ def test_a_person_with_plain_optuna_finds_everything(search: Search, url: str) -
     assert view.lacking(journal_of(search).records()) == [], "no trial is sent twice"
 
 
-def test_trial_is_followed_while_it_runs(search: Search, url: str) -> None:
-    """A dashboard shows each dev loss soon after it is there, and then the end."""
-    view = fill(search, url)
+def test_trial_is_followed_while_it_runs_and_after_it_was_interrupted(
+    search: Search, url: str
+) -> None:
+    """A dashboard shows each dev loss; what nobody trains is not RUNNING, and goes on as itself."""
+    view, journal = fill(search, url), journal_of(search)
     search.report(4, 30, 2.0)
-    view.show_trial(search.records[4], journal_of(search))
+    view.show_trial(search.records[4], journal)
     assert trials_of(url)[4].intermediate_values[30] == 2.0
-
-    search.end(4, "PRUNED", reason="pruned at step 30 of 40")
-    for _ in range(2):
-        view.show_trial(search.records[4], journal_of(search))
-
-    assert_same(search, url)
-
-
-def test_interrupted_trial_is_not_left_running(search: Search, url: str) -> None:
-    """Nobody trains it; the next run goes on with it, under its number."""
-    view = fill(search, url)
-    view.show_trial(search.records[4], journal_of(search), is_idle=True)
-    assert trials_of(url)[4].state == TrialState.WAITING
-
+    view.show_trial(search.records[4], journal, is_idle=True)
     view = fill(search, url)
     assert view.enqueued == []
     assert trials_of(url)[4].state == TrialState.WAITING
-    view.show_trial(search.records[4], journal_of(search))
+    view.show_trial(search.records[4], journal)
     assert_same(search, url)
-    search.end(4, "FAIL")
-    view.show_trial(search.records[4], journal_of(search))
+
+    search.end(4, "PRUNED", reason="pruned at step 30 of 40")
+    for _ in range(2):
+        view.show_trial(search.records[4], journal)
 
     assert_same(search, url)
 
