@@ -63,7 +63,8 @@ def make_spec(*, seed: int = 0, recipe: str = "default", **values: Any) -> Trial
     if unknown := [name for name in values if name not in known]:
         raise InputError(f"a spec has no {unknown[0]!r}; known are {', '.join(known)}")
     point = {name: value for name, value in values.items() if name in HYPERPARAMETERS}
-    settings = {name: value for name, value in values.items() if name not in HYPERPARAMETERS}
+    keys = TABLES["training"]
+    settings = {keys[name]: value for name, value in values.items() if name in keys}
     settled = settle({"recipe": recipe, "space": point, **settings})
     if lacking := [n for n, d in settled.space.dimensions.items() if not d.is_fixed]:
         raise InputError(f"a spec needs a value of {', '.join(lacking)}")

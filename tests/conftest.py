@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import re
 import shutil
 import signal
@@ -21,6 +19,7 @@ from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.mlflow.tracker import StudyTracker
 from tests.support import plain_settings
 from tests.support.assertions import curves
+from tests.support.build_once import build_once
 from tests.support.commands import COMMAND, Mmsearch, environment
 from tests.support.forked_cli import Warm, warm
 from tests.support.reference_studies import SHORT, undisturbed
@@ -32,6 +31,18 @@ if TYPE_CHECKING:
 _POSTGRESQL = re.compile(r"[_[]postgresql[]_]")
 _HERE = Path(__file__).resolve().parent
 _SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+DIVERGING = f"""
+[training]
+{plain_settings.TRAINING}
+segments = 4
+init = "article"
+[space]
+hidden_width = 32
+{plain_settings.SPACE}
+learning_rate = {{ low = 0.01, high = 1e30, log = true }}
+[[enqueue]]
+learning_rate = 1e30
+"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -100,23 +111,6 @@ def mmsearch(tmp_path: Path) -> Mmsearch:
     return call
 
 
-def _build_once(
-    factory: pytest.TempPathFactory, name: str, build: Callable[[Path], object]
-) -> Path:
-    """Return a folder that the first worker of pytest-xdist to ask for it builds for all."""
-    root = factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        root = root.parent
-    folder, done = root / name, root / f"{name}.done"
-    with (root / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not done.exists():
-            folder.mkdir()
-            build(folder)
-            done.touch()
-    return folder
-
-
 @pytest.fixture(scope="session")
 def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four hundred of the built-in names: enough to train on, quick to read."""
@@ -125,7 +119,7 @@ def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         words = BUILTIN_CORPUS.read_text().split()[:400]
         (folder / "few.txt").write_text("\n".join(words) + "\n")
 
-    return _build_once(tmp_path_factory, "corpus", build) / "few.txt"
+    return build_once(tmp_path_factory, "corpus", build) / "few.txt"
 
 
 @pytest.fixture(scope="session")
@@ -139,7 +133,10 @@ def warm_command() -> Iterator[Warm]:
 def searched(
     tmp_path_factory: pytest.TempPathFactory, small_corpus: Path, warm_command: Warm
 ) -> Path:
-    """Search four trials; returns the folder that holds `runs`, to be copied before a change."""
+    """Search four trials; returns the folder that holds `runs`, to be copied before a change.
+
+    What the search printed is in its file `printed.txt`.
+    """
 
     def build(folder: Path) -> None:
         config = folder / "config.toml"
@@ -151,10 +148,11 @@ def searched(
             f'[search]\npruner = "none"\n{plain_settings.SEARCH}'
         )
         words = ("run", "--corpus", small_corpus, "--config", config, "-n", 4, "--steps", 400)
-        done = warm_command(*words, "--workers", 2, folder=folder)
+        done = warm_command(*words, "--workers", 1, folder=folder)
         assert done.returncode == 0, done.stderr
+        (folder / "printed.txt").write_text(done.stdout)
 
-    return _build_once(tmp_path_factory, "searched", build)
+    return build_once(tmp_path_factory, "searched", build)
 
 
 @pytest.fixture
@@ -165,9 +163,58 @@ def copied(searched: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def confirmed(tmp_path_factory: pytest.TempPathFactory, searched: Path, warm_command: Warm) -> Path:
+    """Confirm the best two of the four trials, each from two seeds; to be copied before a change.
+
+    What the confirmation printed is in its file `printed.txt`.
+    """
+
+    def build(folder: Path) -> None:
+        shutil.copytree(searched / "runs", folder / "runs")
+        words = ("confirm", "--top", 2, "--seeds", 2, "--workers", 1)
+        done = warm_command(*words, folder=folder)
+        assert done.returncode == 0, done.stderr
+        (folder / "printed.txt").write_text(done.stdout)
+
+    return build_once(tmp_path_factory, "confirmed", build)
+
+
+@pytest.fixture
+def reconfirmed(confirmed: Path, tmp_path: Path) -> Path:
+    """Copy the confirmed workspace into the test's own folder."""
+    shutil.copytree(confirmed / "runs", tmp_path / "runs")
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def told(
+    tmp_path_factory: pytest.TempPathFactory,
+    confirmed: Path,
+    small_corpus: Path,
+    warm_command: Warm,
+) -> Path:
+    """Do with a study all that leaves something behind; it is not to be changed."""
+
+    def build(folder: Path) -> None:
+        shutil.copytree(confirmed / "runs", folder / "runs")
+        (folder / "diverging.toml").write_text(DIVERGING)
+        corpus, one = ("--corpus", small_corpus), ("-n", 1, "--workers", 1, "--steps", 400)
+        for words in (
+            ("extend", 0, "--steps", 100),
+            ("final-test",),
+            ("lr-range", "--study", "few", *corpus, "--steps", 100, "--seeds", 2),
+            ("run", "--study", "odd", *corpus, "--config", "diverging.toml", *one),
+        ):
+            done = warm_command(*words, folder=folder)
+            assert done.returncode == 0, (words, done.stderr)
+
+    return build_once(tmp_path_factory, "told", build)
+
+
+@pytest.fixture(scope="session")
 def short(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> dict[int, Any]:
     """Return the trials of `SHORT`, searched without a fault."""
-    folder = _build_once(
+    folder = build_once(
         tmp_path_factory, "short", lambda folder: undisturbed(SHORT, folder, small_corpus)
     )
     return curves(folder / "runs", "few")
@@ -192,7 +239,7 @@ def new_store(tmp_path_factory: pytest.TempPathFactory) -> NewStore:
         StudyTracker(uri=uri, facts=facts, artifacts=artifacts, creating=creating).open()
         (folder / "existed.json").write_text(json.dumps(existed))
 
-    folder = _build_once(tmp_path_factory, "new-store", build)
+    folder = build_once(tmp_path_factory, "new-store", build)
     return NewStore(folder / "mlflow.db", *json.loads((folder / "existed.json").read_text()))
 
 

@@ -12,7 +12,7 @@ APPEND_LINE = "mmsearch.tracking.journal.files:append"
 WRITE_FILE = "mmsearch.tracking.journal.files:replace"
 APPEND_SEGMENT = "mmsearch.tracking.journal.journal:Journal.append"
 CREATE_MLFLOW_TABLES = "mmsearch.tracking.mlflow.local_database:_make_tables"
-START_WORKER = "mmsearch.search.execution.worker:start"
+READ_CORPUS = "mmsearch.data.corpus:read_corpus"
 COUNT_BASELINES = "mmsearch.search.results.baselines:count_baselines"
 OPEN_TEST_WORDS = "mmsearch.data.split:SealedTest.open"
 CLAIM_IN_OPTUNA = "mmsearch.search.optimizer.claims:OptunaLooks.claim"
@@ -27,6 +27,7 @@ OPTUNA_TELL = "optuna:Study.tell"
 MLFLOW = "mlflow:MlflowClient."
 COPY_FILE = "shutil:copyfileobj"
 WAIT_FOR_CHILD = "subprocess:Popen.wait"
+START_PROCESS = "multiprocessing.process:BaseProcess.start"
 
 CLAIMED, EVALUATED = "result=None", "result={"
 """What the arguments of a ledger's write hold at a claim, and at its result."""
@@ -150,6 +151,10 @@ def hurried(flush_s: float, *retry_s: float) -> str:
 
 STOP_SERVER = replaced(WAIT_FOR_CHILD, "lambda self, timeout=None: self.kill() or 0")
 """Ends `mmsearch ui` once its server has answered; otherwise it would serve for ever."""
+KILL_WORKERS = replaced(
+    START_PROCESS, "lambda self: (real(self), os.kill(self.pid, signal.SIGKILL))[0]"
+)
+"""Kills each worker as soon as it has been started."""
 SEAL_BROKEN = 77
 EXIT_AT_TEST_WORDS = replaced(OPEN_TEST_WORDS, f"lambda self, claim: os._exit({SEAL_BROKEN})")
 """Ends a command with `SEAL_BROKEN` where it would read the test words."""

@@ -1,7 +1,9 @@
-"""The command line as a whole: help, usage, bad input, and the signals that end a command."""
+"""The command line as a whole: help, usage, bad input, signals, and shell completion."""
 
 from __future__ import annotations
 
+import json
+import re
 import signal
 import subprocess
 import sys
@@ -13,13 +15,15 @@ from typing import TYPE_CHECKING, get_args, get_type_hints
 import pytest
 from typer.main import get_command
 
+from mmsearch.data.corpus import BUILTIN_CORPUS
 from mmsearch.search.cli.app import app
 from mmsearch.search.study.settings import Settings
 from tests.support.commands import COMMAND, environment
+from tests.support.fault_injection import READ_CORPUS, replaced
 from tests.support.in_process import run_in_process
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from tests.support.forked_cli import Warm
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMANDS = tuple(get_command(app).commands)  # type: ignore[attr-defined]
@@ -71,81 +75,35 @@ def test_version_is_that_of_the_package(tmp_path: Path) -> None:
     assert run_in_process("--version", folder=tmp_path).output == f"mmsearch {version}\n"
 
 
-def few_words(path: Path) -> None:
-    """Write nine distinct words: one too few."""
-    path.write_text("\n".join(["ann"] * 20 + [f"word{'x' * n}" for n in range(8)]))
+WRONG = """
+run --study ../up
+run --trials 0
+run --steps -1
+run --timeout inf
+run --sampler magic
+run --pruner magic
+run --seed -1
+run --config missing.toml
+run --corpus missing.txt
+corpus missing.txt
+corpus .
+run --storage me:secret@host/db
+lr-range --apply
+lr-range --low 1 --high 0.1
+init --article --study few
+trials --study none
+trials --watch
+confirm --top 0
+ui --host 0.0.0.0
+ui --host 0.0.0.0 --allowed-hosts *
+nonsense
+"""
 
 
-BAD_CORPORA: dict[str, Callable[[Path], object]] = {
-    "missing": lambda path: path.unlink(missing_ok=True),
-    "folder": lambda path: path.mkdir(),
-    "empty": lambda path: path.write_bytes(b""),
-    "binary": lambda path: path.write_bytes(bytes(range(256)) * 20),
-    "few": few_words,
-    "boundary": lambda path: path.write_text("\n".join(["a.b", *"abcdefghijklmno"])),
-}
-
-
-@pytest.mark.parametrize("kind", BAD_CORPORA)
-def test_bad_corpus_is_named(tmp_path: Path, kind: str) -> None:
-    """A corpus that cannot be used is named in one line, and nothing is written."""
-    path = tmp_path / "bad.txt"
-    BAD_CORPORA[kind](path)
-    for words in (("run", "--corpus", path), ("corpus", path)):
-        done = run_in_process(*words, folder=tmp_path)
-        assert done.exit_code == 2
-        assert len(done.error.splitlines()) == 1
-        assert "bad.txt" in done.error
-    assert not (tmp_path / "runs").exists()
-
-
-def test_bad_config_is_named(tmp_path: Path) -> None:
-    """A config that cannot be used is named, with what is wrong, before anything is written."""
-    for content, named in (("[space", "TOML"), ("[spaces]", "spaces"), ("[space]\nx = 3", "'x'")):
-        (tmp_path / "bad.toml").write_text(content)
-        done = run_in_process("run", "--config", "bad.toml", folder=tmp_path)
-        assert done.exit_code == 2
-        assert "bad.toml" in done.error
-        assert named in done.error
-    assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("run", "--study", "../up"),
-        ("run", "--study", "two\nlines"),
-        ("run", "--trials", "0"),
-        ("run", "--steps", "-1"),
-        ("run", "--timeout", "inf"),
-        ("run", "--sampler", "magic"),
-        ("run", "--pruner", "magic"),
-        ("run", "--seed", "-1"),
-        ("run", "--config", "missing.toml"),
-        ("run", "--storage", "me:secret@host/db"),
-        ("lr-range", "--apply"),
-        ("lr-range", "--low", "1", "--high", "0.1"),
-        ("init", "--article", "--study", "few"),
-        ("trials",),
-        ("trials", "--study", "none"),
-        ("trials", "--watch"),
-        ("sample",),
-        ("sync",),
-        ("confirm",),
-        ("confirm", "--top", "0"),
-        ("final-test",),
-        ("replay",),
-        ("export", "somewhere"),
-        ("report",),
-        ("ui",),
-        ("ui", "--host", "0.0.0.0"),  # noqa: S104 (what is refused)
-        ("ui", "--host", "0.0.0.0", "--allowed-hosts", "*"),  # noqa: S104 (likewise)
-        ("nonsense",),
-    ],
-)
-def test_wrong_usage_exits_with_2(tmp_path: Path, words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("line", WRONG.strip().splitlines())
+def test_wrong_usage_exits_with_2(tmp_path: Path, line: str) -> None:
     """A slip of the fingers is a usage error or bad input, and leaves no folder."""
-    done = run_in_process(*words, folder=tmp_path)
+    done = run_in_process(*line.split(), folder=tmp_path)
     assert done.exit_code == 2
     assert done.output or done.error
     assert not (tmp_path / "runs").exists()
@@ -168,28 +126,88 @@ def test_error_is_one_line_on_stderr(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("hangups")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_any_command_says_which_signal_ended_it(tmp_path: Path, number: signal.Signals) -> None:
+def test_any_command_says_which_signal_ended_it(
+    tmp_path: Path, warm_command: Warm, number: signal.Signals
+) -> None:
     """The exit code tells a supervisor that the command was ended, and did not fail."""
-    process = subprocess.Popen(
-        [COMMAND, "lr-range", "--steps", "100000"],
-        cwd=tmp_path,
-        env=environment(tmp_path),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    end = replaced(READ_CORPUS, f"lambda *_, **__: signal.raise_signal({int(number)})")
+    done = warm_command("corpus", folder=tmp_path, patch=end)
+    assert (done.returncode, done.stdout) == (128 + number, "")
+    assert done.stderr.count("\n") == 1
+
+
+def answered(folder: Path, line: str, shell: str = "bash") -> list[str]:
+    """Return what the command answers a shell that asks for the last word of a line."""
+    asked = {"_MMSEARCH_COMPLETE": f"complete_{shell}"}
+    if shell == "bash":
+        asked |= {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
+    else:
+        asked |= {"_TYPER_COMPLETE_ARGS": line, "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    return run_in_process(folder=folder, **asked).output.split()
+
+
+@pytest.fixture
+def completed(tmp_path: Path) -> Path:
+    """Make the files by which a study and its ended trials are known."""
+    for name in ("few/study.json", "few/trials/0002/outcome.json", "few/trials/0003/outcome.json"):
+        path = tmp_path / "runs" / name
+        path.parent.mkdir(parents=True)
+        path.touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_every_shell_is_answered(completed: Path, shell: str) -> None:
+    """These are the shells that completion can be installed for."""
+    assert "few" in " ".join(answered(completed, "mmsearch trials --study f", shell))
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("mmsearch run --study f", ["few"]),
+        ("mmsearch init --study f", ["few"]),
+        ("mmsearch sample --study few --trial 2", ["2"]),
+        ("mmsearch replay ", ["2", "3"]),
+        ("mmsearch losses --trial 2", ["2"]),
+        ("mmsearch extend 3", ["3"]),
+        ("mmsearch figures drawn --trial 3", ["3"]),
+        ("mmsearch figures drawn --format s", ["svg"]),
+        ("mmsearch run --sampler ra", ["random"]),
+        ("mmsearch run --pruner hy", ["hyperband"]),
+        ("mmsearch fin", ["final-test"]),
+        ("mmsearch trials --study other", []),
+        ("mmsearch trials --workspace nowhere --study ", []),
+        ("mmsearch trials --workspace /proc/self/mem --study ", []),
+        ("mmsearch sample --study no-such --trial ", []),
+    ],
+)
+def test_studies_trials_and_choices_are_completed(
+    completed: Path, line: str, words: list[str]
+) -> None:
+    """Names and numbers are those of the workspace; without any the prompt stays clean."""
+    odd = completed / "runs/few/trials/odd"
+    odd.mkdir()
+    (odd / "outcome.json").touch()
+    assert answered(completed, line) == words
+
+
+def test_corpus_prints_sizes_repeats_and_leaks(tmp_path: Path) -> None:
+    """Repeats are dropped unless they are kept; kept ones leak from train into dev; no word."""
+    lines = BUILTIN_CORPUS.read_text().split()
+    printed = run_in_process("corpus", "--json", folder=tmp_path).output
+    values = json.loads(printed)
+    kept = json.loads(
+        run_in_process("corpus", "--json", "--keep-duplicates", folder=tmp_path).output
     )
-    while not catches(process.pid, signal.SIGHUP):  # the last one that gets a handler
-        assert process.poll() is None
-
-    process.send_signal(number)
-    _, message = process.communicate(timeout=60)
-
-    assert process.returncode == 128 + number
-    assert message.count("\n") == 1
-
-
-def catches(pid: int, number: signal.Signals) -> bool:
-    """Return whether a process has a handler for a signal."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
-    return bool(int(caught, 16) >> (number - 1) & 1)
+    assert values["lines"] == len(lines)
+    assert values["words"] == len(set(lines)) == sum(values[p] for p in ("train", "dev", "test"))
+    assert values["dev_words_in_train"] == values["test_words_in_train"] == 0
+    assert kept["words"] == len(lines)
+    assert kept["dev_words_in_train"] > 0
+    assert sum(kept["contexts"].values()) == sum(len(line) + 1 for line in lines)
+    text = run_in_process("corpus", folder=tmp_path).output
+    assert f"{len(lines):,} lines" in text
+    assert f"{values['train']:,} train" in text
+    shown = set(re.findall(r"[a-z]+", printed + text))
+    assert not shown & {word for word in lines if len(word) > 5}

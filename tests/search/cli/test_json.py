@@ -1,4 +1,4 @@
-"""`--json`: every command prints what docs/json.md says, and nothing else."""
+"""`--json`: every command prints what docs/json.md says, and only the one look opens the test."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import json
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
+from typer.main import get_command
 
-from tests.support.fault_injection import STOP_SERVER
+from mmsearch.search.cli.app import app
+from tests.support.fault_injection import REFUSE_TEST_WORDS, STOP_SERVER
 from tests.support.in_process import run_in_process
 from tests.support.json_reference import DOCUMENTED, check_documented
 
@@ -17,11 +19,10 @@ if TYPE_CHECKING:
     from tests.support.forked_cli import Warm
 
 WORDS = {
-    "run": ("run", "--study", "few", "-n", 4),
+    "run": ("run", "--study", "few", "-n", 5, "--workers", 1),
     "trials": ("trials",),
-    "confirm": ("confirm", "--top", 1, "--seeds", 1),
+    "confirm": ("confirm", "--top", 1, "--seeds", 1, "--workers", 1),
     "extend": ("extend", 0, "--steps", 20),
-    "final-test": ("final-test", "--trial", 0),
     "sample": ("sample", "-n", 2),
     "losses": ("losses",),
     "replay": ("replay", 0),
@@ -29,10 +30,11 @@ WORDS = {
     "figures": ("figures", "drawn"),
     "report": ("report", "--top", 1),
     "init": ("init",),
-    "lr-range": ("lr-range", "--steps", 40, "--seeds", 1),
+    "lr-range": ("lr-range", "--study", "few", "--steps", 40, "--seeds", 1),
     "corpus": ("corpus",),
     "sync": ("sync",),
     "ui": ("ui", "--no-browser"),
+    "final-test": ("final-test", "--trial", 0),
 }
 
 
@@ -46,23 +48,26 @@ def strict(text: str) -> object:
     return json.loads(text, parse_constant=refuse)
 
 
-def test_commands_print_what_the_docs_say(
-    warm_command: Warm, copied: Path, small_corpus: Path
+def test_commands_print_what_the_docs_say_and_open_no_test_word(
+    warm_command: Warm, copied: Path
 ) -> None:
-    """One value on stdout, with the keys of its command."""
-    assert set(WORDS) == set(DOCUMENTED)
+    """One value on stdout, with the keys of its command, while opening the test words raises."""
+    assert set(WORDS) == set(DOCUMENTED) == set(get_command(app).commands)  # type: ignore[attr-defined]
+    refused = warm_command(*WORDS["final-test"], folder=copied, patch=REFUSE_TEST_WORDS)
+    assert refused.returncode == 1
+    assert "the test split was opened" in refused.stderr, "the others would notice"
     for name, words in WORDS.items():
-        asked = (*words, "--json", *(("--corpus", small_corpus) if name == "run" else ()))
-        done = warm_command(*asked, folder=copied, patch=STOP_SERVER if name == "ui" else "")
+        patch = "" if name == "final-test" else REFUSE_TEST_WORDS
+        patch += STOP_SERVER if name == "ui" else ""
+        done = warm_command(*words, "--json", folder=copied, patch=patch)
         assert name == "ui" or done.returncode == 0, (name, done.stderr)
+        assert "the test split was opened" not in done.stdout + done.stderr
         value = strict(done.stdout)
+        for each in value if isinstance(value, list) else [value]:
+            check_documented(name, each)
         if name == "trials":
             assert isinstance(value, list)
-            assert len(value) == 4
-            for trial in value:
-                check_documented(name, trial)
-        else:
-            check_documented(name, value)
+            assert len(value) == 5
         if name == "run":
             assert isinstance(value, dict)
             check_documented("trials", value["best"])

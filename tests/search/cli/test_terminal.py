@@ -7,33 +7,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.in_process import run_in_process
 from tests.support.terminal import in_terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.support.commands import Mmsearch
     from tests.support.forked_cli import Warm
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;\d+)*m")
-SHOWN = (
-    ("trials",),
-    ("corpus",),
-    ("sample", "-n", 2),
-    ("losses",),
-    ("replay", 0),
-    ("confirm", "--top", 1, "--seeds", 1, "--quiet"),
-    ("extend", 0, "--steps", 20),
-    ("run", "--help"),
-)
+TERMINAL = {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
+"""Makes a command take its output for a terminal."""
 TAKEN = ("--corpus", "no/such/folder/of/a/rather/long/name/words.txt")
 WRONG = {
     ("trials", "--study", "another"): "mmsearch run --study another",
     ("replay", 99): "mmsearch trials",
-    ("extend", 99, "--steps", 1): "mmsearch trials",
     ("sample", "--trial", 99): "mmsearch trials",
-    ("losses", "--trial", 99): "mmsearch trials",
     ("final-test", "--trial", 99): "mmsearch trials",
     ("trials", "--workspace", "nowhere/" + "in-a-folder-with-a-name-that-does-not-end/" * 3): (
         "mmsearch run"
@@ -45,66 +35,32 @@ WRONG = {
 
 
 def plain(written: str) -> list[str]:
-    """Give the lines without their control sequences."""
+    """Return the lines without their control sequences."""
     return ESCAPE.sub("", written).splitlines()
 
 
-@pytest.mark.parametrize("words", SHOWN, ids=lambda words: words[0])
-def test_results_fit_eighty_columns_and_heed_no_color(copied: Path, words: tuple[object]) -> None:
+@pytest.mark.parametrize(
+    "words", [("trials",), ("corpus",), ("sample", "-n", 2), ("replay", 0), ("run", "--help")]
+)
+def test_results_fit_eighty_columns_and_heed_no_color(
+    searched: Path, words: tuple[object, ...]
+) -> None:
     """https://no-color.org: no colour, whatever the terminal can."""
-    code, written = in_terminal(copied, *words, NO_COLOR="1")
-    assert code == 0, written
-    assert not COLOUR.search(written)
-    assert max(map(len, plain(written))) <= 80
-
-
-def test_colours_are_there_where_they_may_be(copied: Path) -> None:
-    """Else the test of NO_COLOR could not fail; they can be asked for in a pipe, too."""
-    words = ("trials", "--study", "another")
-    assert COLOUR.search(in_terminal(copied, *words)[1])
-
-
-def test_dumb_terminal_gets_no_control_sequence(tmp_path: Path, small_corpus: Path) -> None:
-    """An editor's shell shows lines, and would show the sequences of a display as text."""
-    words = ("--corpus", small_corpus, "-n", 2, "--steps", 400)
-    code, written = in_terminal(tmp_path, "run", *words, TERM="dumb")
-    assert code == 0, written
-    assert "\x1b" not in written
-    assert len(re.findall(r"(?m)^trial +\d+  (?:complete|pruned) ", written)) == 2
-    assert max(map(len, plain(written))) <= 80
-
-
-def test_log_gets_lines_and_no_control_sequence(mmsearch: Mmsearch, small_corpus: Path) -> None:
-    """In CI each trial has its line, the result stands at the end, and nothing is drawn."""
-    done = mmsearch("run", "--corpus", small_corpus, "-n", 2, "--steps", 400)
-    assert done.returncode == 0, done.stderr
-    assert "\x1b" not in done.stdout + done.stderr
-    assert len(re.findall(r"(?m)^trial +\d+  (?:complete|pruned) ", done.stdout)) == 2
-    assert re.search(r"(?m)^best: trial \d", done.stdout)
-
-
-def test_display_heeds_no_color(tmp_path: Path, small_corpus: Path) -> None:
-    """It moves the cursor, which is no colour, and leaves the result on the screen."""
-    words = ("--corpus", small_corpus, "-n", 2, "--steps", 4000)
-    code, written = in_terminal(tmp_path, "run", *words, NO_COLOR="1")
-    assert code == 0, written
-    assert not COLOUR.search(written)
-    assert max(map(len, plain(written))) <= 80
-    lines = plain(written)
-    assert any(line.startswith("0 of 2 trials, ") for line in lines), "it was drawn"
-    assert "\x1b[?25h" in written, "the cursor is visible again"
-    end = next(n for n, line in enumerate(lines) if line.startswith("2 of 2 trials ("))
-    assert any(line.startswith("best: trial ") for line in lines[end:])
+    done = run_in_process(*words, folder=searched, NO_COLOR="1", **TERMINAL)
+    assert done.exit_code == 0
+    assert not COLOUR.search(done.output)
+    assert max(map(len, plain(done.output))) <= 80
 
 
 @pytest.mark.parametrize(("words", "command"), WRONG.items())
 def test_errors_wrap_at_words_and_name_the_next_command(
-    copied: Path, words: tuple[object], command: str | None
+    searched: Path, warm_command: Warm, words: tuple[object, ...], command: str | None
 ) -> None:
     """A line is too long only where one word is, a path; the next command has its own line."""
-    code, written = in_terminal(copied, *words)
-    lines = plain(written)
-    assert code == 2
+    done = warm_command(*words, folder=searched, **TERMINAL)
+    lines = plain(done.stderr)
+    assert done.returncode == 2
+    assert COLOUR.search(done.stderr), "else the test of NO_COLOR could not fail"
     assert lines[0].startswith("error: ")
     for line in lines:
         assert len(line) <= 80 or len(line.split()) == 1 or line == f"  {command}", line
@@ -112,13 +68,24 @@ def test_errors_wrap_at_words_and_name_the_next_command(
     assert named == ([] if command is None else [f"  {command}"])
 
 
-def test_quiet_commands_print_the_result_alone(
-    copied: Path, warm_command: Warm, small_corpus: Path
-) -> None:
+def test_display_heeds_no_color(copied: Path, small_corpus: Path) -> None:
+    """It moves the cursor, which is no colour, and leaves the result on the screen."""
+    words = ("--study", "new", "--corpus", small_corpus, "-n", 2, "--steps", 4000, "--workers", 1)
+    code, written = in_terminal(copied, "run", *words, NO_COLOR="1")
+    assert code == 0, written
+    assert not COLOUR.search(written)
+    lines = plain(written)
+    assert max(map(len, lines)) <= 80
+    assert any(line.startswith("0 of 2 trials, ") for line in lines), "it was drawn"
+    assert "\x1b[?25h" in written, "the cursor is visible again"
+    end = next(n for n, line in enumerate(lines) if line.startswith("2 of 2 trials ("))
+    assert any(line.startswith("best: trial ") for line in lines[end:])
+
+
+def test_quiet_commands_print_the_result_alone(copied: Path, warm_command: Warm) -> None:
     """What was written, to be used by a script; words without a heading or a mark; no advice."""
     expected = {
         ("export", "out"): "out\n",
-        ("figures", "drawn"): "drawn\n",
         ("report", "page.html"): "page.html\n",
         ("init", "few.toml"): "few.toml\n",
         ("sync",): "",
@@ -128,7 +95,7 @@ def test_quiet_commands_print_the_result_alone(
         assert (done.returncode, done.stdout, done.stderr) == (0, output, ""), words
     drawn = warm_command("sample", "-n", 5, "-q", folder=copied)
     assert re.fullmatch(r"([a-z]*\n){5}", drawn.stdout)
-    run = ("run", "--study", "few", "--corpus", small_corpus, "-n", 4)
+    run = ("run", "--study", "few", "-n", 4)
     full, short = (warm_command(*run, *more, folder=copied) for more in ((), ("-q",)))
     assert (full.returncode, short.returncode) == (0, 0)
     assert "mmsearch confirm" in full.stdout

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -24,13 +22,11 @@ from mmsearch.data.contexts import build_contexts
 from mmsearch.data.corpus import Vocabulary
 from mmsearch.model.checkpoint import from_bytes
 from mmsearch.model.mlp import loss
-from tests.support import plain_settings
 from tests.support.commands import environment
+from tests.support.in_process import run_in_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-    from tests.support.forked_cli import Warm
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "results.md").read_text()
@@ -50,47 +46,12 @@ SELDOM = {
     ),
 }
 """What the workspace of this test does not come to have."""
-DIVERGING = f"""
-[training]
-{plain_settings.TRAINING}
-segments = 4
-init = "article"
-[space]
-hidden_width = 32
-{plain_settings.SPACE}
-learning_rate = {{ low = 0.01, high = 1e30, log = true }}
-[[enqueue]]
-learning_rate = 1e30
-"""
 
 
-@pytest.fixture(scope="session")
-def told(
-    searched: Path, small_corpus: Path, tmp_path_factory: pytest.TempPathFactory, warm_command: Warm
-) -> Path:
-    """Do with a study all that leaves something behind; the folder that holds `runs`."""
-    folder = tmp_path_factory.mktemp("told")
-    shutil.copytree(searched / "runs", folder / "runs")
-    (folder / "diverging.toml").write_text(DIVERGING)
-    corpus = ("--corpus", small_corpus)
-    for words in (
-        ("confirm", "--top", 2, "--seeds", 2),
-        ("extend", 0, "--steps", 100),
-        ("final-test",),
-        ("lr-range", "--study", "few", *corpus, "--steps", 100, "--seeds", 2),
-        ("run", "--study", "odd", *corpus, "--config", "diverging.toml", "-n", 1, "--steps", 400),
-    ):
-        done = warm_command(*words, folder=folder)
-        assert done.returncode == 0, (words, done.stderr)
-    return folder
-
-
-def read_results(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run the script of the docs, where mmsearch cannot be imported."""
-    blocked = "import sys; sys.modules['mmsearch'] = None; sys.argv = sys.argv[1:]; "
-    code = blocked + "import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
+def run_python(folder: Path, code: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in a folder that holds `runs`, where mmsearch cannot be imported."""
     return subprocess.run(
-        [sys.executable, "-P", "-c", code, SCRIPT, "runs", "few", *words],
+        [sys.executable, "-P", "-c", f"import sys; sys.modules['mmsearch'] = None\n{code}", *words],
         cwd=folder,
         env=environment(folder),
         capture_output=True,
@@ -100,19 +61,24 @@ def read_results(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def read_results(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the script of the docs."""
+    code = "import runpy; del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    return run_python(folder, code, str(SCRIPT), "runs", "few", *words)
+
+
 @pytest.fixture(scope="session")
 def printed(told: Path) -> str:
-    """Give what the script prints."""
+    """Return what the script prints."""
     done = read_results(told, "emma", "olivia")
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def test_script_reads_a_study_without_mmsearch(
-    told: Path, printed: str, warm_command: Warm
-) -> None:
+def test_script_reads_a_study_without_mmsearch(told: Path, printed: str) -> None:
     """Plain clients give what our own commands give, and the three records agree."""
-    trials = json.loads(warm_command("trials", "--study", "few", "--json", folder=told).stdout)
+    done = run_in_process("trials", "--study", "few", "--json", folder=told)
+    trials = json.loads(done.output)
     rows = re.findall(r"(?m)^(\d+) +([\d.]+)  ", printed)
     assert [(int(number), float(loss)) for number, loss in rows] == [
         (trial["trial"], round(trial["dev_loss"], 6)) for trial in trials
@@ -169,35 +135,26 @@ def test_script_names_a_character_that_no_word_has(searched: Path) -> None:
 
 
 def tables(page: str) -> dict[str, list[list[str]]]:
-    """Give the rows of each table, by the text of the heading above it or of its first cell.
+    """Return the rows of each table, by the heading above it and its first cell.
 
     A cell is its code where it begins with some, else its text.
     """
-    found: dict[str, list[list[str]]] = defaultdict(list)
-    heading, header, row = "", False, list[str]()
-    tokens = MarkdownIt().enable("table").parse(page)
-    for token, following in itertools.pairwise(tokens):
-        if token.type == "heading_open":
-            heading = following.content.replace("`", "")
-        elif token.type in {"thead_open", "tbody_open"}:
-            header = token.type == "thead_open"
-        elif token.type == "tr_open":
-            row = []
-        elif token.type in {"th_open", "td_open"}:
-            code = re.match(r"`([^`]+)`", following.content)
-            row.append(code[1] if code else following.content)
-        elif token.type == "tr_close":
-            if header:
-                key = f"{heading}: {row[0]}"
-                assert key not in found, f"two tables {key!r}"
-                found[key] = []
-            else:
-                found[key].append(row)
+    found: dict[str, list[list[str]]] = {}
+    heading = ""
+    for block in page.split("\n\n"):
+        if block.startswith("#"):
+            heading = block.lstrip("# ").replace("`", "")
+        if block.startswith("|"):
+            header, _, *rows = (line.strip("| ").split(" | ") for line in block.splitlines())
+            assert f"{heading}: {header[0]}" not in found
+            found[f"{heading}: {header[0]}"] = [
+                [re.sub(r"^`([^`]+)`.*", r"\1", cell) for cell in row] for row in rows
+            ]
     return found
 
 
 def by_kind(rows: Iterable[list[str]]) -> set[tuple[str, str]]:
-    """Give each name with each of its kinds of run."""
+    """Return each name with each of its kinds of run."""
     return {(row[0], kind) for row in rows for kind in row[1].split(", ")}
 
 
@@ -271,7 +228,7 @@ def in_mlflow(database: Path) -> dict[str, set[Any]]:
 
 
 def artifacts(client: MlflowClient, run_id: str, folder: str | None = None) -> list[str]:
-    """Give the paths of a run's artifacts."""
+    """Return the paths of a run's artifacts."""
     paths: list[str] = []
     for entry in client.list_artifacts(run_id, folder):
         paths += artifacts(client, run_id, entry.path) if entry.is_dir else [entry.path]
@@ -279,7 +236,7 @@ def artifacts(client: MlflowClient, run_id: str, folder: str | None = None) -> l
 
 
 def general(name: str) -> str:
-    """Give the name as the page has it."""
+    """Return the name as the page has it."""
     name = re.sub(r"^mmsearch\.version\..*", "mmsearch.version.PACKAGE", name)
     name = re.sub(r"^space\..*", "space.HYPERPARAMETER", name)
     return re.sub(r"^images/embedding.*", "images/embedding*", name)
@@ -305,15 +262,7 @@ def test_snippets_of_the_page_run(told: Path) -> None:
     blocks = [t.content for t in MarkdownIt().parse(PAGE) if t.type == "fence"]
     python = [block for block in blocks if block.startswith("import")]
     assert len(python) == 3
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", "\n".join(python)],
-        cwd=told,
-        env=environment(told),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    done = run_python(told, "\n".join(python))
     assert done.returncode == 0, done.stderr
     assert re.search(r"(?m)^400 \d\.\d+$", done.stdout)
     assert "'W1': (" in done.stdout

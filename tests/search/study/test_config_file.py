@@ -7,39 +7,34 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
+from hypothesis import given
+from hypothesis import settings as how_often
 
 from docs.gen.config_reference import reference
 from mmsearch.search.study.config_file import MEANINGS, differing, template
-from mmsearch.search.study.recipes import RANGES, RECIPES
 from mmsearch.search.study.settings import TABLES, Settings, read_config, settle
-from mmsearch.search.study.space import DEFAULTS, Space
+from mmsearch.search.study.space import DEFAULTS
 from mmsearch.search.study.study_file import StudyFile
 from mmsearch.tracking.journal.journal import Journal
+from tests.support.in_process import run_in_process
+from tests.support.spaces import good_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tests.support.forked_cli import Warm
+    import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def test_file_says_every_default(tmp_path: Path) -> None:
-    """Read back it is the defaults, and no key is missing."""
+def test_file_says_every_default_and_an_example(tmp_path: Path) -> None:
+    """Read back it is the defaults, no key is missing, and the example of [[enqueue]] is one."""
     path = tmp_path / "all.toml"
     path.write_text(template())
     assert settle(read_config(path).settings) == Settings()
     tables = tomllib.loads(template())
-    said = [key for table in tables.values() for key in table]
-    assert sorted(said) == sorted([*(k for keys in TABLES.values() for k in keys), *DEFAULTS])
+    said = sorted(key for table in tables.values() for key in table)
+    assert said == sorted([*(k for keys in TABLES.values() for k in keys), *DEFAULTS])
     assert {*(name for keys in TABLES.values() for name in keys.values()), *DEFAULTS} == {*MEANINGS}
-
-
-def test_commented_example_is_a_configuration(tmp_path: Path) -> None:
-    """Without its comment signs the example of [[enqueue]] is one."""
     head, _, example = template().partition("# [[enqueue]]")
-    path = tmp_path / "all.toml"
     path.write_text(head + "[[enqueue]]" + re.sub("^# ", "", example, flags=re.MULTILINE))
     assert len(read_config(path).enqueue) == 1
 
@@ -49,52 +44,16 @@ def test_reference_is_the_one_that_the_code_writes() -> None:
     assert (ROOT / "docs" / "config.md").read_text() == reference()
 
 
-SEARCHED = {
-    "hidden_width": {"low": 64, "high": 256, "step": 64},
-    "block_size": {"choices": [3, 5, 8]},
-    "context_noise": {"low": 0.0, "high": 0.3, "step": 0.1},
-    "batch_size": {"low": 16, "high": 256, "log": True},
-    "optimizer": {"choices": ["sgd", "adam"]},
-    **RANGES["adam"],
-}
-SETTINGS = Settings(
-    steps=1000,
-    keep_duplicates=True,
-    averaging="none",
-    pruner="none",
-    seed=3,
-    training_seed=7,
-    space=Space.parse(
-        {
-            "hidden_width": 64,
-            "block_size": {"low": 2, "high": 4},
-            "learning_rate": 0.1,
-            "weight_decay": {"low": 1e-6, "high": 1e-3, "log": True},
-        }
-    ),
-)
-
-
-@pytest.mark.parametrize("write", [differing, template])
-@pytest.mark.parametrize(
-    "settings",
-    [
-        Settings(),
-        SETTINGS,
-        settle({"recipe": "article"}),
-        settle({"optimizer": "sgd"}),
-        settle({"optimizer": "sgd", "space": RECIPES["default"].space}),
-        settle({"space": SEARCHED}),
-        settle({"optimizer": "sgd", "start": False, "space": {**SEARCHED, **RANGES["sgd"]}}),
-    ],
-)
+@how_often(max_examples=40, deadline=None)  # files are slow on a busy machine
+@given(settings=good_settings())
 def test_study_s_settings_come_back(
-    write: Callable[[Settings], str], settings: Settings, tmp_path: Path
+    tmp_path_factory: pytest.TempPathFactory, settings: Settings
 ) -> None:
     """What a study's note and `mmsearch init --study` say is the same search."""
-    path = tmp_path / "study.toml"
-    path.write_text(write(settings))
-    assert settle(read_config(path).settings) == settings
+    path = tmp_path_factory.getbasetemp() / "study.toml"
+    for write in (differing, template):
+        path.write_text(write(settings))
+        assert settle(read_config(path).settings) == settings
 
 
 def test_what_is_at_its_default_is_left_out() -> None:
@@ -103,35 +62,35 @@ def test_what_is_at_its_default_is_left_out() -> None:
     assert differing(Settings(steps=5, segments=5)) == "[training]\nsteps = 5\nsegments = 5"
 
 
-def test_command_writes_a_study_s_settings(copied: Path, warm_command: Warm) -> None:
+def test_command_writes_a_study_s_settings(searched: Path, tmp_path: Path) -> None:
     """Searched again with that file the study says that nothing differs."""
-    assert warm_command("init", "few.toml", "--study", "few", folder=copied).returncode == 0
-    stored = StudyFile.require(Journal(copied / "runs/few")).settings
-    assert settle(read_config(copied / "few.toml").settings) == stored
-    done = warm_command("init", "no.toml", "--study", "none", folder=copied)
-    assert done.returncode == 2
-    assert not (copied / "no.toml").exists()
+    place = ("--workspace", searched / "runs")
+    written = run_in_process("init", "few.toml", "--study", "few", *place, folder=tmp_path)
+    assert written.exit_code == 0
+    stored = StudyFile.require(Journal(searched / "runs/few")).settings
+    assert settle(read_config(tmp_path / "few.toml").settings) == stored
+    unknown = run_in_process("init", "no.toml", "--study", "none", *place, folder=tmp_path)
+    assert unknown.exit_code == 2
+    assert not (tmp_path / "no.toml").exists()
 
 
-def test_command_writes_the_article_s_recipe(warm_command: Warm, tmp_path: Path) -> None:
+def test_command_writes_a_new_file_alone(tmp_path: Path) -> None:
+    """And tells what to type next; a file that is there stays."""
+    path = tmp_path / "mmsearch.toml"
+    done = run_in_process("init", folder=tmp_path)
+    assert (done.exit_code, path.read_text()) == (0, template())
+    assert "mmsearch run --config mmsearch.toml" in done.output
+    path.write_text("# mine\n")
+    again = run_in_process("init", folder=tmp_path)
+    assert again.exit_code == 2
+    assert "mmsearch.toml" in again.error
+    assert path.read_text() == "# mine\n"
+    assert run_in_process("init", "no/folder.toml", folder=tmp_path).exit_code == 1
+
+
+def test_command_writes_the_article_s_recipe(tmp_path: Path) -> None:
     """The file says what `recipe = "article"` stands for, key by key."""
-    assert warm_command("init", "--article", folder=tmp_path).returncode == 0
+    assert run_in_process("init", "--article", folder=tmp_path).exit_code == 0
     written = read_config(tmp_path / "mmsearch.toml").settings
     assert "recipe" not in written
     assert settle(written) == settle({"recipe": "article"})
-    done = warm_command("init", "b.toml", "--article", "--study", "few", folder=tmp_path)
-    assert done.returncode == 2
-
-
-def test_command_writes_a_new_file_alone(warm_command: Warm, tmp_path: Path) -> None:
-    """And tells what to type next; a file that is there stays."""
-    done = warm_command("init", folder=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "mmsearch run --config mmsearch.toml" in done.stdout
-    assert (tmp_path / "mmsearch.toml").read_text() == template()
-    (tmp_path / "mmsearch.toml").write_text("# mine\n")
-    again = warm_command("init", folder=tmp_path)
-    assert again.returncode == 2
-    assert "name a new file" in again.stderr
-    assert (tmp_path / "mmsearch.toml").read_text() == "# mine\n"
-    assert warm_command("init", "no/folder.toml", folder=tmp_path).returncode == 1

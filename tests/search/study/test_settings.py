@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import example, given
+from hypothesis import settings as how_often
 from hypothesis import strategies as st
 
 from mmsearch.errors import InputError
-from mmsearch.model.spec import TrialSpec
 from mmsearch.search.study.recipes import RANGES, RECIPES, start_point
 from mmsearch.search.study.settings import (
     TABLES,
@@ -22,6 +22,7 @@ from mmsearch.search.study.settings import (
     settle,
 )
 from mmsearch.search.study.space import DEFAULTS, TRAINING, Space
+from tests.support.spaces import good_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,12 +35,13 @@ SHORT_VALUES = """
 "article" "sgd" {choices=["sgd","adam"]} {choices=[1,2]} {choices=[]} {low=1,high=9e300,step=1}
 """
 LONG_VALUES = ("9" * 400, "9" * 5000, "0x" + "f" * 5000, "[" * 3000, "{x=" * 2000)
-VALUES = st.sampled_from([*SHORT_VALUES.split(), *LONG_VALUES])
 LINES = st.one_of(
     st.sampled_from(["[corpus]", "[training]", "[search]", "[space]", "[[enqueue]]", "[odd]"]),
     st.sampled_from(["[[search]]", "[space.learning_rate]", "[enqueue]", "enqueue = [1]", "#", ""]),
     st.builds(
-        "{} = {}".format, st.sampled_from([*KEYS, *DEFAULTS, *TRAINING, "odd", "a.b"]), VALUES
+        "{} = {}".format,
+        st.sampled_from([*KEYS, *DEFAULTS, *TRAINING, "odd", "a.b"]),
+        st.sampled_from([*SHORT_VALUES.split(), *LONG_VALUES]),
     ),
     st.text(max_size=8),
 )
@@ -51,134 +53,64 @@ def config_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("config") / "study.toml"
 
 
-def write(folder: Path, text: str) -> Path:
-    """Write a config file."""
-    path = folder / "study.toml"
-    path.write_text(text, "utf-8")
-    return path
+BAD: dict[str, tuple[Any, ...]] = {
+    "steps": (0, 100.0, True),
+    "batch_size": (-1,),
+    "segments": (0, 1_001),
+    "seed": (-1, "1"),
+    "training_seed": (-2,),
+    "split_seed": (-42,),
+    "keep_duplicates": (1,),
+    "init": ("kaiming",),
+    "schedule": (["step"],),
+    "sampler": ("grid",),
+    "optimizer": ("momentum",),
+    "patience": (-1, 1.0),
+    "extend_to": (0.5, True, float("nan")),
+    "cut_at": (2,),
+    "start": (0,),
+    "pruner": (None,),
+}
 
 
-def test_defaults_are_the_designs() -> None:
-    """The default recipe, TPE with successive halving, split by seed 42."""
-    settings = Settings()
-
-    assert settings == settle({}) == settle({"recipe": "default"})
-    assert (settings.optimizer, settings.targets) == ("adam", "contexts")
-    assert (settings.sampler, settings.pruner) == ("tpe", "halving")
-    assert (settings.split_seed, settings.keep_duplicates) == (42, False)
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "message"),
-    [
-        ("steps", 0, "steps must be at least 1, got 0"),
-        ("steps", 100.0, "steps must be a whole number, got 100.0"),
-        ("steps", True, "steps must be a whole number, got True"),
-        ("batch_size", -1, "batch_size must be at least 1, got -1"),
-        ("segments", 0, "segments must be between 1 and steps (1000), got 0"),
-        ("segments", 1_001, "segments must be between 1 and steps (1000), got 1001"),
-        ("seed", -1, "seed must be 0 or more, got -1"),
-        ("seed", "1", "seed must be a whole number, got '1'"),
-        ("training_seed", -2, "training_seed must be at least -1, got -2"),
-        ("split_seed", -42, "split_seed must be 0 or more, got -42"),
-        ("keep_duplicates", 1, "keep_duplicates must be true or false, got 1"),
-        ("init", "kaiming", "init must be one of scaled, article, got 'kaiming'"),
-        ("schedule", ["step"], "schedule must be one of cosine, step, constant, got ['step']"),
-        ("sampler", "grid", "sampler must be one of tpe, gp, random, got 'grid'"),
-        ("optimizer", "momentum", "optimizer must be one of sgd, adam, got 'momentum'"),
-        ("patience", -1, "patience must be 0 or more, got -1"),
-        ("patience", 1.0, "patience must be a whole number, got 1.0"),
-        ("extend_to", 0.5, "extend_to must be at least 1, got 0.5"),
-        ("extend_to", True, "extend_to must be a number, got True"),
-        ("extend_to", float("nan"), "extend_to must be at most 1,000, got nan"),
-        ("cut_at", 2, "cut_at must be at most 1, got 2"),
-        ("start", 0, "start must be true or false, got 0"),
-        ("pruner", None, "pruner must be one of halving, median, hyperband, none, got None"),
-    ],
-)
-def test_setting_out_of_range_is_refused(name: str, value: Any, message: str) -> None:
-    """A study that cannot be searched is refused before it has a folder."""
-    with pytest.raises(InputError) as caught:
+@pytest.mark.parametrize(("name", "value"), [(n, value) for n in BAD for value in BAD[n]])
+def test_setting_out_of_range_is_refused(name: str, value: Any) -> None:
+    """It is named with the value it got, whether a study is begun or gone on with."""
+    said = rf"^{name}\b.*{re.escape(repr(value))}"
+    with pytest.raises(InputError, match=said):
         Settings(**{name: value})
+    with pytest.raises(InputError, match=said):
+        settle({name: value}, Settings())
 
-    assert str(caught.value) == message
 
-
-@given(
-    steps=st.integers(1, 10**9),
-    seed=st.integers(0, 2**64),
-    sampler=st.sampled_from(["tpe", "gp", "random"]),
-    pruner=st.sampled_from(["halving", "median", "hyperband", "none"]),
-    learning_rate=st.floats(1e-9, 10.0),
-)
-def test_json_gives_the_settings_back(
-    steps: int, seed: int, sampler: Any, pruner: Any, learning_rate: float
-) -> None:
-    """A study goes on with exactly what it was started with."""
-    space = Space.parse({"learning_rate": {"low": learning_rate, "high": 10.0}, "hidden_width": 64})
-    settings = Settings(
-        steps=steps, segments=1, seed=seed, sampler=sampler, pruner=pruner, space=space
-    )
-
+@how_often(deadline=None)
+@given(settings=good_settings())
+def test_json_gives_the_settings_back(settings: Settings) -> None:
+    """A study goes on with exactly what it was started with, said again or not."""
     stored = json.loads(json.dumps(settings.to_json()))
 
-    assert Settings.from_json(stored) == settings
-    given = {"space": space.to_json(), "steps": steps}
-    assert differences(settings, settle(given, settings)) == []
+    assert Settings.from_json(stored) == settings == settle({}, settings)
+    assert differences(settings, settle(stored, settings)) == []
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "named"),
     [
         ({"seed": ...}, "seed"),
-        ({"momentum": 1}, "'momentum', which this version"),
+        ({"momentum": 1}, "momentum"),
         ({"space": None}, "space"),
         ({"space": []}, "space"),
-        ({"space": {"odd": 1}}, "no hyperparameter 'odd'"),
+        ({"space": {"odd": 1}}, "odd"),
         ({"space": {"block_size": 3}}, "embedding_dim, hidden"),
-        ({"steps": "20000"}, "steps must be a whole number"),
+        ({"steps": "20000"}, "steps"),
     ],
 )
-def test_stored_settings_of_another_version_are_refused(
-    change: dict[str, Any], message: str
-) -> None:
+def test_stored_settings_of_another_version_are_refused(change: dict[str, Any], named: str) -> None:
     """A study of another version is not searched on as if its settings meant the same."""
     values = {k: v for k, v in {**Settings().to_json(), **change}.items() if v is not ...}
 
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=named):
         Settings.from_json(values)
-
-
-def test_every_difference_is_said_with_both_values() -> None:
-    """A person who is refused must see which setting to leave out."""
-    stored = Settings(seed=3)
-    given = {
-        "seed": 4,
-        "steps": 100,
-        "sampler": "random",
-        "batch_size": 512,
-        "space": {
-            "hidden_width": 64,
-            "learning_rate": {"low": 0.01, "high": 0.5, "log": False},
-            "batch_size": {"choices": [32, 64]},
-            "init": {"choices": ["scaled", "article"]},
-        },
-    }
-
-    expected = {
-        "batch_size": ("512", "32, 64"),
-        "hidden_width": (str(stored.space.dimensions["hidden_width"]), "64"),
-        "init": ("scaled", "scaled, article"),
-        "learning_rate": (str(stored.space.dimensions["learning_rate"]), "0.01 to 0.5"),
-        "sampler": ("tpe", "random"),
-        "seed": ("3", "4"),
-        "steps": (str(stored.steps), "100"),
-    }
-    found = sorted(differences(stored, settle(given, stored)))
-    assert len(found) == len(expected)
-    for text, (name, (before, after)) in zip(found, expected.items(), strict=True):
-        assert text.startswith(f"{name} {before}")
-        assert after in text.removeprefix(f"{name} {before}")
 
 
 @given(low=st.floats(1e-9, 0.99), high=st.floats(1.0, 9.0))
@@ -197,113 +129,29 @@ def test_values_that_differ_are_not_said_as_equal(low: float, high: float) -> No
         assert before != after
 
 
-def test_nothing_given_is_no_difference() -> None:
-    """`mmsearch run` alone goes on with any study."""
-    stored = Settings(seed=9, sampler="random", space=Space.parse({"block_size": 3}))
-    assert settle({}, stored) == stored
-
-
-def test_wrong_given_value_is_refused_and_not_compared() -> None:
-    """Bad input is bad input, whatever the study was started with."""
-    with pytest.raises(InputError, match="steps must be at least 1"):
-        settle({"steps": 0}, Settings())
+POINT = {
+    "embedding_dim": 4,
+    "hidden_width": 32,
+    "block_size": 3,
+    "learning_rate": 0.1,
+    "weight_decay": 0.0,
+    "context_noise": 0.1,
+}
 
 
 def test_trial_gets_its_point_its_seed_and_the_budget() -> None:
-    """Every trial of a study is trained for as long, and in the same way, as the others."""
-    point = {
-        "embedding_dim": 4,
-        "hidden_width": 32,
-        "block_size": 3,
-        "learning_rate": 0.1,
-        "weight_decay": 0.0,
-        "context_noise": 0.1,
-    }
-    settings = Settings(
-        steps=100, segments=5, batch_size=16, init="article", schedule="step", cut_at=0.75
-    )
+    """Trials are trained for as long and in the same way, but for what is proposed for each."""
+    given = {"batch_size": 16, "init": "article", "schedule": "step", "cut_at": 0.75}
+    searched = {"averaging": {"choices": ["none", "polynomial"]}}
+    settings = settle({"steps": 100, "segments": 5, **given, "space": searched})
+    point = {**POINT, "averaging": "none"}
 
     spec = settings.trial_spec(point, seed=99).to_json()
 
-    assert spec == {
-        **point,
-        "seed": 99,
-        "n_steps": 100,
-        "n_segments": 5,
-        "batch_size": 16,
-        "init": "article",
-        "schedule": "step",
-        "averaging": "polynomial",
-        "optimizer": "adam",
-        "targets": "contexts",
-        "evaluations": "growing",
-        "patience": settings.patience,
-        "extend_to": settings.extend_to,
-        "cut_at": 0.75,
-        "cut_factor": 0.1,
-    }
-
-
-def test_searched_value_wins_over_the_setting() -> None:
-    """A trial is trained by what was proposed for it."""
-    space = {"batch_size": {"choices": [8, 16]}, "averaging": {"choices": ["none", "polynomial"]}}
-    settings = settle({"steps": 100, "batch_size": 64, "space": space})
-    point = {**START, "batch_size": 8, "averaging": "none"}
-
-    spec = settings.trial_spec(point, seed=1)
-
-    assert (spec.batch_size, spec.averaging, spec.context_noise) == (
-        8,
-        "none",
-        START["context_noise"],
-    )
-
-
-OLD = {
-    "keep_duplicates": False,
-    "split_seed": 42,
-    "steps": 60_000,
-    "segments": 20,
-    "batch_size": 32,
-    "init": "scaled",
-    "schedule": "constant",
-    "averaging": "polynomial",
-    "sampler": "tpe",
-    "pruner": "halving",
-    "seed": 0,
-    "space": {
-        "embedding_dim": 10,
-        "hidden_width": 200,
-        "block_size": 3,
-        "learning_rate": {"low": 0.01, "high": 1.0, "log": True},
-        "weight_decay": 0.0,
-    },
-}
-"""Settings as version 0.1 stored them."""
-
-
-def test_settings_of_version_0_1_mean_what_they_meant() -> None:
-    """A trial of such a study has the spec that 0.1 gave it, and no point is tried first."""
-    settings = Settings.from_json(OLD)
-    point = {"embedding_dim": 10, "hidden_width": 200, "block_size": 3, "learning_rate": 0.1}
-    old = TrialSpec.from_json(
-        {
-            **point,
-            "weight_decay": 0.0,
-            "seed": 1,
-            "n_steps": 60_000,
-            "n_segments": 20,
-            "batch_size": 32,
-            "init": "scaled",
-            "schedule": "constant",
-            "averaging": "polynomial",
-        }
-    )
-
-    assert settings.training_seed == -1, "each trial has a seed of its own"
-    assert settings.trial_spec({**point, "weight_decay": 0.0, "context_noise": 0.0}, 1) == old
-    assert settings.start_points(1_000) == []
-    assert Settings.from_json(settings.to_json()) == settings
+    same = ("optimizer", "targets", "evaluations", "patience", "extend_to", "cut_factor")
+    of_the_settings = {name: getattr(settings, name) for name in same}
+    budget = {"seed": 99, "n_steps": 100, "n_segments": 5}
+    assert spec == {**point, **budget, **given, **of_the_settings}
 
 
 def test_recipe_stands_for_its_keys_and_other_keys_win() -> None:
@@ -348,106 +196,82 @@ def test_start_point_is_what_the_space_holds_of_it() -> None:
     table = {"hidden_width": {"low": 8, "high": 16}, "block_size": 3}
     [point] = settle({"optimizer": "sgd", "space": table}).start_points(1_000)
     assert point == {name: START[name] for name in ("embedding_dim", "context_noise")}
-    assert settle({"start": False}).start_points(1_000) == []
-    assert settle({"recipe": "article"}).start_points(1_000) == []
-    fixed = {name: dimension.to_json() for name, dimension in Settings().space.dimensions.items()}
-    assert settle({"space": dict.fromkeys(fixed, 1)}).start_points(1_000) == []
+    fixed = dict.fromkeys(Settings().space.dimensions, 1)
+    for settings in ({"start": False}, {"recipe": "article"}, {"space": fixed}):
+        assert settle(settings).start_points(1_000) == []
 
 
-def test_config_says_what_it_says_and_no_more(tmp_path: Path) -> None:
+CONFIG = """
+[corpus]
+keep_duplicates = true
+[training]
+steps = 500
+init = "article"
+[search]
+sampler = "random"
+[space]
+hidden_width = 64
+learning_rate = { low = 0.05, high = 0.5, log = true }
+[[enqueue]]
+learning_rate = 0.1
+[[enqueue]]
+"""
+
+
+def test_config_says_what_it_says_and_no_more(config_path: Path) -> None:
     """Only given settings are compared with a stored study's, so defaults may not sneak in."""
-    config = read_config(
-        write(
-            tmp_path,
-            """
-            [corpus]
-            keep_duplicates = true
-            [training]
-            steps = 500
-            init = "article"
-            seed = 7
-            [search]
-            seed = 8
-            sampler = "random"
-            [space]
-            hidden_width = 64
-            learning_rate = { low = 0.05, high = 0.5, log = true }
-            [[enqueue]]
-            learning_rate = 0.1
-            [[enqueue]]
-            """,
-        )
-    )
-
+    config_path.write_text(CONFIG)
     rate = {"low": 0.05, "high": 0.5, "log": True}
-    assert config == Config(
-        {
-            "keep_duplicates": True,
-            "steps": 500,
-            "init": "article",
-            "training_seed": 7,
-            "seed": 8,
-            "sampler": "random",
-            "space": {"hidden_width": 64, "learning_rate": rate},
-        },
-        ({"learning_rate": 0.1}, {}),
+    space = {"hidden_width": 64, "learning_rate": rate}
+    given = {"keep_duplicates": True, "steps": 500, "init": "article", "sampler": "random"}
+    assert read_config(config_path) == Config(
+        {**given, "space": space}, ({"learning_rate": 0.1}, {})
     )
+    config_path.write_text("")
+    assert read_config(config_path) == Config({})
 
 
-def test_flag_goes_before_the_file_while_it_is_checked(tmp_path: Path) -> None:
+def test_flag_goes_before_the_file_while_it_is_checked(config_path: Path) -> None:
     """A file that is right with the flags beside it is not refused for its own defaults' sake."""
-    path = write(tmp_path, "[training]\nsegments = 20000")
+    config_path.write_text("[training]\nsegments = 20000")
 
-    with pytest.raises(InputError, match="segments must be between 1 and steps"):
-        read_config(path)
-    assert read_config(path, {"steps": 50_000}).settings == {"segments": 20_000}
+    with pytest.raises(InputError, match="segments"):
+        read_config(config_path)
+    assert read_config(config_path, {"steps": 50_000}).settings == {"segments": 20_000}
     stored = Settings(steps=30_000)
-    assert read_config(path, stored=stored).settings == {"segments": 20_000}
-
-
-def test_empty_config_gives_nothing(tmp_path: Path) -> None:
-    """An empty file is no file."""
-    assert read_config(write(tmp_path, "")) == Config({})
+    assert read_config(config_path, stored=stored).settings == {"segments": 20_000}
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "named"),
     [
         ("[model]\nx = 1", "[model]"),
         ("steps = 100", "[steps]"),
-        ("training = 100", "training must be a table, [training], got 100"),
+        ("training = 100", "training must be a table"),
         ("[[training]]\nsteps = 1", "training must be a table"),
-        ("[training]\nstep = 100", "'step'"),
         ("[search]\nsteps = 100", "'steps' in [search]"),
-        ("[training]\nsteps = 10.5", "steps must be a whole number, got 10.5"),
-        ("[training]\nsteps = 10", "segments must be between 1 and steps (10), got 16"),
-        ("[search]\nsampler = 3", "sampler must be one of"),
-        ("[space]\nmomentum = 1", "[space] has no hyperparameter 'momentum'"),
-        ("space = 3", "space must be a table"),
-        ('[training]\nrecipe = "lecture"', "recipe must be one of default, article"),
-        ("[training]\nrecipe = []", "recipe must be one of default, article"),
-        ('[training]\noptimizer = ["sgd"]', "optimizer must be one of sgd, adam"),
+        ("[training]\nsteps = 10.5", "10.5"),
+        ("[training]\nsteps = 10", "segments"),
+        ("[training]\nrecipe = []", "recipe"),
         ('[space]\noptimizer = { choices = ["sgd", "adam"] }', "learning_rate"),
-        ('[space]\noptimizer = "adam"', "[space] optimizer takes { choices = [...] }"),
-        ("[space]\npatience = 3", "[space] has no hyperparameter 'patience'"),
-        ("[enqueue]\nseed = 1", "enqueue must be tables, [[enqueue]]"),
-        ("enqueue = [1]", "enqueue must be tables, [[enqueue]]"),
-        ("[training", "is not TOML"),
-        ("a = 1\na = 2", "is not TOML"),
-        ("[training]\nsteps = " + "9" * 5000, "is not TOML"),
-        ("[training]\nsegments = 0x" + "f" * 5000, "is not TOML"),
-        ("a = " + "[" * 5000, "nested too deeply"),
+        ("[space]\npatience = 3", "'patience'"),
+        ("space = 3", "space must be a table"),
+        ("[enqueue]\nseed = 1", "[[enqueue]]"),
+        ("enqueue = [1]", "[[enqueue]]"),
+        ("a = 1\na = 2", "TOML"),
+        ("[training]\nsteps = " + "9" * 5000, "TOML"),
+        ("a = " + "[" * 5000, "nested"),
     ],
 )
-def test_config_that_cannot_be_meant_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_config_that_cannot_be_meant_is_refused(config_path: Path, text: str, named: str) -> None:
     """A misspelt key that was ignored would search something else than was asked for."""
-    path = write(tmp_path, text)
+    config_path.write_text(text)
 
     with pytest.raises(InputError) as caught:
-        read_config(path)
+        read_config(config_path)
 
-    assert str(path) in str(caught.value)
-    assert message in str(caught.value)
+    assert str(config_path) in str(caught.value)
+    assert named in str(caught.value)
 
 
 def test_config_that_is_no_text_file_is_refused(tmp_path: Path) -> None:
@@ -458,12 +282,11 @@ def test_config_that_is_no_text_file_is_refused(tmp_path: Path) -> None:
     for path, reason in (
         (tmp_path / "none.toml", "No such file"),
         (tmp_path, "Is a directory"),
-        (latin, "is not TOML"),
+        (latin, "TOML"),
         (tmp_path / "nul\0.toml", "null byte"),
     ):
-        with pytest.raises(InputError, match=reason) as caught:
+        with pytest.raises(InputError, match=reason):
             read_config(path)
-        assert caught.value.exit_code == 2
 
 
 @given(lines=st.lists(LINES, max_size=8))

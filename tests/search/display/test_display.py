@@ -1,30 +1,31 @@
-"""The live display fits any terminal, needs no colour, and agrees with a scan of all trials."""
+"""The live display and tables fit a terminal, whatever is searched, and agree with the trials."""
 
 from __future__ import annotations
 
 import io
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console, Group
 
+from mmsearch.search.cli.trials import trials_table
+from mmsearch.search.display.format import trial_line
 from mmsearch.search.display.live import LiveDisplay, SearchStatus, is_ascii, sparkline
-from mmsearch.tracking.journal.records import (
-    Outcome,
-    SegmentRecord,
-    TrialRecord,
-    TrialState,
-    best_trial,
-)
+from mmsearch.search.display.tables import WIDTH, TableColumn, fitted_table
+from mmsearch.search.study.settings import Settings
+from mmsearch.tracking.journal.records import TrialRecord, TrialState, best_trial
+from tests.support.records import make_trial
 from tests.support.specs import make_spec
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Sequence
+
+    from rich.table import Table
 
 SPEC = make_spec(embedding_dim=48, hidden_width=512, block_size=10, weight_decay=0.2, n_steps=6000)
 
@@ -32,22 +33,9 @@ SPEC = make_spec(embedding_dim=48, hidden_width=512, block_size=10, weight_decay
 def trial(
     number: int, losses: Sequence[float], state: str = "RUNNING", *, is_repeat: bool = False
 ) -> TrialRecord:
-    """Make a trial with these dev losses."""
-    curve = [
-        SegmentRecord(
-            segment=nth,
-            step=300 * nth,
-            train=(),
-            dev_loss=loss,
-            wall_s=1.0,
-            ended_ms=nth,
-            weights_sha256="",
-        )
-        for nth, loss in enumerate(losses, start=1)
-    ]
-    facts = {"started_ms": 0} | ({"trial": number, "nth_seed": 1} if is_repeat else {})
-    outcome = None if state == "RUNNING" else Outcome(state=TrialState(state), ended_ms=9)
-    return TrialRecord(number=number, spec=SPEC, facts=facts, curve=curve, outcome=outcome)
+    """Make a trial with these dev losses, or a training of a confirmation."""
+    facts = {"trial": number, "nth_seed": 1} if is_repeat else {}
+    return make_trial(number, losses, state, facts=facts, spec=SPEC)
 
 
 def drawn(status: SearchStatus, width: int, height: int, encoding: str = "utf-8") -> list[str]:
@@ -102,9 +90,7 @@ def test_sparkline_shows_where_a_loss_lies() -> None:
     ("locale", "expected"), [("C", True), ("POSIX", True), ("en_GB.UTF-8", False)]
 )
 def test_c_locale_gets_ascii(
-    monkeypatch: pytest.MonkeyPatch,
-    locale: str,
-    expected: bool,  # noqa: FBT001 (a parameter)
+    monkeypatch: pytest.MonkeyPatch, locale: str, *, expected: bool
 ) -> None:
     """Python would write UTF-8 in the C locale as well."""
     monkeypatch.setenv("LC_ALL", locale)
@@ -193,3 +179,65 @@ def test_time_left_counts_only_trials_of_this_search() -> None:
     status.update(trial(0, [2.0], "COMPLETE"))
     assert status.n_before == 1
     assert "left" not in drawn(status, 80, 10)[0]
+
+
+def test_dumb_terminal_gets_lines_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An editor's shell would show the sequences of a display as text."""
+    monkeypatch.setenv("TERM", "dumb")
+    file = io.StringIO()
+
+    with LiveDisplay(Console(file=file, force_terminal=True, width=80), 1) as display:
+        for record in updates(trial(0, [2.0], "COMPLETE")):
+            display.show(record)
+
+    assert "\x1b" not in file.getvalue()
+    assert re.findall(r"(?m)^trial +0  complete 2\.0000", file.getvalue())
+
+
+POINTS = st.fixed_dictionaries(
+    {
+        "embedding_dim": st.integers(2, 64),
+        "hidden_width": st.integers(8, 640),
+        "block_size": st.integers(2, 10),
+        "learning_rate": st.floats(5e-4, 1.0),
+        "weight_decay": st.floats(1e-5, 2.0),
+        "context_noise": st.just(0.0) | st.floats(0.01, 0.4),
+        "batch_size": st.sampled_from([32, 128]),
+        "optimizer": st.sampled_from(["sgd", "adam"]),
+        "schedule": st.sampled_from(["cosine", "constant"]),
+    }
+)
+
+
+def lines(shown: Table) -> list[str]:
+    """Print a table as a wide terminal would."""
+    out = io.StringIO()
+    Console(file=out, width=200).print(shown)
+    return out.getvalue().splitlines()
+
+
+@settings(deadline=None)  # rich is slow on a busy machine
+@given(points=st.lists(POINTS, min_size=1, max_size=8))
+def test_trials_fit_with_all_hyperparameters(points: list[dict[str, Any]]) -> None:
+    """Categories and the parameters make room for what is searched in every study."""
+    specs = [Settings().trial_spec(point, seed=0) for point in points]
+    facts = {"n_parameters": 345_678}
+    records = [make_trial(n, [2.0], spec=spec, facts=facts) for n, spec in enumerate(specs)]
+    printed = lines(trials_table(records, is_running=False))
+    assert max(len(line.rstrip()) for line in printed) <= WIDTH
+    if len(points) == 1 or len({point["weight_decay"] for point in points}) > 1:
+        assert " wd " in printed[0]
+    for each in records:
+        assert len(trial_line(each, is_best=True)) <= WIDTH
+
+
+def test_columns_that_do_not_fit_are_left_out_by_rank() -> None:
+    """The lower rank stays; a narrow one of a higher rank may still find room."""
+    wide = "x" * 30
+    columns = [
+        TableColumn(heading="always", cells=[wide]),
+        TableColumn(heading="narrow", cells=["x"], rank=3),
+        TableColumn(heading="later", cells=[wide], rank=2),
+        TableColumn(heading="first", cells=[wide], rank=1),
+    ]
+    assert lines(fitted_table(columns, [None]))[0].split() == ["always", "narrow", "first"]
