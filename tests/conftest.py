@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 import signal
 import subprocess
 from contextlib import contextmanager
@@ -259,3 +260,11 @@ def make_study(tmp_path: Path) -> Callable[[str], Study]:
 def study(make_study: Callable[[str], Study], request: pytest.FixtureRequest) -> Study:
     """Begin a study named for the test, so that tests can share a store."""
     return make_study(request.node.name)
+
+
+@pytest.fixture(autouse=True)
+def _subnormal_numbers() -> Iterator[None]:
+    """Undo what a command run in this process sets for the whole of its thread."""
+    yield
+    if torch := sys.modules.get("torch"):
+        torch.set_flush_denormal(False)

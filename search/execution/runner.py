@@ -109,7 +109,7 @@ def train(  # noqa: PLR0913 (what is trained, and who hears of it)
                 say,
                 earlier if view else None,
                 is_idle=not n_left,
-                receipt=journal.folder / "mlflow.json",
+                receipt=journal.folder / "mlflow.json" if journal.kind == "trial" else None,
             )
         ]
         failed: Exception | None = None
