@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import sys
 import signal
 import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
