@@ -243,7 +243,6 @@ def main() -> None:
     arguments = parser.parse_args()
     found: dict[int, list[dict[str, float]]] = {n: [] for n in arguments.sizes}
     with tempfile.TemporaryDirectory() as scratch:
-        # Always at the same path, which MLflow has written down for its artifacts.
         root = Path(scratch) / "runs"
         for n_trials in arguments.sizes:
             fill(root, arguments, n_trials)

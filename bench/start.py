@@ -3,8 +3,8 @@
     python bench/start.py --repeats 9
 
 In each turn these run one after another, each in a process of its own: `import torch`, which is the
-yardstick; `import mmsearch`; `mmsearch --help`; `mmsearch run` in a new workspace; and the same
-line again with two more trials, when the databases exist.
+yardstick; `import mmsearch`; `mmsearch --help`; `mmsearch run` in a new workspace; the same line
+again with two more trials, when the databases exist; and once more with nothing left to train.
 
 A `run` is timed to its first segment and to its end. The first segment begins when its line in the
 journal was written, less the seconds that the worker trained and scored; what the worker does
@@ -15,29 +15,21 @@ printed. A first turn, which compiles byte code and lists fonts, is left out.
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from report import MMSEARCH, environment, report, spread
+from report import MMSEARCH, environment, report, spread, timed
 
 from mmsearch.tracking.journal.journal import Journal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 N_TRIALS = 2
 YARDSTICK = "import torch"
-
-
-def timed(words: Sequence[str], env: Mapping[str, str]) -> tuple[float, float]:
-    """Run a command; returns its start, in Unix time, and its duration."""
-    began, clock = time.time(), time.perf_counter()
-    subprocess.run(words, env=env, check=True, stdout=subprocess.PIPE)  # noqa: S603 (our words)
-    return began, time.perf_counter() - clock
 
 
 def first_segment(journal: Journal, began: float) -> float:
@@ -53,17 +45,21 @@ def first_segment(journal: Journal, began: float) -> float:
 
 def turn(folder: Path, env: Mapping[str, str], steps: int) -> dict[str, float]:
     """Time each thing once."""
+
+    def whole_s(*words: str) -> float:
+        return timed(words, env, folder.with_suffix(".txt"))["whole_s"]
+
     run = [MMSEARCH, "run", "--study", "names", "--steps", str(steps), "--workspace", str(folder)]
-    journal = Journal(folder / "names")
     times = {
-        YARDSTICK: timed([sys.executable, "-c", "import torch"], env)[1],
-        "import mmsearch": timed([sys.executable, "-c", "import mmsearch"], env)[1],
-        "mmsearch --help": timed([MMSEARCH, "--help"], env)[1],
+        YARDSTICK: whole_s(sys.executable, "-c", "import torch"),
+        "import mmsearch": whole_s(sys.executable, "-c", "import mmsearch"),
+        "mmsearch --help": whole_s(MMSEARCH, "--help"),
     }
     for name, n_trials in (("new", N_TRIALS), ("again", 2 * N_TRIALS)):
-        began, whole_s = timed([*run, "--trials", str(n_trials)], env)
-        times[f"first segment, {name}"] = first_segment(journal, began)
-        times[f"{N_TRIALS} trials, {name}"] = whole_s
+        began = time.time()
+        times[f"{N_TRIALS} trials, {name}"] = whole_s(*run, "--trials", str(n_trials))
+        times[f"first segment, {name}"] = first_segment(Journal(folder / "names"), began)
+    times["nothing left to train"] = whole_s(*run, "--trials", str(2 * N_TRIALS))
     return times
 
 

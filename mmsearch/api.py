@@ -71,6 +71,18 @@ def make_spec(*, seed: int = 0, recipe: str = "default", **values: Any) -> Trial
     return settled.trial_spec(settled.space.to_json(), seed)
 
 
+@contextlib.contextmanager
+def _arithmetic_of_a_worker() -> Iterator[None]:
+    """Compute as the processes of the command line do; undone afterwards."""
+    n_threads = torch.get_num_threads()
+    fix_arithmetic()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
+        torch.set_flush_denormal(False)
+
+
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """One evaluation of a network while it was trained."""
@@ -91,14 +103,15 @@ class Model:
     """
 
     spec: TrialSpec
-    """What it was trained from."""
+    """The spec that it was trained from."""
     parameters: Parameters
     """C, W1, b1, W2 and b2."""
     vocabulary: Vocabulary
-    """Its characters; "." begins and ends a word."""
+    """The characters that it knows, by id; id 0 is ".", the start and end of a word."""
     evaluations: tuple[Evaluation, ...] = ()
-    """Evaluations of its training, in order."""
+    """Evaluations made during its training, in order of their steps."""
 
+    @_arithmetic_of_a_worker()
     def __call__(self, prefix: str = "") -> dict[str, float]:
         """Return the probability of each next character after the beginning of a word.
 
@@ -111,6 +124,7 @@ class Model:
             p_V = torch.softmax(forward(self.parameters, torch.tensor([ids]))[0].double(), 0)
         return dict(zip(self.vocabulary.characters, p_V.tolist(), strict=True))
 
+    @_arithmetic_of_a_worker()
     def loss(self, words: Sequence[str]) -> float:
         """Return the mean loss of words, their ends included, in nats per character.
 
@@ -119,6 +133,7 @@ class Model:
         """
         return word_losses(self.parameters, words, self.vocabulary).mean
 
+    @_arithmetic_of_a_worker()
     def sample(
         self,
         n_words: int = 20,
@@ -187,15 +202,14 @@ def train(
 
     >>> corpus = mmsearch.read_corpus(mmsearch.BUILTIN_CORPUS)
     >>> split = mmsearch.split_corpus(corpus)
-    >>> spec = mmsearch.make_spec(
-    ...     embedding_dim=8, hidden_width=32, block_size=3, learning_rate=5e-3, weight_decay=0.1,
-    ...     context_noise=0, steps=40, segments=2, patience=0,
-    ... )
+    >>> sizes = {"embedding_dim": 8, "hidden_width": 32, "block_size": 3}
+    >>> budget = {"steps": 400, "segments": 2}
+    >>> spec = mmsearch.make_spec(recipe="article", learning_rate=0.1, **sizes, **budget)
     >>> def show(evaluation):
     ...     print(f"{evaluation.step:3}  {evaluation.dev_loss:.1f}")
     >>> model = mmsearch.train(spec, split, corpus.vocabulary, show)
-      1  3.3
-     40  2.6
+    200  4.1
+    400  3.9
     >>> model.loss(["emma", "olivia"]) < model.loss(["zzyzx"])
     True
     """
@@ -214,31 +228,20 @@ def train(
     return Model(spec, state.parameters, vocabulary, tuple(evaluations))
 
 
-@contextlib.contextmanager
-def _arithmetic_of_a_worker() -> Iterator[None]:
-    n_threads = torch.get_num_threads()
-    fix_arithmetic()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
-        torch.set_flush_denormal(False)
-
-
 @dataclass(frozen=True, slots=True)
 class Study:
     """A study in a workspace, to be read; nothing is written."""
 
     journal: Journal
-    """Where its trials are stored."""
+    """The journal that stores its trials."""
     file: StudyFile
-    """Its words, settings and databases."""
+    """Fingerprints of its words, its settings, and the addresses of its databases."""
     trials: tuple[TrialRecord, ...]
-    """Its trials by number, the running ones included, as they were when it was loaded."""
+    """All trials that had begun when the study was loaded, in the order of their numbers."""
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """Name of the study."""
         return self.journal.name
 
     @property

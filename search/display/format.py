@@ -68,7 +68,7 @@ def trial_line(record: TrialRecord, *, is_best: bool) -> Text:
         return text.append(record.outcome.reason, style="red")
     style = "bold green" if is_best else "" if record.is_complete else "dim"
     text.append(f"{record.dev_loss:.4f}{'*' if is_best else ' '} ", style=style)
-    if record.is_repeat or record.is_extension:  # the end of the output has its hyperparameters
+    if not record.is_searched:  # the end of the output has its hyperparameters
         return text
     return text.append(format_short_spec(record.spec), style="dim")
 

@@ -85,7 +85,7 @@ class SearchStatus:
             f"{self.n_finished} of {self.n_trials} {self.noun}, {times}",
             f"{format_counts(self.counts)}, {len(running)} running",
         ]
-        if self.best is not None and not (self.best.is_repeat or self.best.is_extension):
+        if self.best is not None and self.best.is_searched:
             lines += [
                 f"best: trial {self.best.number}, dev loss {self.best.dev_loss:.4f}",
                 f"  {format_spec(self.best.spec)}",
@@ -126,7 +126,7 @@ def _rows(records: Sequence[TrialRecord], sparks: str) -> Iterable[str]:
     for record, curve in zip(records, curves, strict=True):
         loss = f"{record.dev_loss:.4f}" if record.dev_loss is not None else ""
         step = record.curve[-1].step if record.curve else 0
-        spec = "" if record.is_repeat or record.is_extension else format_short_spec(record.spec)
+        spec = format_short_spec(record.spec) if record.is_searched else ""
         spark = sparkline(curve, low, high, sparks)
         yield f"{trial_label(record)}  {spark:<{_SPARK_WIDTH}} {loss:>7}  step {step:>7,}  {spec}"
 
@@ -193,8 +193,7 @@ class LiveDisplay:
         """Take in a trial's latest state, and print a line once it has ended."""
         self._status.update(record)
         if record.outcome is not None and not self._is_quiet:
-            is_searched = not (record.is_repeat or record.is_extension)
-            is_best = record is self._status.best and is_searched
+            is_best = record is self._status.best and record.is_searched
             self._console.print(trial_line(record, is_best=is_best), soft_wrap=True)
 
     def say(self, message: str) -> None:

@@ -109,7 +109,7 @@ class Confirm:
         enqueued: Iterable[Mapping[str, Any]],
         *,
         has_view: bool = True,
-    ) -> FreshSeeds:
+    ) -> PlannedTrainings:
         """Write the plan, prune what only an earlier plan asked for, and propose the rest."""
         del enqueued, has_view  # nobody can enqueue a training
         return propose_trainings(self.session.journal, self.plan, self.settings, records)
@@ -117,7 +117,7 @@ class Confirm:
 
 def propose_trainings(
     journal: Journal, plan: Plan, settings: Settings, records: Sequence[TrialRecord]
-) -> FreshSeeds:
+) -> PlannedTrainings:
     """Write a plan, prune the trainings that only an earlier plan asked for, and propose the rest.
 
     Args:
@@ -148,7 +148,7 @@ def propose_trainings(
     ]
     specs = {trial: journal.read(trial).spec for trial in {trial for trial, _ in missing}}
     first = max(numbers, default=-1) + 1
-    return FreshSeeds(
+    return PlannedTrainings(
         Proposal(
             number=number,
             point={name: getattr(specs[trial], name) for name in settings.space.dimensions},
@@ -159,8 +159,8 @@ def propose_trainings(
     )
 
 
-class FreshSeeds:
-    """Proposes the trainings of a confirmation or an extension, and prunes none of them."""
+class PlannedTrainings:
+    """Proposes given trainings, those of a confirmation or an extension, and prunes none."""
 
     def __init__(self, proposals: Iterable[Proposal]) -> None:
         self._proposals = iter(proposals)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmsearch.errors import InputError
-from mmsearch.search.execution.confirm_job import FreshSeeds
+from mmsearch.search.execution.confirm_job import PlannedTrainings
 from mmsearch.search.protocols import Proposal
 from mmsearch.search.results.selection import extensions, find_trial, read_extensions
 from mmsearch.search.study.workspace import options_of
@@ -149,13 +149,13 @@ class Extend:
         enqueued: Iterable[Mapping[str, Any]],
         *,
         has_view: bool = True,
-    ) -> FreshSeeds:
+    ) -> PlannedTrainings:
         """Propose the training unless it has begun."""
         del enqueued, has_view  # nobody can enqueue an extension
         if records:
-            return FreshSeeds([])
+            return PlannedTrainings([])
         values = self.spec.to_json()
-        return FreshSeeds(
+        return PlannedTrainings(
             [
                 Proposal(
                     number=max(self.journal.numbers(), default=-1) + 1,

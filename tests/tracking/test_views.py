@@ -39,13 +39,13 @@ class Shown:
     """A trial as the view's own tool shows it."""
 
     state: str
-    """Of Optuna's names; MLflow's status is compared with its tag."""
+    """State by Optuna's names; in MLflow the tag, which must agree with the run's status."""
     params: Mapping[str, str]
     losses: Mapping[int, float]
     """Dev loss by step."""
     reason: str
     score: float | None
-    """Of a complete trial."""
+    """Score of a complete trial."""
     everything: Any
     """All that is stored, to be compared with itself."""
 

@@ -112,6 +112,11 @@ class TrialRecord:
         return "parent_trial" in self.facts
 
     @property
+    def is_searched(self) -> bool:
+        """Whether the trial is one of the search, and not derived from another one."""
+        return not (self.is_repeat or self.is_extension)
+
+    @property
     def state(self) -> TrialState:
         """The state; RUNNING for a trial without an outcome, whether or not a process trains it."""
         return self.outcome.state if self.outcome else TrialState.RUNNING

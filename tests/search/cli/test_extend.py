@@ -83,7 +83,7 @@ def test_search_goes_on_as_if_there_were_no_extension(copied: Path, warm_command
 
 
 def test_extensions_are_shown_with_their_trial(copied: Path, warm_command: Warm) -> None:
-    """In the list of trials, in MLflow, and there again after it was lost."""
+    """`trials` lists them, MLflow has a run of each, and `sync` restores the runs of a lost one."""
     assert warm_command("extend", 3, "--steps", 40, folder=copied).returncode == 0
     loss = extended(copied).read(0).dev_loss
     assert f"{loss:.4f}" in warm_command("trials", folder=copied).stdout

@@ -13,7 +13,8 @@ SECOND = make_trial(1, [(2.40, 2.42), (2.15, 2.29), (2.28, 2.18)], patience=3)
 BETTER = make_trial(2, [(2.19, 2.20), (2.18, 2.21)], patience=3)
 LOW = [(1.0, 1.5), (1.4, 1.1)]
 OF_SECOND = (2.29 + 2.28) / 2 - (2.15 + 2.18) / 2
-"""Its first half chooses 2.15, 2.29 on the other half; the second chooses 2.18, 2.28 there."""
+"""What choosing an evaluation on one half of dev flatters: the first half is lowest where it has
+2.15 and the other half 2.29, the second half where it has 2.18 and the first one 2.28."""
 
 
 def test_optimism_is_what_the_other_half_takes_back() -> None:

@@ -14,7 +14,7 @@ import pytest
 from mmsearch.errors import InputError, RefusedError
 from mmsearch.search.cli.confirm import to_json
 from mmsearch.search.execution.confirm_job import (
-    FreshSeeds,
+    PlannedTrainings,
     confirm_seed,
     make_plan,
     propose_trainings,
@@ -74,7 +74,7 @@ def journal(tmp_path: Path) -> Journal:
     return journal
 
 
-def proposer_of(journal: Journal, top: int, n_seeds: int, steps: int = STEPS) -> FreshSeeds:
+def proposer_of(journal: Journal, top: int, n_seeds: int, steps: int = STEPS) -> PlannedTrainings:
     """Begin a plan, or go on with it, as `mmsearch confirm` does."""
     plan = make_plan(journal, top, n_seeds, steps)
     return propose_trainings(journal, plan, Settings(), list(repeats(journal, plan).values()))
@@ -111,7 +111,7 @@ def winner(journal: Journal) -> Candidate:
     return found
 
 
-def next_training(proposer: FreshSeeds) -> tuple[int, int, int]:
+def next_training(proposer: PlannedTrainings) -> tuple[int, int, int]:
     """Return the number, the trial and the seed of the training that is proposed first."""
     proposal = proposer.ask()
     assert proposal is not None
