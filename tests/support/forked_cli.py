@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -99,6 +100,7 @@ def warm() -> Iterator[Warm]:
 def _become(job: dict[str, Any]) -> NoReturn:
     """Run a command in this process, and exit as it does."""
     os.setsid()
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests may run under nohup, which ignores it
     os.chdir(job["cwd"])
     os.environ.clear()
     os.environ.update(job["env"])

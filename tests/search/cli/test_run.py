@@ -111,7 +111,7 @@ def resumable(corpus: Path) -> tuple[object, ...]:
         f"[training]\nsegments = 4\n{plain_settings.TRAINING}[space]\nhidden_width = 32\n"
     )
     given = ("--study", "few", "--corpus", corpus, "--config", config, "--steps", 3000)
-    return (*given, "-n", 3, "--workers", 1)
+    return (*given, "-n", 5, "--workers", 1)
 
 
 @pytest.mark.usefixtures("hangups")
@@ -134,16 +134,16 @@ def test_stopped_search_goes_on_as_if_undisturbed(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         search = Search(warm_command, tmp_path, *words)
-        search.wait(2)
+        search.wait(1)  # early enough that segments are left for the next signal
         started = children_of(search.pid)
         os.killpg(search.pid, number)  # a terminal, timeout and systemd send it to workers, too
         done = search.end()
         assert_gone(started)
         assert done.returncode == 128 + number, done
-        assert "mmsearch run --trials 3 --study few" in done.stdout + done.stderr
+        assert "mmsearch run --trials 5 --study few" in done.stdout + done.stderr
 
     assert warm_command("run", *words, folder=tmp_path).returncode == 0
-    assert_same_everywhere(tmp_path / "runs", "few", 3)
+    assert_same_everywhere(tmp_path / "runs", "few", 5)
     assert curves(tmp_path / "runs", "few") == curves(apart / "runs", "few")
 
 
