@@ -53,6 +53,7 @@ EXCHANGED = {
     "mmsearch confirm": "mmsearch confirm --seeds 2",
     "mmsearch final-test --trial 34": "mmsearch final-test --trial 0",
     "mmsearch replay 34": "mmsearch replay 0",
+    "mmsearch extend 34 --steps 1000": "mmsearch extend 0 --steps 20",
     "mmsearch run --corpus stdlib.txt --trials 20": (
         "mmsearch run --corpus stdlib.txt --trials 4 --steps 50 --pruner none"
     ),
