@@ -21,6 +21,8 @@ from tests.faults.test_readme import ROOT, blocks
 from tests.support.commands import environment
 
 PAGE = (ROOT / "docs" / "makemore.md").read_text("utf-8")
+UP_TO_THE_LARGER_NETWORK, _, _ = PAGE.partition("## The larger network")
+"""What takes seconds; the rest takes a minute and more."""
 TOLERANCE = 0.02
 """What the page allows a loss to differ by."""
 NUMBER = r"-?\d+\.\d+"
@@ -67,10 +69,13 @@ def _in_an_empty_folder(
 
 
 @pytest.mark.usefixtures("_in_an_empty_folder")
-def test_every_block_runs_and_prints_what_the_page_shows(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "page", [UP_TO_THE_LARGER_NETWORK, pytest.param(PAGE, marks=pytest.mark.long)]
+)
+def test_every_block_runs_and_prints_what_the_page_shows(page: str, tmp_path: Path) -> None:
     names: dict[str, Any] = {}
     env = environment(tmp_path)
-    for number, block in enumerate(blocks(PAGE)):
+    for number, block in enumerate(blocks(page)):
         if block.language == "toml":
             title, _, content = block.content.partition("\n")
             (tmp_path / title.removeprefix("# ")).write_text(content)
