@@ -64,8 +64,3 @@ def test_damaged_file_is_refused_by_name_with_the_next_step(tmp_path: Path, cont
     with pytest.raises(JournalError, match="move it away") as caught:
         journal.read_baselines()
     assert str(journal.baselines_path) in str(caught.value)
-
-
-def test_line_fits_eighty_columns() -> None:
-    """The longest that the grid of the n-gram gives."""
-    assert len(f"baselines: {BASELINES}") < 80
