@@ -105,47 +105,11 @@ def test_a_person_with_plain_optuna_finds_everything(search: Search, url: str) -
     assert study.trials[1].user_attrs["mmsearch.reason"] == "it is PRUNED"
     assert study.trials[2].value is None
     assert list(study.trials[0].params) == list(SPACE.dimensions)
-    for number in (4, 5):
-        search.end(number, "FAIL", reason="stopped")
-    view = fill(search, url)
-    assert view.lacking(journal_of(search).records()) == [], "no trial is sent twice"
-
-
-def test_trial_is_followed_while_it_runs_and_after_it_was_interrupted(
-    search: Search, url: str
-) -> None:
-    """A dashboard shows each dev loss; what nobody trains is not RUNNING, and goes on as itself."""
-    view, journal = fill(search, url), journal_of(search)
-    search.report(4, 30, 2.0)
-    view.show_trial(search.records[4], journal)
-    assert trials_of(url)[4].intermediate_values[30] == 2.0
-    view.show_trial(search.records[4], journal, is_idle=True)
-    view = fill(search, url)
-    assert view.enqueued == []
-    assert trials_of(url)[4].state == TrialState.WAITING
-    view.show_trial(search.records[4], journal)
-    assert_same(search, url)
-
-    search.end(4, "PRUNED", reason="pruned at step 30 of 40")
-    for _ in range(2):
-        view.show_trial(search.records[4], journal)
-
-    assert_same(search, url)
-
-
-def older(path: Path) -> None:
-    """Put back a copy from before two trials had ended and the last two had begun."""
-    shutil.copy(path.with_name("copy.db"), path)
-
-
-def emptied(path: Path) -> None:
-    """Delete the study."""
-    optuna.delete_study(study_name="names", storage=f"sqlite:///{path}")
 
 
 def searched_apart(path: Path) -> None:
     """Put back an older copy, and go on in it with other trials of the same numbers."""
-    older(path)
+    shutil.copy(path.with_name("copy.db"), path)
     study = optuna.load_study(study_name="names", storage=f"sqlite:///{path}")
     for _ in range(4):
         trial = study.ask({"hidden_width": optuna.distributions.IntDistribution(1, 9, log=True)})
@@ -158,7 +122,7 @@ def begun_by_0_1(path: Path) -> None:
     study.ask().suggest_int("hidden_width", 64, 512, log=True)
 
 
-@pytest.mark.parametrize("damage", [older, Path.unlink, emptied, searched_apart, begun_by_0_1])
+@pytest.mark.parametrize("damage", [Path.unlink, searched_apart, begun_by_0_1])
 def test_storage_is_made_whole(
     search: Search, url: str, tmp_path: Path, empty: Path, damage: Callable[[Path], None]
 ) -> None:
@@ -220,8 +184,11 @@ def test_study_that_is_written_anew_keeps_what_people_added(
 
 
 def test_enqueued_trial_is_taken_up_under_its_number(search: Search, url: str) -> None:
-    """Optuna's own way to try a configuration, from a dashboard say, works at the next start."""
-    fill(search, url).close()
+    """As from a dashboard; an interrupted trial waits too, and is not taken for an enqueued one."""
+    view = fill(search, url)
+    view.show_trial(search.records[4], journal_of(search), is_idle=True)
+    view.close()
+    assert trials_of(url)[4].state == TrialState.WAITING
     study = optuna.load_study(study_name="names", storage=url)
     study.enqueue_trial({"hidden_width": 77}, user_attrs={"why": "a guess"})
     study.enqueue_trial({})
