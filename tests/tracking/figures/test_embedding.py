@@ -58,8 +58,7 @@ def test_groups_of_characters_are_told_apart() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("n_dims", [1, 2, 3])
-@pytest.mark.parametrize("n_rows", [1, 2, 27])
+@pytest.mark.parametrize(("n_dims", "n_rows"), [(1, 1), (1, 2), (1, 27), (2, 1), (3, 1), (3, 2)])
 def test_small_embeddings_are_drawn(n_dims: int, n_rows: int, tmp_path: Path) -> None:
     figure = embedding_scatter(make_embedding(n_dims, n_rows), CHARACTERS[:n_rows], title="t")
     save_figure(figure, tmp_path / "e.png")

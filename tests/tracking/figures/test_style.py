@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -45,45 +46,39 @@ def clipped(figure: Figure) -> list[str]:
     return found
 
 
-def every_figure() -> dict[str, Figure]:
-    """Draw one ordinary figure of each kind."""
-    history = [(n, 2.5 - 0.01 * n, "PRUNED" if n % 3 else "COMPLETE") for n in range(50)]
-    log = frozenset({"learning_rate"})
-    return {
-        "loss_curve": make_curve(),
-        "embedding_2": embedding_scatter(make_embedding(2), CHARACTERS, title="names"),
-        "embedding_10": embedding_scatter(make_embedding(10), CHARACTERS, title="names"),
-        "study_history": study_history([*history, (50, math.nan, "FAIL")], title="names"),
-        "importances": importances({"learning_rate": 0.7, "block_size": 0.3}, title="names"),
-        "trade_off": trade_off([(n, 900 * n, 3 - 0.01 * n) for n in range(1, 50)], title="names"),
-        "parallel": parallel_coordinates(make_rows(20), log_axes=log, title="names"),
-    }
+HISTORY = [(n, 2.5 - 0.01 * n, "PRUNED" if n % 3 else "COMPLETE") for n in range(50)]
+FIGURES: dict[str, Callable[[], Figure]] = {
+    "loss_curve": make_curve,
+    "embedding_2": lambda: embedding_scatter(make_embedding(2), CHARACTERS, title="names"),
+    "embedding_10": lambda: embedding_scatter(make_embedding(10), CHARACTERS, title="names"),
+    "study_history": lambda: study_history([*HISTORY, (50, math.nan, "FAIL")], title="names"),
+    "importances": lambda: importances({"learning_rate": 0.7, "block_size": 0.3}, title="names"),
+    "trade_off": lambda: trade_off(
+        [(n, 900 * n, 3 - 0.01 * n) for n in range(1, 50)], title="names"
+    ),
+    "parallel": lambda: parallel_coordinates(
+        make_rows(20), log_axes=frozenset({"learning_rate"}), title="names"
+    ),
+}
+"""Draws one ordinary figure of each kind."""
 
 
-@pytest.mark.parametrize("name", list(every_figure()))
-def test_png_is_whole_readable_and_the_same_each_time(name: str, tmp_path: Path) -> None:
-    assert clipped(every_figure()[name]) == []
-    first, second = tmp_path / "a.png", tmp_path / "b.png"
-    save_figure(every_figure()[name], first)
-    save_figure(every_figure()[name], second)
-    assert first.read_bytes() == second.read_bytes()
-    assert first.read_bytes().startswith(PNG_SIGNATURE)
-    # Read by its header, without matplotlib: IHDR holds the width in bytes 16 to 20.
-    assert int.from_bytes(first.read_bytes()[16:20], "big") == WIDTH_PX
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "b.png"]
-
-
-@pytest.mark.parametrize(("form", "signature"), [("svg", b"<?xml"), ("pdf", b"%PDF")])
-@pytest.mark.parametrize("name", list(every_figure()))
-def test_vector_files_are_the_same_each_time(
-    name: str, form: Format, signature: bytes, tmp_path: Path
+@pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
+def test_figure_is_whole_readable_and_the_same_each_time(
+    draw: Callable[[], Figure], tmp_path: Path
 ) -> None:
-    """Neither a date nor a random id of an element is in a file for print."""
-    first, second = tmp_path / "a", tmp_path / "b"
-    save_figure(every_figure()[name], first, form)
-    save_figure(every_figure()[name], second, form)
-    assert first.read_bytes() == second.read_bytes()
-    assert first.read_bytes().startswith(signature)
+    """In each format: neither a date nor a random id of an element is in a file for print."""
+    assert clipped(draw()) == []
+    signatures: dict[Format, bytes] = {"png": PNG_SIGNATURE, "svg": b"<?xml", "pdf": b"%PDF"}
+    for form, signature in signatures.items():
+        first, second = tmp_path / f"a.{form}", tmp_path / f"b.{form}"
+        save_figure(draw(), first, form)
+        save_figure(draw(), second, form)
+        assert first.read_bytes() == second.read_bytes(), form
+        assert first.read_bytes().startswith(signature)
+    # Read by its header, without matplotlib: IHDR holds the width in bytes 16 to 20.
+    assert int.from_bytes((tmp_path / "a.png").read_bytes()[16:20], "big") == WIDTH_PX
+    assert len(list(tmp_path.iterdir())) == 6, "nothing else is left behind"
 
 
 def test_settings_of_the_machine_neither_show_nor_change(tmp_path: Path) -> None:
