@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -170,14 +168,6 @@ def test_vocabulary_is_the_boundary_and_then_the_characters_in_order() -> None:
 def test_stored_vocabulary_with_ids_moved_or_merged_is_refused(characters: tuple[str, ...]) -> None:
     with pytest.raises(InputError, match="vocabulary"):
         Vocabulary(characters=characters)
-
-
-def test_reading_words_does_not_load_torch() -> None:
-    """Importing torch takes seconds, which `--help` and a wrong path must not cost."""
-    code = "import sys, mmsearch.data.corpus, mmsearch.data.split; sys.exit('torch' in sys.modules)"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 
 
 def test_builtin_corpus_has_its_published_counts() -> None:

@@ -42,7 +42,7 @@ def plain_loss(parameters: Parameters, examples: Contexts) -> float:
     return float(loss(parameters.map(Tensor.double), examples.inputs, examples.targets))
 
 
-@pytest.mark.parametrize("block_size", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("block_size", [3, 8])
 def test_score_is_the_mean_over_all_reference_examples(
     reference: Corpus, reference_split: Split, block_size: int
 ) -> None:
@@ -84,14 +84,6 @@ def test_score_is_the_mean_over_any_words_in_any_chunks(
         ours = mean_loss(parameters, distinct(examples))
 
     assert ours == pytest.approx(plain_loss(parameters, examples), abs=1e-12)
-
-
-def test_uniform_model_scores_ln_v() -> None:
-    parameters = make_parameters(VOCAB_SIZE, 5, 16, 3).map(torch.zeros_like)
-
-    score = mean_loss(parameters, distinct(examples_with(50, 400)))
-
-    assert score == pytest.approx(math.log(VOCAB_SIZE), abs=1e-6)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mmsearch.search.results.advice import confirmation_advice, known_baselines, search_warnings
+from mmsearch.search.results.advice import confirmation_advice, search_warnings
 from mmsearch.search.results.selection import Candidate, Confirmation, Plan
 from mmsearch.search.study.space import Space
 from mmsearch.tracking.journal.baselines import Baselines
@@ -144,16 +144,3 @@ def test_confirmed_winner_is_judged_by_its_mean(tmp_path: Path) -> None:
     (said,) = advice.warnings
     assert f"{winner.mean:.4f}" in said
     assert "n-gram" in said
-
-
-def test_damaged_baselines_become_a_warning(tmp_path: Path) -> None:
-    """A file that can be counted again stops no command."""
-    assert known_baselines(Journal(tmp_path)).to_json() == {"baselines": None, "warnings": []}
-    (tmp_path / "baselines.json").write_text("x")
-
-    known = known_baselines(Journal(tmp_path))
-
-    assert known.baselines is None
-    (said,) = known.warnings
-    assert "baselines.json" in said
-    assert "mmsearch run" in said

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import statistics
 from typing import TYPE_CHECKING, Any
 
@@ -183,16 +182,6 @@ def test_plan_has_every_pair_once_and_goes_on(journal: Journal) -> None:
     assert next_training(proposer_of(journal, 2, 2)) == (3, 3, 2)
     assert next_training(proposer_of(journal, 3, 2))[1:] == (2, 1)
     assert next_training(proposer_of(journal, 2, 2, 2 * STEPS)) == (3, 1, 1)
-
-
-def test_proposals_read_no_files(journal: Journal) -> None:
-    """A plan of thousands of trainings must not read the journal for each of them."""
-    proposer = proposer_of(journal, 5, 200)
-    shutil.rmtree(journal.folder)
-
-    numbers = [proposal.number for proposal in iter(proposer.ask, None) if proposal]
-
-    assert numbers == list(range(1000))
 
 
 def test_fresh_seeds_are_fresh_and_shared(journal: Journal) -> None:
