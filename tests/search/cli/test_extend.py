@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,8 +16,7 @@ from mmsearch.model.averaging import State
 from mmsearch.model.training import TrialData, train_segment
 from mmsearch.tracking.journal.journal import Journal
 from tests.support.assertions import curves, mlflow_runs, optuna_trials
-from tests.support.commands import COMMAND, environment
-from tests.support.waiting import wait_until
+from tests.support.fault_injection import APPEND_SEGMENT, Kill
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,19 +119,12 @@ def test_same_command_trains_nothing_again(copied: Path, warm_command: Warm) -> 
 
 def test_killed_extension_is_resumed_by_the_same_command(copied: Path, warm_command: Warm) -> None:
     """After `kill -9` it ends with the weights that it would have had."""
-    words = ("extend", 1, "--steps", 6000)
+    words = ("extend", 1, "--steps", 400)
     shutil.copytree(copied / "runs", copied / "plain/runs")
     assert warm_command(*words, folder=copied / "plain").returncode == 0
-    process = subprocess.Popen(
-        [COMMAND, *map(str, words)],
-        cwd=copied,
-        env=environment(copied),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    wait_until(lambda: extended(copied).numbers() and extended(copied).read(0).curve)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    kill = Kill(call=APPEND_SEGMENT, at="after").patch
+    assert warm_command(*words, folder=copied, patch=kill).returncode == -signal.SIGKILL
+    assert len(extended(copied).read(0).curve) == 1
     assert extended(copied).read(0).outcome is None
     assert "stopped" in warm_command("trials", folder=copied).stdout
 
