@@ -214,16 +214,6 @@ def assert_shows(kind: Kind, study: Study, running: str = "RUNNING") -> None:
         assert trial.score == (record.dev_loss if record.is_complete else None)
 
 
-def test_trials_are_shown_with_their_states_params_and_losses(kind: Kind, study: Study) -> None:
-    view, records = opened(kind), write_five(study)
-    assert view.lacking(records) == [0, 1, 2, 3, 4]
-
-    for record in records:
-        view.show_trial(record, study.journal)
-
-    assert_shows(kind, study)
-
-
 def test_running_trial_is_followed_and_closed_by_one_process_or_the_next(
     kind: Kind, study: Study
 ) -> None:
@@ -241,11 +231,13 @@ def test_running_trial_is_followed_and_closed_by_one_process_or_the_next(
     assert_shows(kind, study)
 
 
-def test_what_is_sent_again_changes_nothing(kind: Kind, study: Study) -> None:
+def test_trials_are_shown_and_what_is_sent_again_changes_nothing(kind: Kind, study: Study) -> None:
     """A command, its retries and `sync` all send the same journal."""
     records, view = write_five(study), opened(kind)
+    assert view.lacking(records) == [0, 1, 2, 3, 4]
     for record in records:
         view.show_trial(record, study.journal)
+    assert_shows(kind, study)
     before = kind.trials()
 
     for again in (view, opened(kind)):

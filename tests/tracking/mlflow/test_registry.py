@@ -198,6 +198,7 @@ def assert_is_champion(trained: Trained, monkeypatch: pytest.MonkeyPatch, uri: s
 def test_champion_is_linked_and_loaded_by_each_of_its_names(
     trained: Trained, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It holds our files and no pickle, and pins what it imports."""
     assert trained.publish() == "1"
 
     logged = trained.assert_published_once()
@@ -209,12 +210,6 @@ def test_champion_is_linked_and_loaded_by_each_of_its_names(
     for uri in (ALIAS, f"models:/{NAME}/1", f"models:/{logged.model_id}"):
         assert_is_champion(trained, monkeypatch, uri)
     assert not list(elsewhere.iterdir())
-
-
-def test_model_holds_our_files_no_pickle_and_pins_what_it_imports(trained: Trained) -> None:
-    trained.publish()
-
-    (logged,) = trained.logged()
     root = Path(logged.artifact_location.removeprefix("file://"))
     for name in ("spec.json", "vocabulary.json", "weights.safetensors"):
         content = (trained.folder / name).read_bytes()

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 
 from mmsearch.errors import MMSearchError
 from mmsearch.tracking.journal.files import JournalError
-from mmsearch.tracking.mlflow.client import PREFIX, first_line
+from mmsearch.tracking.mlflow.client import PREFIX
 from mmsearch.tracking.mlflow.saved_view import IMAGE_KEY, SCORE, read_scale, view_tag
 
 if TYPE_CHECKING:
@@ -460,9 +460,3 @@ def test_nothing_is_left_in_the_current_folder(
 
     assert not list(here.iterdir())
     assert list((shown.folder / "artifacts").rglob("loss.png"))
-
-
-def test_error_of_many_lines_is_told_in_one() -> None:
-    assert first_line(ValueError("first\nsecond")) == "ValueError: first"
-    assert first_line(ValueError()) == "ValueError: "
-    assert len(first_line(ValueError("x" * 10_000))) < 400
