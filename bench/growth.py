@@ -39,6 +39,7 @@ from mmsearch.search.display.live import LiveDisplay
 from mmsearch.search.execution.coordinator import Coordinator, Limits
 from mmsearch.search.execution.runner import opened
 from mmsearch.search.execution.search_job import Search
+from mmsearch.search.execution.virtual_time import VirtualClock
 from mmsearch.search.execution.worker import SegmentResult
 from mmsearch.search.optimizer.optuna_study import ENQUEUED
 from mmsearch.search.optimizer.samplers import trial_seed
@@ -202,7 +203,8 @@ def once(root: Path, arguments: argparse.Namespace) -> dict[str, float]:
         nowhere = stack.enter_context(Path("/dev/null").open("w", encoding="utf-8"))
         begun = time.perf_counter()
         earlier = stack.enter_context(opened(job))
-        proposer = job.propose(earlier, ())
+        clock = VirtualClock(session.file.costs, vocab_size, job.decides)
+        proposer = job.propose(clock.decided(earlier), ())
         resume_s = time.perf_counter() - begun
         carried_on = {record.spec.seed for record in earlier if record.outcome is None}
         progress = LiveDisplay(Console(file=nowhere), 10**9, earlier)
@@ -215,8 +217,9 @@ def once(root: Path, arguments: argparse.Namespace) -> dict[str, float]:
             run_segment=lambda spec, dev_losses, _: simulate(
                 spec, len(dev_losses) + 1, vocab_size, lasts=spec.seed in carried_on
             ),
-            vocab_size=vocab_size,
+            clock=clock,
             n_workers=arguments.workers,
+            n_lanes=arguments.workers,
             observers=(progress,),
         )
         coordinator.run(Limits(n_trials=10**9))

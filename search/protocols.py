@@ -10,6 +10,7 @@ from mmsearch.tracking.uploader import View
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from mmsearch.model.spec import TrialSpec
     from mmsearch.search.study.session import Session
     from mmsearch.search.study.settings import Settings
     from mmsearch.tracking.journal.journal import Journal
@@ -73,6 +74,13 @@ class Job(Protocol):
     @property
     def settings(self) -> Settings:
         """Settings of each training, besides its hyperparameters and its seed."""
+
+    @property
+    def n_lanes(self) -> int | None:
+        """Trials that run at once, whatever the number of workers; None if all are independent."""
+
+    def decides(self, spec: TrialSpec, segment: int) -> bool:
+        """Return whether `Proposer.should_prune` may end a trial after a segment, from 1 on."""
 
     @property
     def initial_weights(self) -> bytes | None:

@@ -85,7 +85,7 @@ def confirm(  # noqa: PLR0913 (each is one flag)
     else:
         looks = known_looks(out, session.split.fingerprint)
         _print_confirmation(out, confirmation, options_of(journal), looks, advice)
-    if result.is_interrupted:
+    if result.ended_by == "interrupt":
         raise typer.Exit(interrupted_code)
     if confirmation.winner is None:
         raise typer.Exit(1)

@@ -70,7 +70,7 @@ def extend(  # noqa: PLR0913 (each is one flag)
     else:
         where = "" if quiet else options_of(session.journal)
         _print_extension(out, job.parent, record, where)
-    if result.is_interrupted:
+    if result.ended_by == "interrupt":
         raise typer.Exit(interrupted_code)
     if record is None or not record.is_complete:
         raise typer.Exit(1)

@@ -51,7 +51,7 @@ def run(  # noqa: PLR0913 (each is one flag)
         typer.Option(
             min=0,
             metavar="SECONDS",
-            help="Start no new trial after SECONDS; running ones finish.",
+            help="Stop after SECONDS, as after Ctrl-C; run again to resume.",
             show_default=False,
         ),
     ] = None,
@@ -129,7 +129,7 @@ def run(  # noqa: PLR0913 (each is one flag)
         print_json(_to_json(session, result, trials, wall_s))
     else:
         _print_end(out, session, result, trials, wall_s, is_quiet=quiet)
-    if result.is_interrupted:
+    if result.ended_by == "interrupt":
         raise typer.Exit(interrupted_code)
 
 
@@ -181,6 +181,8 @@ def _print_end(  # noqa: PLR0913 (what a search came to)
         out.print(
             f"{result.n_finished} of {n_trials} trials ({counts}) in {format_duration(wall_s)}"
         )
+    if result.ended_by == "timeout":
+        out.print("the time was up; trials in flight wait for the next run", style="yellow")
     best = best_trial(records)
     if best is None:
         out.print("no trial is complete yet")
@@ -217,7 +219,7 @@ def _to_json(
         "study": session.journal.name,
         "n_trials": n_trials,
         "n_finished": result.n_finished,
-        "is_interrupted": result.is_interrupted,
+        "ended_by": result.ended_by,
         "n_complete": counts[TrialState.COMPLETE],
         "n_pruned": counts[TrialState.PRUNED],
         "n_failed": counts[TrialState.FAIL],

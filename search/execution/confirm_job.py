@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
+    from mmsearch.model.spec import TrialSpec
     from mmsearch.search.study.session import Session
     from mmsearch.search.study.settings import Settings
     from mmsearch.tracking.journal.journal import Journal
@@ -79,6 +80,15 @@ class Confirm:
     def n_trials(self) -> int:
         """Number of trainings that the plan asks for."""
         return len(self.plan.trials) * self.plan.n_seeds
+
+    @property
+    def n_lanes(self) -> None:
+        """None: no training depends on another one."""
+
+    def decides(self, spec: TrialSpec, segment: int) -> bool:
+        """Return False: no training is pruned."""
+        del spec, segment
+        return False
 
     @property
     def initial_weights(self) -> bytes | None:

@@ -7,23 +7,25 @@ journal alone.
 
 from __future__ import annotations
 
+import heapq
+import math
 import queue
 import time
 import traceback
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
 from mmsearch.errors import MMSearchError
+from mmsearch.search.execution.virtual_time import BEGINNING, STARTED_NS, Event
 from mmsearch.search.study import provenance
 from mmsearch.tracking.journal.records import (
     Outcome,
     SegmentRecord,
     TrialRecord,
     TrialState,
-    latest_ms,
     n_finished,
-    undecided,
 )
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
 
     from mmsearch.model.spec import TrialSpec
+    from mmsearch.search.execution.virtual_time import VirtualClock
     from mmsearch.search.execution.worker import SegmentResult
     from mmsearch.search.protocols import Observer, Proposer
     from mmsearch.search.study.settings import Settings
@@ -52,7 +55,11 @@ class Limits:
     n_trials: int
     """Total number of finished trials (complete or pruned), earlier runs included."""
     timeout_s: float | None = None
-    """Seconds after which no new trial starts; None for no limit."""
+    """Seconds after which the search stops, as after Ctrl-C; None for no limit."""
+
+
+EndedBy = Literal["trials", "timeout", "interrupt"]
+"""The study had its trials, or nothing was left to train; the time was up; or `stop` was called."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,18 +70,26 @@ class SearchResult:
     """Finished trials of the study, complete or pruned."""
     n_begun: int
     """Trials that this run started or resumed."""
-    is_interrupted: bool
-    """Whether the run was stopped before the study had its trials."""
+    ended_by: EndedBy
+    """What ended the run."""
     records: Sequence[TrialRecord]
     """All trials of the job by number, those of earlier runs included."""
 
 
 @dataclass(slots=True)
 class _Running:
-    """A trial whose next segment is being trained."""
+    """A trial that has started and not ended."""
 
     record: TrialRecord
     weights: bytes | None
+    n_decided: int = 0
+    """Segments that have been reported and decided on."""
+    due_segment: int = 0
+    """Next segment at which it ends, is pruned or goes on."""
+    due: Event = BEGINNING
+    """When that is."""
+    failure: tuple[Failure, str, str] | None = None
+    """Kind, reason and traceback, if its next segment failed."""
     n_deaths: int = 0
 
     @property
@@ -82,10 +97,19 @@ class _Running:
         """Dev losses of its segments so far, in nats per character."""
         return tuple(segment.dev_loss for segment in self.record.curve)
 
+    @property
+    def is_known(self) -> bool:
+        """Whether everything is known that its next decision needs."""
+        return self.failure is not None or self.due_segment <= len(self.record.curve)
+
 
 @dataclass(slots=True)
 class Coordinator:
-    """Trains the proposed trials; the only writer of the study's folder."""
+    """Trains the proposed trials; the only writer of the study's folder.
+
+    Workers train what has been decided, in any order. Decisions are made in the order of virtual
+    time: a trial whose turn has not come waits for the others.
+    """
 
     proposer: Proposer
     earlier: Sequence[TrialRecord]
@@ -95,25 +119,31 @@ class Coordinator:
     executor: Executor
     run_segment: Callable[[TrialSpec, tuple[float, ...], bytes | None], SegmentResult]
     """Function that the executor calls, with a spec, the dev losses so far and the weights."""
-    vocab_size: int
+    clock: VirtualClock
     n_workers: int
+    """Segments that are trained at once."""
+    n_lanes: int | None
+    """Trials that run at once; None if none depends on another: as many as workers, and each ends
+    when it has been trained."""
     initial_weights: bytes | None = None
     """Weights that every trial starts from, as safetensors; None where each draws its own."""
     observers: tuple[Observer, ...] = ()
     _running: dict[int, _Running] = field(init=False, default_factory=dict)
+    _ready: list[Event] = field(init=False, default_factory=list)
+    """Heap of the segments that may be trained, by when they end."""
     _done: queue.SimpleQueue[tuple[int, Future[SegmentResult]]] = field(
         init=False, default_factory=queue.SimpleQueue
     )
+    _n_in_flight: int = field(init=False, default=0)
+    _latest: Event = field(init=False, default=BEGINNING)
+    """The latest event that was decided."""
     _n_failures: int = field(init=False, default=0)
     _n_finished: int = field(init=False, default=0)
     _n_begun: int = field(init=False, default=0)
     _records: dict[int, TrialRecord] = field(init=False, default_factory=dict)
-    _n_left: int = field(init=False, default=0)
-    """Trials that were being trained when the search was stopped."""
-    _undecided: int | None = field(init=False, default=None)
-    """The earlier trial whose latest segment may not have been put to the pruner yet."""
+    _has_all: bool = field(init=False, default=False)
+    """Whether there is nothing left to propose."""
     _is_stopping: bool = field(init=False, default=False)
-    _last_ms: int = field(init=False, default=0)
     _versions: Mapping[str, str] = field(init=False, default_factory=provenance.versions)
 
     def stop(self) -> None:
@@ -127,76 +157,105 @@ class Coordinator:
             MMSearchError: `MAX_FAILURES_IN_A_ROW` trials in a row failed, or the journal cannot
                 be written.
         """
-        deadline = None if limits.timeout_s is None else time.monotonic() + limits.timeout_s
+        timeout_s = math.inf if limits.timeout_s is None else limits.timeout_s
+        deadline = time.monotonic() + timeout_s
         self._records = {record.number: record for record in self.earlier}
-        # An earlier process may have had a clock that was ahead.
-        self._last_ms = max(map(latest_ms, self.earlier), default=0)
-        unfinished = [record for record in self.earlier if record.outcome is None]
-        last = undecided(self.earlier)
-        self._undecided = last.number if last else None
+        self._latest = self.clock.latest(self.earlier)
         self._n_finished = n_finished(self.earlier)
-        while not self._is_stopping:
-            while len(self._running) < self.n_workers and unfinished:
-                self._resume(unfinished.pop(0))
-            while (
-                len(self._running) < self.n_workers
-                and self._n_finished + len(self._running) < limits.n_trials
-                and (deadline is None or time.monotonic() < deadline)
-                and not self._is_stopping
-                and self._begin()
-            ):
-                pass
-            if not self._running:
+        for record in self.earlier:
+            if record.outcome is None:
+                self._resume(record)
+        while True:
+            is_late = time.monotonic() >= deadline
+            must_stop = self._is_stopping or is_late
+            while self._has_free_lane(limits) and not must_stop:
+                self._begin()
+            # The next trial is proposed from what is known now, also if that is by a later process.
+            is_cut = self.n_lanes is not None and self._has_free_lane(limits)
+            if not is_cut and self._decide_next():
+                continue
+            if not must_stop:
+                self._submit()
+            if not self._n_in_flight:
                 break
             self._handle_result()
-        while self._running:
-            self._handle_result()
-        is_short = self._n_finished < limits.n_trials or bool(unfinished) or self._n_left > 0
+        ended_by: EndedBy = "trials"
+        if self._n_finished < limits.n_trials or self._running:
+            ended_by = "interrupt" if self._is_stopping else "timeout" if is_late else "trials"
         return SearchResult(
             n_finished=self._n_finished,
             n_begun=self._n_begun,
-            is_interrupted=self._is_stopping and is_short,
+            ended_by=ended_by,
             records=[self._records[number] for number in sorted(self._records)],
         )
 
-    def _begin(self) -> bool:
-        """Start the next trial; return False if there is none."""
+    def _has_free_lane(self, limits: Limits) -> bool:
+        """Return whether another trial is wanted now."""
+        n_running = len(self._running)
+        return (
+            not self._has_all
+            and n_running < (self.n_lanes or self.n_workers)
+            and self._n_finished + n_running < limits.n_trials
+        )
+
+    def _begin(self) -> None:
+        """Start the next trial, if there is one."""
         proposal = self.proposer.ask()
         if proposal is None:
-            return False
+            self._has_all = True
+            return
         self._n_begun += 1
         number, spec = proposal.number, self.settings.trial_spec(proposal.point, proposal.seed)
         facts = {
-            "started_ms": self._now_ms(),
-            "n_parameters": spec.n_parameters(self.vocab_size),
+            "started_ms": _now_ms(),
+            "n_parameters": spec.n_parameters(self.clock.vocab_size),
             "versions": self._versions,
             **proposal.facts,
         }
+        if self.n_lanes is not None:
+            facts[STARTED_NS] = self._latest.time_ns
         self.journal.start(number, spec, facts)
-        record = TrialRecord(number=number, spec=spec, facts=facts)
-        self._running[number] = _Running(record, self.initial_weights)
-        self._show(record)
-        self._submit(number)
-        return True
+        trial = _Running(TrialRecord(number=number, spec=spec, facts=facts), self.initial_weights)
+        self._running[number] = trial
+        self._show(trial.record)
+        self._go_on(trial)
 
     def _resume(self, record: TrialRecord) -> None:
         """Resume a trial of an earlier process from its last complete segment."""
         self._n_begun += 1
         curve, weights = self.journal.resume(record.number)
         record = replace(record, curve=tuple(curve))
-        self._running[record.number] = _Running(record, weights or self.initial_weights)
+        n_decided = self.clock.n_decided(record, self._latest)
+        trial = _Running(record, weights or self.initial_weights, n_decided)
+        self._running[record.number] = trial
         self._show(record)
-        has_ended = record.spec.has_ended([segment.dev_loss for segment in curve])
-        if record.number == self._undecided or has_ended:
-            self._continue(record.number)
-        else:
-            self._submit(record.number)
+        self._go_on(trial)
 
-    def _submit(self, number: int) -> None:
-        trial = self._running[number]
-        losses = trial.dev_losses
-        future = self.executor.submit(self.run_segment, trial.record.spec, losses, trial.weights)
-        future.add_done_callback(lambda done: self._done.put((number, done)))
+    def _go_on(self, trial: _Running) -> None:
+        """Find a trial's next decision, and have it trained until then."""
+        record = trial.record
+        trial.due_segment = self.clock.next_due(record, trial.n_decided)
+        trial.due = self.clock.segment(record, trial.due_segment)
+        if not trial.is_known:
+            self._make_ready(trial)
+
+    def _make_ready(self, trial: _Running) -> None:
+        end = self.clock.segment(trial.record, len(trial.record.curve) + 1)
+        heapq.heappush(self._ready, end)
+
+    def _submit(self) -> None:
+        """Give the workers what may be trained, the earliest first."""
+        while self._ready and self._n_in_flight < self.n_workers:
+            number = heapq.heappop(self._ready).number
+            trial = self._running[number]
+            future = self.executor.submit(
+                self.run_segment, trial.record.spec, trial.dev_losses, trial.weights
+            )
+            future.add_done_callback(partial(self._note, number))
+            self._n_in_flight += 1
+
+    def _note(self, number: int, future: Future[SegmentResult]) -> None:
+        self._done.put((number, future))
 
     def _handle_result(self) -> None:
         """Wait up to `POLL_S` for a segment, and process its result."""
@@ -204,85 +263,91 @@ class Coordinator:
             number, future = self._done.get(timeout=POLL_S)
         except queue.Empty:
             return
+        self._n_in_flight -= 1
         trial = self._running[number]
         try:
             result = future.result()
         except BrokenExecutor:
             trial.n_deaths += 1
             if trial.n_deaths <= MAX_WORKER_DEATHS:
-                if self._is_stopping:
-                    self._leave(number)
-                else:
-                    self._submit(number)
+                self._make_ready(trial)
                 return
             times = f"{trial.n_deaths} times in one segment"
             reason = f"its worker process died {times}; is there enough memory?"
-            self._fail(number, "worker_died", reason)
+            trial.failure = "worker_died", reason, ""
         except MMSearchError as error:
-            self._fail(number, "diverged" if _is_divergence(error) else "error", str(error))
+            trial.failure = "diverged" if _is_divergence(error) else "error", str(error), ""
         except Exception as error:  # noqa: BLE001 (recorded with its traceback; the search goes on)
-            self._fail(number, "error", _reason(error), _traceback(error))
+            trial.failure = "error", _reason(error), _traceback(error)
         else:
-            self._record(number, result)
+            self._record(trial, result)
+        if trial.failure is not None:
+            trial.due_segment = len(trial.record.curve) + 1
+            trial.due = self.clock.segment(trial.record, trial.due_segment)
 
-    def _record(self, number: int, result: SegmentResult) -> None:
-        """Record a finished segment and report it to the proposer."""
-        trial = self._running[number]
-        segment = len(trial.record.curve) + 1
+    def _record(self, trial: _Running, result: SegmentResult) -> None:
+        """Record a finished segment, and train on unless a decision is due."""
+        record = trial.record
+        segment = len(record.curve) + 1
         line = SegmentRecord(
             segment=segment,
-            step=trial.record.spec.segment_end(segment),
+            step=record.spec.segment_end(segment),
             train=result.train,
             dev_loss=result.dev_loss,
             dev_parts=result.dev_parts,
             train_loss=result.train_loss,
             wall_s=result.wall_s,
-            ended_ms=self._now_ms(),
+            ended_ms=_now_ms(),
             weights_sha256=result.weights_sha256,
         )
-        self.journal.append(number, line, result.weights, result.samples)
-        trial.record = replace(trial.record, curve=(*trial.record.curve, line))
+        self.journal.append(record.number, line, result.weights, result.samples)
+        trial.record = replace(record, curve=(*record.curve, line))
         trial.weights = result.weights
         trial.n_deaths = 0
-        self.proposer.report(number, line.step, line.dev_loss)
-        self._continue(number)
+        self._show(trial.record)
+        self._go_on(trial)
 
-    def _continue(self, number: int) -> None:
-        """Complete a trial, prune it, or submit its next segment."""
-        trial = self._running[number]
-        if trial.record.spec.has_ended(trial.dev_losses):
-            self._finish(number, Outcome(state=TrialState.COMPLETE, ended_ms=self._now_ms()))
-        elif trial.record.curve and self.proposer.should_prune(number):
-            self._prune(number)
+    def _decide_next(self) -> bool:
+        """Make the next decision; return False if it depends on what has not been trained."""
+        trials = self._running.values()
+        if self.n_lanes is None:
+            trial = next((trial for trial in trials if trial.is_known), None)
         else:
-            self._show(trial.record)
-            if self._is_stopping:
-                self._leave(number)
-            else:
-                self._submit(number)
+            trial = min(trials, key=lambda trial: trial.due, default=None)
+        if trial is None or not trial.is_known:
+            return False
+        self._decide(trial)
+        return True
 
-    def _prune(self, number: int) -> None:
-        record = self._running[number].record
-        step = record.curve[-1].step
-        reason = f"pruned at step {step} of {max(step, record.spec.n_steps)}"
-        self._finish(
-            number, Outcome(state=TrialState.PRUNED, reason=reason, ended_ms=self._now_ms())
-        )
+    def _decide(self, trial: _Running) -> None:
+        """Report a trial's segments; end it, prune it or let it go on."""
+        record = trial.record
+        n_reported = min(trial.due_segment, len(record.curve))
+        for line in record.curve[trial.n_decided : n_reported]:
+            self.proposer.report(record.number, line.step, line.dev_loss)
+        trial.n_decided = n_reported
+        # An earlier process let the trial go on, but its segment had to be trained again.
+        was_decided = trial.due <= self._latest
+        self._latest = max(self._latest, trial.due)
+        if trial.failure is not None:
+            kind, reason, error = trial.failure
+            state = TrialState.FAIL
+            outcome = Outcome(state=state, failure=kind, reason=reason, ended_ms=_now_ms())
+            self._finish(record, outcome, error)
+        elif record.spec.has_ended(trial.dev_losses[:n_reported]):
+            self._finish(record, Outcome(state=TrialState.COMPLETE, ended_ms=_now_ms()))
+        elif self.proposer.should_prune(record.number) and not was_decided:
+            step = record.curve[-1].step
+            reason = f"pruned at step {step} of {max(step, record.spec.n_steps)}"
+            outcome = Outcome(state=TrialState.PRUNED, reason=reason, ended_ms=_now_ms())
+            self._finish(record, outcome)
+        else:
+            self._go_on(trial)
 
-    def _leave(self, number: int) -> None:
-        """Leave a trial for the next process to resume."""
-        del self._running[number]
-        self._n_left += 1
-
-    def _fail(self, number: int, failure: Failure, reason: str, error: str = "") -> None:
-        outcome = Outcome(
-            state=TrialState.FAIL, failure=failure, reason=reason, ended_ms=self._now_ms()
-        )
-        self._finish(number, outcome, error)
-
-    def _finish(self, number: int, outcome: Outcome, error: str = "") -> None:
-        record = replace(self._running.pop(number).record, outcome=outcome)
-        self.journal.finish(number, outcome, error=error)
+    def _finish(self, record: TrialRecord, outcome: Outcome, error: str = "") -> None:
+        del self._running[record.number]
+        record = replace(record, outcome=outcome)
+        self.journal.finish(record.number, outcome, error=error)
         self.proposer.tell(record)
         self._show(record)
         if outcome.state != TrialState.FAIL:
@@ -292,19 +357,19 @@ class Coordinator:
         self._n_failures += 1
         if self._n_failures >= MAX_FAILURES_IN_A_ROW:
             raise MMSearchError(
-                f"{self._n_failures} trials in a row failed, the last one, trial {number}, since "
-                f"{outcome.reason}; change [space] or the training settings in a new --study"
+                f"{self._n_failures} trials in a row failed, the last one, trial {record.number}, "
+                f"since {outcome.reason}; change [space] or the training settings in a new --study"
             )
-
-    def _now_ms(self) -> int:
-        """Return the Unix time in ms, later than that of any earlier event of the search."""
-        self._last_ms = max(time.time_ns() // 1_000_000, self._last_ms + 1)
-        return self._last_ms
 
     def _show(self, record: TrialRecord) -> None:
         self._records[record.number] = record
         for observer in self.observers:
             observer.show(record)
+
+
+def _now_ms() -> int:
+    """Return the Unix time in milliseconds."""
+    return time.time_ns() // 1_000_000
 
 
 def _is_divergence(error: MMSearchError) -> bool:

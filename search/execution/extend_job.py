@@ -117,6 +117,15 @@ class Extend:
             self.session.file.settings, steps=self.spec.n_steps, segments=self.spec.n_segments
         )
 
+    @property
+    def n_lanes(self) -> None:
+        """None: there is one training."""
+
+    def decides(self, spec: TrialSpec, segment: int) -> bool:
+        """Return False: an extension is not pruned."""
+        del spec, segment
+        return False
+
     def records(self) -> list[TrialRecord]:
         """Read the training, if it has begun.
 

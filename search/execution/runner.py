@@ -89,11 +89,12 @@ def train(  # noqa: PLR0913 (what is trained, and who hears of it)
 
         interrupts = stack.enter_context(interrupts or Interrupts(say))
         n_left = job.n_left(earlier)
-        n_workers = max(1, min(n_workers, n_left))
+        n_workers = _n_workers(job, n_workers, n_left, say)
         pool = stack.enter_context(WorkerPool(n_workers, worker.start, (session.words,)))
         if n_left:
             pool.start()
         from mmsearch.search.execution.coordinator import Coordinator  # noqa: PLC0415
+        from mmsearch.search.execution.virtual_time import VirtualClock  # noqa: PLC0415
         from mmsearch.search.results.baselines import BaselineCount  # noqa: PLC0415
         from mmsearch.search.results.publish import make_tracker  # noqa: PLC0415
         from mmsearch.tracking.uploader import Uploader  # noqa: PLC0415
@@ -123,7 +124,8 @@ def train(  # noqa: PLR0913 (what is trained, and who hears of it)
                 job.withdraw()
                 raise failed
         enqueued = _usable(view.enqueued, job.settings.space, say) if view else []
-        proposer = job.propose(earlier, enqueued, has_view=failed is None)
+        clock = VirtualClock(session.file.costs, session.corpus.vocabulary.size, job.decides)
+        proposer = job.propose(clock.decided(earlier), enqueued, has_view=failed is None)
         stack.callback(uploaders[0].stop)
         uploaders[0].start()
         baselines = BaselineCount(session, say)
@@ -134,8 +136,9 @@ def train(  # noqa: PLR0913 (what is trained, and who hears of it)
             journal=journal,
             executor=pool,
             run_segment=worker.run_segment,
-            vocab_size=session.corpus.vocabulary.size,
+            clock=clock,
             n_workers=n_workers,
+            n_lanes=job.n_lanes,
             initial_weights=job.initial_weights,
             observers=(*uploaders, baselines, *observers),
         )
@@ -149,6 +152,17 @@ def train(  # noqa: PLR0913 (what is trained, and who hears of it)
         finally:
             baselines.finish()
             _close(job, uploaders, trials, interrupts, say)
+
+
+def _n_workers(job: Job, wanted: int, n_left: int, say: Callable[[str], None]) -> int:
+    """Return how many workers have something to do; say if the study's lanes are fewer."""
+    n_lanes = job.n_lanes or wanted
+    if n_lanes < min(wanted, n_left):
+        say(
+            f"only {n_lanes} of {wanted} workers are used, since the study trains {n_lanes} trials "
+            f"at once; a new study can have more: lanes = {wanted} under [search]"
+        )
+    return max(1, min(wanted, n_left, n_lanes))
 
 
 def _close(

@@ -12,6 +12,7 @@ from mmsearch.tracking.journal.records import TrialState, counts_by_state, n_fin
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from mmsearch.model.spec import TrialSpec
     from mmsearch.search.optimizer.optuna_study import OptunaProposer
     from mmsearch.search.optimizer.optuna_view import OptunaView
     from mmsearch.search.study.session import Session
@@ -35,6 +36,17 @@ class Search:
     def settings(self) -> Settings:
         """The study's settings."""
         return self.session.file.settings
+
+    @property
+    def n_lanes(self) -> int:
+        """The study's lanes."""
+        return self.settings.lanes
+
+    def decides(self, spec: TrialSpec, segment: int) -> bool:
+        """Return whether the pruner compares a trial with others after a segment."""
+        from mmsearch.search.optimizer.pruners import decides  # noqa: PLC0415 (slow)
+
+        return decides(self.settings, spec, segment)
 
     @property
     def initial_weights(self) -> bytes | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 from collections import deque
 from datetime import datetime
@@ -14,10 +15,9 @@ from optuna.trial import TrialState
 from mmsearch.search.optimizer.pruners import make_pruner, new_study, pruner_attrs
 from mmsearch.search.optimizer.samplers import distributions, make_sampler, trial_seed
 from mmsearch.search.protocols import Proposal
-from mmsearch.tracking.journal.records import undecided
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping
     from typing import Any
 
     from mmsearch.search.study.settings import Settings
@@ -29,6 +29,11 @@ REASON = "mmsearch.reason"
 """User attribute of a trial with the reason why it was pruned or failed."""
 ENQUEUED = "enqueued"
 """Key of a trial's facts in the journal: the enqueued configuration it started from, or None."""
+RUNNING = "running"
+"""Key of a trial's facts: the numbers of the trials that were running when it was proposed."""
+DIGITS = 5
+"""Decimals of the dev losses that decisions are made from, so that another processor's rounding
+seldom changes one."""
 
 
 class OptunaProposer:
@@ -62,19 +67,18 @@ class OptunaProposer:
         self._queue = deque(enqueued)
         self.study, self._storage, self._study_id = new_study(name, self._pruner)
         records = list(records)
-        last = undecided(records)
+        self._running = {record.number for record in records if record.outcome is None}
         for record in records:
             while self.n_trials < record.number:
                 # A trial whose files are missing keeps its number.
                 lost = optuna.trial.create_trial(state=TrialState.FAIL)
                 self._storage.create_new_trial(self._study_id, lost)
-            trial = frozen_trial(record, self._distributions)
-            trial.system_attrs = pruner_attrs(
-                self._pruner, name, record, is_decided=record is not last
-            )
+            rounded = _rounded(record)
+            trial = frozen_trial(rounded, self._distributions)
+            trial.system_attrs = pruner_attrs(self._pruner, name, rounded)
             self._storage.create_new_trial(self._study_id, trial)
-        began = {record.number: record.facts["started_ms"] for record in records}
-        self._renew_sampled(began.get(self._first_of_block()), records)
+        first = next((r for r in records if r.number == self._first_of_block()), None)
+        self._renew_sampled(first.facts.get(RUNNING, ()) if first else self._running)
 
     @property
     def n_trials(self) -> int:
@@ -85,7 +89,7 @@ class OptunaProposer:
         """Propose the next trial."""
         number = self.n_trials
         if number == self._first_of_block():
-            self._renew_sampled(None, ())
+            self._renew_sampled(self._running)
         # A new sampler for each trial, seeded by the study's seed and the trial's number, so that a
         # resumed study proposes what an uninterrupted one would.
         self._sampled.sampler = make_sampler(self._settings, number)
@@ -98,16 +102,19 @@ class OptunaProposer:
             state=TrialState.RUNNING, params=trial.params, distributions=self._distributions
         )
         self._storage.create_new_trial(self._study_id, running)
+        facts = {ENQUEUED: fixed, RUNNING: sorted(self._running)}
+        self._running.add(number)
         fixed_seed = self._settings.training_seed
         return Proposal(
             number=number,
             point=trial.params,
             seed=trial_seed(self._settings.seed, number) if fixed_seed < 0 else fixed_seed,
-            facts={ENQUEUED: fixed},
+            facts=facts,
         )
 
     def report(self, number: int, step: int, dev_loss: float) -> None:
         """Set a trial's intermediate value."""
+        dev_loss = round(dev_loss, DIGITS)
         self._storage.set_trial_intermediate_value(self._id(number), step, dev_loss)
         if number in self._places:
             storage, trial_id = self._sampled_storage, self._sampled_id(number)
@@ -119,7 +126,8 @@ class OptunaProposer:
 
     def tell(self, record: TrialRecord) -> None:
         """Finish a trial."""
-        score = record.dev_loss if record.is_complete else None
+        self._running.discard(record.number)
+        score = _rounded(record).dev_loss if record.is_complete else None
         self.study.tell(record.number, score, state=TrialState[record.state])
         if record.number in self._places:
             place = self._places[record.number]
@@ -128,24 +136,21 @@ class OptunaProposer:
     def _first_of_block(self) -> int:
         return self.n_trials // BLOCK * BLOCK
 
-    def _renew_sampled(self, began_ms: int | None, records: Sequence[TrialRecord]) -> None:
+    def _renew_sampled(self, running_then: Collection[int]) -> None:
         """Rebuild the sampler's study for the block of the next trial.
 
         Args:
-            began_ms: Unix time at which the block's first trial began; None for now.
-            records: all trials, needed if the block began earlier.
+            running_then: trials that were running when the block began.
         """
         self._sampled, self._sampled_storage, self._sampled_study = new_study("sampled")
         self._places: dict[int, int] = {}
         """Number of each trial in the sampler's study, by its own number."""
         trials = self.study.get_trials(deepcopy=False)
         first = self._first_of_block() - BLOCK
-        later = {
-            r.number for r in records if began_ms and r.outcome and r.outcome.ended_ms > began_ms
-        }
         older = [trial for trial in trials[: max(0, first)] if trial.params]
-        running = [t for t in older if not t.state.is_finished() or t.number in later]
-        complete = (t for t in older if t.state == TrialState.COMPLETE and t.number not in later)
+        running = [trial for trial in older if trial.number in running_then]
+        ended = [trial for trial in older if trial.number not in running_then]
+        complete = (trial for trial in ended if trial.state == TrialState.COMPLETE)
         best = heapq.nsmallest(N_BEST, complete, key=lambda trial: (trial.value, trial.number))
         chosen = sorted([*best, *running], key=lambda trial: trial.number)
         for trial in [*chosen, *trials[max(0, first) :]]:
@@ -192,6 +197,15 @@ def frozen_trial(
         system_attrs={},
         intermediate_values={segment.step: segment.dev_loss for segment in record.curve},
     )
+
+
+def _rounded(record: TrialRecord) -> TrialRecord:
+    """Return a record with the dev losses that decisions are made from."""
+    curve = [
+        dataclasses.replace(segment, dev_loss=round(segment.dev_loss, DIGITS))
+        for segment in record.curve
+    ]
+    return dataclasses.replace(record, curve=curve)
 
 
 def not_begun(

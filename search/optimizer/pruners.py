@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 
 if TYPE_CHECKING:
+    from mmsearch.model.spec import TrialSpec
     from mmsearch.search.study.settings import Settings
     from mmsearch.tracking.journal.records import TrialRecord
 
@@ -20,21 +21,38 @@ def make_pruner(settings: Settings) -> optuna.pruners.BasePruner:
         return optuna.pruners.MedianPruner(n_startup_trials=5)
     if settings.pruner == "halving":
         return optuna.pruners.SuccessiveHalvingPruner(
-            min_resource=max(1, settings.steps // 10), reduction_factor=2
+            min_resource=_first_rung(settings), reduction_factor=2
         )
     if settings.pruner == "hyperband":
         return optuna.pruners.HyperbandPruner(min_resource=segment, max_resource=settings.steps)
     return optuna.pruners.NopPruner()
 
 
+def _first_rung(settings: Settings) -> int:
+    """Return the step at which halving compares trials first; it doubles from rung to rung."""
+    return max(1, settings.steps // 10)
+
+
+def decides(settings: Settings, spec: TrialSpec, segment: int) -> bool:
+    """Return whether the pruner compares a trial with others after a segment, counted from 1."""
+    if settings.pruner == "none":
+        return False
+    if settings.pruner != "halving":
+        return True
+    before, after = (
+        (spec.segment_end(number) // _first_rung(settings)).bit_length()
+        for number in (segment - 1, segment)
+    )
+    return after > before
+
+
 def pruner_attrs(
-    pruner: optuna.pruners.BasePruner, name: str, record: TrialRecord, *, is_decided: bool
+    pruner: optuna.pruners.BasePruner, name: str, record: TrialRecord
 ) -> dict[str, Any]:
     """Return the attributes that the pruner stored on a trial: its loss at each rung.
 
     They are recomputed in a study with only this trial, where it passes every rung. The pruner
-    was not asked about the last report of a complete trial, and perhaps not about that of an
-    undecided trial.
+    was not asked about the last report of a complete trial.
     """
     if not isinstance(
         pruner, optuna.pruners.SuccessiveHalvingPruner | optuna.pruners.HyperbandPruner
@@ -42,8 +60,7 @@ def pruner_attrs(
         return {}
     alone, storage, study_id = new_study(name)
     trial_id = storage.create_new_trial(study_id)
-    is_last_asked = is_decided and not record.is_complete
-    for segment in record.curve if is_last_asked else record.curve[:-1]:
+    for segment in record.curve[:-1] if record.is_complete else record.curve:
         storage.set_trial_intermediate_value(trial_id, segment.step, segment.dev_loss)
         trial = copy.copy(storage.get_trial(trial_id))
         trial.number = record.number

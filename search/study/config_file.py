@@ -39,6 +39,8 @@ MEANINGS: Mapping[str, str] = {
     "sampler": "Optuna's sampler, which proposes hyperparameters",
     "pruner": "Optuna's pruner, which ends unpromising trials",
     "seed": "seed of the sampler and, unless [training] fixes it, of every trial's training",
+    "lanes": "trials that run at once, and the most workers that are used; unlike the number of "
+    "workers, it changes the results",
     "start": "whether to try a known good configuration first, as far as the space has it: "
     + ", ".join(f"{name} {value}" for name, value in start_point(START_WORDS).items())
     + f" at {START_WORDS:,} train words; narrower with more decay and noise for fewer words",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mmsearch.data.corpus import BUILTIN_CORPUS, read_corpus
 from mmsearch.data.split import Words, split_corpus
 from mmsearch.errors import RefusedError
+from mmsearch.model.cost import COSTS
 from mmsearch.search.study import provenance
 from mmsearch.search.study.settings import (
     Config,
@@ -113,6 +114,7 @@ class Session:
             storage=storage,
             tracking_uri=tracking,
             versions=stored.versions if stored else provenance.versions(),
+            costs=stored.costs if stored else COSTS,
         )
         if stored is not None:
             _check_same(name, stored, file, corpus)

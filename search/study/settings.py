@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 MAX_STEPS = 10**9
 """Most planned steps of a trial, which take days on a core."""
+MAX_LANES = 1024
+"""Most trials at once."""
 Sampler = Literal["tpe", "gp", "random"]
 Pruner = Literal["halving", "median", "hyperband", "none"]
 
@@ -46,6 +48,7 @@ _LATER: Mapping[str, Any] = {
     **{name: value for name, value in _OF_SPEC.items() if name not in HYPERPARAMETERS},
     "start": False,
     "training_seed": -1,
+    "lanes": 4,
 }
 """Settings added after version 0.1, each with the value that behaves as that version did."""
 _LATER_IN_SPACE = {name: value for name, value in _OF_SPEC.items() if name in HYPERPARAMETERS}
@@ -54,6 +57,7 @@ _LIMITS: Mapping[str, tuple[float, float]] = {
     "split_seed": (0, math.inf),
     "seed": (0, math.inf),
     "training_seed": (-1, math.inf),
+    "lanes": (1, MAX_LANES),
     "steps": (1, MAX_STEPS),
     "batch_size": (1, MAX_BATCH_SIZE),
     "patience": (0, math.inf),
@@ -102,6 +106,8 @@ class Settings:
     pruner: Pruner = "halving"
     seed: int = 0
     """Seed of the sampler and, unless `training_seed` fixes it, of every trial's training."""
+    lanes: int = 4
+    """Trials that run at once in virtual time, whatever the number of workers."""
     start: bool = _DEFAULT["start"]
     """Whether a known good configuration is tried before the sampler's."""
     space: Space = field(default_factory=Space)
@@ -277,7 +283,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         ),
         "seed": "training_seed",
     },
-    "search": _alike("sampler", "pruner", "seed", "start"),
+    "search": _alike("sampler", "pruner", "seed", "lanes", "start"),
 }
 """Tables of a config file other than `[space]` and `[[enqueue]]`, with their keys and the setting
 of each; `[training]` also accepts `recipe`."""

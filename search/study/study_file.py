@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mmsearch.data.corpus import Vocabulary
 from mmsearch.errors import InputError
+from mmsearch.model.cost import COSTS, CostTable, check_costs
 from mmsearch.search.study.settings import Settings
 from mmsearch.tracking.journal.files import JournalError, damaged
 from mmsearch.tracking.ledger.record import FINGERPRINT
@@ -47,6 +48,8 @@ class StudyFile:
     """MLflow tracking URI, with `***` for a password; None for the workspace's own."""
     versions: Mapping[str, str]
     """Versions of the packages that the study was started with."""
+    costs: CostTable = field(default_factory=lambda: COSTS)
+    """What a training step costs in virtual time, by the table that the study was started with."""
 
     @classmethod
     def read(cls, journal: Journal) -> StudyFile | None:
@@ -110,6 +113,7 @@ class StudyFile:
         if not all(isinstance(version, str) for version in self.versions.values()):
             raise TypeError("a version is not text")
         Vocabulary(characters=tuple(self.vocabulary))
+        check_costs(self.costs)
         # They are used in paths and in SQL.
         if not _ID.fullmatch(self.id) or not FINGERPRINT.fullmatch(self.split_fingerprint):
             raise InputError("its id or its split_fingerprint is malformed")

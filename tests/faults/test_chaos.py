@@ -21,7 +21,7 @@ from tests.support.assertions import (
     start,
     workers_of,
 )
-from tests.support.reference_studies import APART, FOLLOWING, PATIENCE_S, SHORT, Study, undisturbed
+from tests.support.reference_studies import LONG, PATIENCE_S, SHORT, Study, undisturbed
 
 if TYPE_CHECKING:
     import subprocess
@@ -115,20 +115,16 @@ def test_search_killed_at_random_moments_ends_as_if_undisturbed(
     check_storm(SHORT, tmp_path, small_corpus, short, seed=20_261_125, kills=(1, 2))
 
 
-@pytest.fixture(scope="module", params=[FOLLOWING, APART], ids=["following", "apart"])
-def calm(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, small_corpus: Path
-) -> tuple[Study, dict[int, Any]]:
-    """Return a study of thirty trials, and its undisturbed result."""
-    folder = tmp_path_factory.mktemp("calm")
-    return request.param, undisturbed(request.param, folder, small_corpus)
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> dict[int, Any]:
+    """Return the undisturbed result of a study of thirty trials."""
+    return undisturbed(LONG, tmp_path_factory.mktemp("calm"), small_corpus)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(4))
 def test_thirty_trials_survive_ten_dead_workers_and_five_dead_searches(
-    tmp_path: Path, small_corpus: Path, calm: tuple[Study, dict[int, Any]], seed: int
+    tmp_path: Path, small_corpus: Path, calm: dict[int, Any], seed: int
 ) -> None:
-    """The same at length: thirty trials, other moments for each seed, one worker and two."""
-    study, expected = calm
-    check_storm(study, tmp_path, small_corpus, expected, seed=seed, kills=(10, 5))
+    """The same at length: thirty trials, and other moments for each seed."""
+    check_storm(LONG, tmp_path, small_corpus, calm, seed=seed, kills=(10, 5))

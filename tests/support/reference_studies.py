@@ -1,4 +1,4 @@
-"""Studies whose trials and points do not depend on which worker finishes first."""
+"""Studies that tests kill, and what they come to undisturbed."""
 
 from __future__ import annotations
 
@@ -54,11 +54,9 @@ class Study:
         return [*given, "-n", self.n_trials, "--workers", n_workers or self.n_workers]
 
 
-FOLLOWING = Study(sampler="tpe", pruner="halving", n_workers=1, n_trials=30, n_steps=600)
-"""Proposals and prunings depend on earlier trials, so one worker keeps their order."""
-APART = Study(sampler="random", pruner="none", n_workers=2, n_trials=30, n_steps=600)
-"""Each trial depends on its number alone, whatever the order of two workers."""
-SHORT = dataclasses.replace(FOLLOWING, n_trials=6, n_steps=300)
+LONG = Study(sampler="tpe", pruner="halving", n_workers=2, n_trials=30, n_steps=600)
+"""Proposals and prunings depend on earlier trials."""
+SHORT = dataclasses.replace(LONG, n_trials=6, n_steps=300)
 """Six finished trials, besides those that diverge."""
 
 

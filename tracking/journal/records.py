@@ -210,19 +210,3 @@ def latest_ms(trial: TrialRecord) -> int:
     if trial.outcome is not None:
         return trial.outcome.ended_ms
     return trial.curve[-1].ended_ms if trial.curve else int(trial.facts["started_ms"])
-
-
-def undecided(trials: Iterable[TrialRecord]) -> TrialRecord | None:
-    """Return the running trial whose latest segment is the latest event of all trials, if any.
-
-    A killed search may or may not have decided yet whether to prune it; it had submitted the next
-    segment of every other running trial.
-    """
-    last_ms, last = -1, None
-    for trial in trials:
-        for segment in trial.curve[-1:]:
-            if segment.ended_ms > last_ms:
-                last_ms, last = segment.ended_ms, trial
-        if trial.outcome and trial.outcome.ended_ms >= last_ms:
-            last_ms, last = trial.outcome.ended_ms, None
-    return last

@@ -161,11 +161,12 @@ def test_diverging_trials_fail_with_their_reason(
     assert done.returncode == 1
     assert "10 trials in a row failed" in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
-    records = Journal(tmp_path / "runs/few").records()
+    records = [r for r in Journal(tmp_path / "runs/few").records() if r.outcome]
     assert [record.state for record in records] == ["FAIL"] * 10
     assert all(re.search(r" at step \d+ of 200$", record.divergence) for record in records)
     _, _, children = mlflow_runs(tmp_path / "runs", "few")
-    assert {run.info.status for run in children} == {"FAILED"}
+    # The other lanes had begun with trials, too.
+    assert {run.info.status for run in children} == {"FAILED", "SCHEDULED"}
 
 
 def test_timeout_begins_no_more_trials(mmsearch: Mmsearch) -> None:

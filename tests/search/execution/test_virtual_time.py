@@ -1,0 +1,212 @@
+"""One seed, one study: whatever the number of workers, their speed, and when a search is killed."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, get_args
+
+import pytest
+from hypothesis import Phase, given
+from hypothesis import settings as how_often
+from hypothesis import strategies as st
+
+from mmsearch.errors import MMSearchError
+from mmsearch.model.cost import COSTS
+from mmsearch.model.curve import CurvePoint
+from mmsearch.search.execution.coordinator import Coordinator, Limits, SearchResult
+from mmsearch.search.execution.virtual_time import VirtualClock
+from mmsearch.search.execution.worker import SegmentResult
+from mmsearch.search.optimizer.optuna_study import OptunaProposer, not_begun
+from mmsearch.search.optimizer.pruners import decides
+from mmsearch.search.study.settings import Pruner, Settings
+from mmsearch.tracking.journal.journal import Journal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from mmsearch.model.spec import TrialSpec
+    from mmsearch.tracking.journal.records import TrialRecord
+
+VOCAB_SIZE = 27
+ENQUEUED = [{"hidden_width": 100}, {"block_size": 4}]
+
+
+class _Killed(BaseException):
+    """The process ends at this point."""
+
+
+class _Mortal(Journal):
+    """A journal whose process is killed before or after one of its writes."""
+
+    n_left = -1
+
+    def _write(self, write: Callable[..., Any], *args: Any, **options: Any) -> None:
+        if self.n_left == 0:
+            raise _Killed
+        if self.n_left == 1:
+            write(*args, **options)
+            raise _Killed
+        self.n_left -= 2
+        write(*args, **options)
+
+    def start(self, *args: Any, **options: Any) -> None:
+        """Start a trial, or die."""
+        self._write(super().start, *args, **options)
+
+    def append(self, *args: Any, **options: Any) -> None:
+        """Append a segment, or die."""
+        self._write(super().append, *args, **options)
+
+    def finish(self, *args: Any, **options: Any) -> None:
+        """Finish a trial, or die."""
+        self._write(super().finish, *args, **options)
+
+
+@dataclasses.dataclass
+class _Stopper:
+    """Stops a search after a number of updates."""
+
+    coordinator: Coordinator
+    n_left: int
+
+    def show(self, record: TrialRecord) -> None:
+        """Count an update."""
+        del record
+        if self.n_left == 0:
+            self.coordinator.stop()
+        self.n_left -= 1
+
+
+def train(spec: TrialSpec, losses: tuple[float, ...], _weights: bytes | None) -> SegmentResult:
+    """Answer a segment with a loss of its spec and its number, after a while of no meaning."""
+    time.sleep(random.choice((0, 0, 0.0005, 0.002)))  # noqa: S311 (the point: not to be repeated)
+    chance = random.Random(spec.seed + len(losses))  # noqa: S311 (no secret)
+    if chance.random() < 0.02:
+        raise MMSearchError("it failed")
+    loss = 2 + 10 / spec.hidden_width + 1 / (len(losses) + 1) + chance.gauss(0, 0.2)
+    step = spec.segment_end(len(losses) + 1)
+    return SegmentResult(
+        train=(CurvePoint(step, loss, spec.learning_rate),),
+        dev_loss=loss,
+        dev_parts={},
+        train_loss=loss,
+        weights=b"",
+        weights_sha256="x",
+        samples=(),
+        wall_s=0.0,
+    )
+
+
+def search(  # noqa: PLR0913 (what is searched, and when it is stopped)
+    folder: Path,
+    settings: Settings,
+    n_workers: int,
+    *,
+    n_trials: int = 40,
+    n_writes: int = -1,
+    n_shown: int = -1,
+) -> SearchResult | None:
+    """Begin or resume a search.
+
+    Args:
+        folder: the study's folder.
+        settings: the study's settings.
+        n_workers: number of threads.
+        n_trials: number of finished trials.
+        n_writes: halves of writes after which the process is killed; -1 for never.
+        n_shown: updates of trials after which the search is stopped, as by Ctrl-C; -1 for never.
+
+    Returns:
+        The result; None if the search was killed.
+    """
+    journal = _Mortal(folder)
+    journal.n_left = n_writes if n_writes >= 0 else 10**9
+    journal.create()
+    earlier = [
+        record
+        if record.outcome
+        else dataclasses.replace(record, curve=tuple(journal.resume(record.number)[0]))
+        for record in journal.records()
+    ]
+    clock = VirtualClock(COSTS, VOCAB_SIZE, lambda spec, segment: decides(settings, spec, segment))
+    queue = not_begun(ENQUEUED, earlier)
+    with ThreadPoolExecutor(n_workers) as executor:
+        coordinator = Coordinator(
+            proposer=OptunaProposer("names", settings, clock.decided(earlier), queue),
+            earlier=earlier,
+            settings=settings,
+            journal=journal,
+            executor=executor,
+            run_segment=train,
+            clock=clock,
+            n_workers=n_workers,
+            n_lanes=settings.lanes,
+        )
+        coordinator.observers = (_Stopper(coordinator, n_shown),)
+        try:
+            return coordinator.run(Limits(n_trials=n_trials))
+        except _Killed:
+            return None
+
+
+def decisions(folder: Path) -> list[Any]:
+    """Return all that a study decided and computed, without the time of day."""
+    found = []
+    for record in Journal(folder).records():
+        facts = {name: v for name, v in record.facts.items() if name != "started_ms"}
+        curve = [dataclasses.replace(line, ended_ms=0) for line in record.curve]
+        outcome = record.outcome and dataclasses.replace(record.outcome, ended_ms=0)
+        found.append((record.number, record.spec, facts, curve, outcome))
+    return found
+
+
+def settings_with(pruner: Pruner, lanes: int, sampler: Any = "random") -> Settings:
+    """Return settings of short trials."""
+    return Settings(
+        steps=160, segments=8, pruner=pruner, lanes=lanes, sampler=sampler, evaluations="even"
+    )
+
+
+@pytest.mark.parametrize("pruner", get_args(Pruner))
+def test_any_number_of_workers_makes_the_same_decisions(pruner: Pruner, tmp_path: Path) -> None:
+    """40 trials of TPE with 1, 2, 3 and 8 workers whose speed is left to chance."""
+    settings = settings_with(pruner, lanes=4, sampler="tpe")
+    for n_workers in (1, 2, 3, 8):
+        search(tmp_path / f"{n_workers}", settings, n_workers)
+    first = decisions(tmp_path / "1")
+    states = [outcome.state for *_, outcome in first]
+    assert sum(state in {"COMPLETE", "PRUNED"} for state in states) == 40
+    assert ("PRUNED" in states) == (pruner != "none")
+    for n_workers in (2, 3, 8):
+        assert decisions(tmp_path / f"{n_workers}") == first
+
+
+# Without shrinking: an example takes seconds.
+@how_often(max_examples=15, deadline=None, phases=(Phase.generate,))
+@given(data=st.data())
+def test_killed_search_ends_as_if_undisturbed(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Killed before and after any write, stopped at any update, and resumed by other workers."""
+    folder = tmp_path_factory.mktemp("study")
+    pruner = data.draw(st.sampled_from(get_args(Pruner)))
+    settings = settings_with(pruner, lanes=data.draw(st.integers(1, 5)))
+    search(folder / "undisturbed", settings, 2, n_trials=16)
+    for _ in range(data.draw(st.integers(1, 8))):
+        search(
+            folder / "killed",
+            settings,
+            data.draw(st.integers(1, 4)),
+            n_trials=16,
+            n_writes=data.draw(st.integers(-1, 100)),
+            n_shown=data.draw(st.integers(-1, 60)),
+        )
+    result = search(folder / "killed", settings, 3, n_trials=16)
+
+    assert result is not None
+    assert result.ended_by == "trials"
+    assert decisions(folder / "killed") == decisions(folder / "undisturbed")
