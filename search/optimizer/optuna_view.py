@@ -13,7 +13,7 @@ from optuna.trial import TrialState, create_trial
 from mmsearch.errors import RefusedError
 from mmsearch.search.optimizer.optuna_study import ENQUEUED, REASON, frozen_trial
 from mmsearch.search.optimizer.samplers import distributions
-from mmsearch.search.optimizer.storage import open_storage
+from mmsearch.search.optimizer.storage import open_storage, use_write_ahead_log
 from mmsearch.tracking.journal.files import JournalError
 
 if TYPE_CHECKING:
@@ -34,8 +34,11 @@ REFILLED = "mmsearch.refilled"
 test split may be missing in its storage until `mmsearch sync` has added them."""
 _KEPT = "mmsearch/enqueued/"
 _IS_WHOLE = "mmsearch.is_whole"
+_NOTES = "mmsearch.notes"
 _FIXED = "fixed_params"
 """System attribute in which Optuna stores an enqueued configuration."""
+_DASHBOARD = "dashboard:"
+"""Beginning of the system attributes of optuna-dashboard; a trial's id may follow."""
 _DIRECTION = optuna.study.StudyDirection.MINIMIZE
 _WAIT_S = 10.0
 """Seconds to wait for a locked SQLite file."""
@@ -98,6 +101,8 @@ class OptunaView:
         with self._creating():
             self._storage = open_storage(self.uri, wait_s=_WAIT_S)
             self._study = self._find_study(self._storage)
+            # Not before: a file that is refused stays as it is.
+            use_write_ahead_log(self._storage)
         self._n_rows = self._storage.get_n_trials(self._study)
         self._sent.clear()
         self._closed.clear()
@@ -270,9 +275,8 @@ class OptunaView:
 
     def _add(self, record: TrialRecord, is_idle: bool) -> bool:  # noqa: FBT001 (as it is passed on)
         """Add a trial under the next number; return False if that number is taken."""
-        storage = self._open
         with contextlib.suppress(KeyError):
-            storage.get_trial_id_from_study_id_trial_number(self._study, record.number)
+            self._row(record.number)
             self._n_rows += 1
             return False
         trial = frozen_trial(record, self._distributions)
@@ -324,7 +328,7 @@ class OptunaView:
     def _take_row(self, record: TrialRecord, is_idle: bool) -> bool:  # noqa: FBT001 (passed on)
         """Take over the trial of this number in the storage; return False if it contradicts."""
         storage, number = self._open, record.number
-        trial_id = storage.get_trial_id_from_study_id_trial_number(self._study, number)
+        trial_id = self._row(number)
         row = storage.get_trial(trial_id)
         if self._contradicts(row, record):
             return False
@@ -363,9 +367,7 @@ class OptunaView:
             return
         for other in later:
             if other.system_attrs[_FIXED] == record.facts.get(ENQUEUED):
-                other_id = storage.get_trial_id_from_study_id_trial_number(
-                    self._study, other.number
-                )
+                other_id = self._row(other.number)
                 storage.set_trial_system_attr(other_id, _FIXED, row.system_attrs[_FIXED])
                 for key, value in row.user_attrs.items():
                     storage.set_trial_user_attr(other_id, key, value)
@@ -385,11 +387,31 @@ class OptunaView:
         )  # incomplete, of a killed process; the original is still there
         return None
 
+    def _row(self, number: int) -> int:
+        """Return the storage's id of a trial."""
+        return self._open.get_trial_id_from_study_id_trial_number(self._study, number)
+
+    def _notes(self, numbers: Iterable[int]) -> list[tuple[int | None, str, Any]]:
+        """Return what optuna-dashboard stored with the study, such as notes on its trials.
+
+        Returns:
+            For each attribute the number of its trial, its name without the trial's id, and its
+            value; for one of the study None and the whole name.
+        """
+        by_id = {f"{self._row(number)}": number for number in numbers}
+        found: list[tuple[int | None, str, Any]] = []
+        for key, value in self._open.get_study_system_attrs(self._study).items():
+            trial_id, _, name = key.removeprefix(_DASHBOARD).partition(":")
+            is_of_trial = key.startswith(_DASHBOARD) and trial_id in by_id
+            found.append((by_id[trial_id], name, value) if is_of_trial else (None, key, value))
+        return found
+
     def _rebuild(self, journal: Journal) -> None:
         """Rebuild the study from the journal.
 
-        Keeps the user attributes that people added to the study and its trials, and what they
-        enqueued; a separate study holds the latter meanwhile, in case the process is killed.
+        Keeps the user attributes that people added to the study and its trials, their notes in
+        optuna-dashboard, and what they enqueued; a separate study holds the latter two meanwhile,
+        in case the process is killed.
         """
         storage = self._open
         rows = storage.get_all_trials(self._study, deepcopy=False)
@@ -403,6 +425,7 @@ class OptunaView:
             kept = storage.create_new_study([_DIRECTION], _KEPT + self._id)
             for row in waiting:
                 storage.create_new_trial(kept, template_trial=_enqueued(row))
+            storage.set_study_user_attr(kept, _NOTES, self._notes(row.number for row in rows))
             storage.set_study_user_attr(kept, _IS_WHOLE, True)  # noqa: FBT003 (Optuna's)
         attrs = storage.get_study_user_attrs(self._study) | {STUDY_ID: self._id}
         storage.delete_study(self._study)
@@ -417,6 +440,10 @@ class OptunaView:
             self._fill_gap(journal, before)
         for row in waiting:
             storage.create_new_trial(self._study, template_trial=_enqueued(row))
+        for place, name, value in storage.get_study_user_attrs(kept).get(_NOTES, ()):
+            with contextlib.suppress(KeyError):  # of a trial that the journal does not have
+                key = name if place is None else f"{_DASHBOARD}{self._row(place)}:{name}"
+                storage.set_study_system_attr(self._study, key, value)
         storage.delete_study(kept)
         self._needs_rebuild = False
 

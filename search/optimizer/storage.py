@@ -31,9 +31,6 @@ REBUILD = "move the file away, and mmsearch sync rebuilds it from the workspace"
 def open_storage(url: str, wait_s: float = WAIT_S) -> optuna.storages.RDBStorage:
     """Open an Optuna storage.
 
-    A SQLite file is switched to a write-ahead log, with which readers and the writer do not block
-    each other, and a write waits for the disk only once.
-
     Args:
         url: the database URL.
         wait_s: seconds to wait for a locked SQLite file.
@@ -115,6 +112,17 @@ def _refuse_foreign(path: str) -> None:
         )
 
 
+def use_write_ahead_log(storage: optuna.storages.RDBStorage) -> None:
+    """Switch a SQLite file to a write-ahead log for good; leave another database as it is.
+
+    Readers and the writer do not block each other then, and a write waits for the disk only once.
+    """
+    if storage.engine.dialect.name == "sqlite":
+        with contextlib.closing(storage.engine.raw_connection()) as connection:
+            assert isinstance(connection.driver_connection, sqlite3.Connection)  # noqa: S101 (as asked)
+            _switch_to_wal(connection.driver_connection)
+
+
 def _switch_to_wal(connection: sqlite3.Connection) -> None:
     """Switch a database to a write-ahead log; retry while another process does so."""
     deadline = time.monotonic() + WAIT_S
@@ -137,7 +145,6 @@ def _is_busy(error: sqlite3.Error) -> bool:
 def _tune_sqlite(engine: sqlalchemy.Engine) -> None:
     def on_connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
-        _switch_to_wal(connection)
         # A power failure must not undo a claim on the test split.
         connection.execute("PRAGMA synchronous=FULL")
 

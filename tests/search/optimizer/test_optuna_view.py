@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import optuna
+import optuna_dashboard  # type: ignore[import-untyped]  # has no type hints
 import pytest
 from optuna.trial import TrialState
 
@@ -147,6 +148,11 @@ def test_storage_is_made_whole(
     assert [trial.state.name for trial in trials_of(url)] == list(STATES)
 
 
+def trial_of(study: optuna.Study, number: int) -> optuna.Trial:
+    """Return a trial as optuna-dashboard takes it."""
+    return optuna.Trial(study, study.trials[number]._trial_id)
+
+
 @pytest.mark.parametrize("is_killed", [False, True])
 def test_study_that_is_written_anew_keeps_what_people_added(
     search: Search, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_killed: bool
@@ -155,6 +161,8 @@ def test_study_that_is_written_anew_keeps_what_people_added(
     fill(search, url).close()
     study = optuna.load_study(study_name="names", storage=url)
     study.set_user_attr("note", "of a person")
+    optuna_dashboard.save_note(study, "of the study")
+    optuna_dashboard.save_note(trial_of(study, 3), "of a trial")
     study.enqueue_trial({"hidden_width": 77}, user_attrs={"why": "a guess"})
     begun_by_0_1(tmp_path / "optuna.db")  # takes the enqueued one
     study.enqueue_trial({"hidden_width": 78}, user_attrs={"why": "another"})
@@ -180,6 +188,8 @@ def test_study_that_is_written_anew_keeps_what_people_added(
     assert study.user_attrs.items() >= {"note": "of a person", "mmsearch.id": ID}.items()
     assert [trial.state.name for trial in study.trials] == [*STATES, "WAITING"]
     assert study.trials[-1].user_attrs == {"why": "another"}
+    assert optuna_dashboard.get_note(study) == "of the study"
+    assert optuna_dashboard.get_note(trial_of(study, 3)) == "of a trial"
     assert optuna.get_all_study_names(url) == ["names"]
 
 
@@ -301,7 +311,9 @@ def test_study_of_another_workspace_is_refused(
     "directions", [["minimize"], ["maximize"], ["minimize", "minimize"]], ids=str
 )
 @pytest.mark.parametrize("n_trials", [0, 1])
-def test_foreign_study_is_left_alone(url: str, directions: list[Direction], n_trials: int) -> None:
+def test_foreign_study_is_left_alone(
+    url: str, tmp_path: Path, directions: list[Direction], n_trials: int
+) -> None:
     """A study that somebody made with plain Optuna is theirs, with its own direction."""
     study = optuna.create_study(study_name="names", storage=url, directions=directions)
     for _ in range(n_trials):
@@ -312,8 +324,9 @@ def test_foreign_study_is_left_alone(url: str, directions: list[Direction], n_tr
         assert study.user_attrs["mmsearch.id"] == ID
         return
 
+    before = (tmp_path / "optuna.db").read_bytes()
+
     with pytest.raises(RefusedError, match="'names' not made by mmsearch"):
         view_of(url).open()
 
-    assert study.user_attrs == {}
-    assert len(study.trials) == n_trials
+    assert (tmp_path / "optuna.db").read_bytes() == before
