@@ -8,16 +8,20 @@ import typer
 
 from mmsearch.errors import InputError
 from mmsearch.search.cli import options
+from mmsearch.search.cli.training import n_workers
 from mmsearch.search.display.console import make_console, print_json
 from mmsearch.search.study.workspace import Workspace
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.console import Console
 
     from mmsearch.search.execution.replay import Replay
+    from mmsearch.search.study.session import Session
 
 
-def replay(
+def replay(  # noqa: PLR0913 (each is one flag)
     number: Annotated[
         int | None,
         typer.Argument(
@@ -33,6 +37,15 @@ def replay(
         int | None,
         typer.Option(min=0, metavar="N", help="Number of an extension.", show_default="none"),
     ] = None,
+    whole: Annotated[
+        bool,
+        typer.Option(
+            "--search",
+            help="Search again, and name the first trial that differs.",
+            show_default=False,
+        ),
+    ] = False,
+    workers: options.Workers = None,
     study: options.Study = None,
     workspace: options.Workspace = options.DEFAULT_WORKSPACE,
     as_json: options.Json = False,
@@ -40,14 +53,19 @@ def replay(
     """Train a trial again from its stored spec, and compare it with its record.
 
     With the same versions and processor, the result must be the same bit for
-    bit; otherwise the dev losses must agree within a tolerance.
+    bit; otherwise the dev losses must agree within a tolerance. With --search,
+    all trials are proposed, trained and pruned again, which takes as long as
+    the search did.
     """
     from mmsearch.search.execution.replay import TOLERANCE_NATS  # noqa: PLC0415 (imports torch)
     from mmsearch.search.execution.replay import replay as train_again  # noqa: PLC0415
     from mmsearch.search.study.session import Session  # noqa: PLC0415
 
-    if number is not None and extension is not None:
-        raise InputError("give the number of a trial or --extension, but not both")
+    if (number is not None) + (extension is not None) + whole > 1:
+        raise InputError("give one of the number of a trial, --extension and --search")
+    if whole:
+        _replay_search(Session.reopen(Workspace.at(workspace), study), workers, as_json=as_json)
+        return
     result = train_again(Session.reopen(Workspace.at(workspace), study), number, extension)
     if as_json:
         print_json(_to_json(result))
@@ -57,11 +75,49 @@ def replay(
         raise typer.Exit(1)
 
 
+def _replay_search(session: Session, workers: int | None, *, as_json: bool) -> None:
+    """Search again, and print whether all trials are as recorded."""
+    from mmsearch.search.display.live import LiveDisplay  # noqa: PLC0415 (imports wait)
+    from mmsearch.search.execution.replay_search import replay_search  # noqa: PLC0415
+
+    out = make_console()
+    display = LiveDisplay(out, session.file.n_trials, [], is_quiet=as_json)
+    with display:
+        result = replay_search(session, n_workers(workers), (display,))
+    parting = None if result.parting is None else result.parting.number
+    if as_json:
+        print_json(
+            {
+                "n_trials": result.n_trials,
+                "is_reproduced": parting is None,
+                "changed": {name: list(pair) for name, pair in result.changed.items()},
+                "parting_trial": parting,
+                "difference": result.difference,
+            }
+        )
+    else:
+        _print_changes(out, result.changed)
+        how = "within the tolerance" if result.changed else "bit for bit"
+        if parting is None:
+            out.print(
+                f"the search is reproduced {how}: all {result.n_trials} trials are as recorded"
+            )
+        else:
+            out.print(f"the search differs from its record from trial {parting} on:", style="red")
+            out.print(f"  {result.difference}")
+    if parting is not None:
+        raise typer.Exit(1)
+
+
+def _print_changes(out: Console, changed: Mapping[str, tuple[str, str]]) -> None:
+    for what, (then, now) in changed.items():
+        out.print(f"{what}: {then} when recorded, {now} now", style="yellow")
+
+
 def _print_replay(out: Console, replay: Replay, tolerance: float) -> None:
     """Print whether a trial was reproduced, and how it was compared."""
     name, n = replay.record.name, len(replay.record.curve)
-    for what, (then, now) in replay.changed.items():
-        out.print(f"{what}: {then} when recorded, {now} now", style="yellow")
+    _print_changes(out, replay.changed)
     if replay.is_identical:
         out.print(f"{name} is reproduced bit for bit: {n} of {n} segments are equal")
     elif replay.is_reproduced:

@@ -39,18 +39,24 @@ def train_live(  # noqa: PLR0913 (what is trained, and how it is shown)
     display = LiveDisplay(out, limits.n_trials, ended, is_quiet=is_quiet or as_json, noun=noun)
     say = make_console(stderr=True).print if as_json else display.say
     interrupts = Interrupts(say)
-    if workers is None:
-        from joblib import cpu_count  # noqa: PLC0415 (slow; respects affinity and container limits)
-
-        workers = cpu_count()
     with display:
         result = train(
             job,
             earlier,
             limits,
-            n_workers=workers,
+            n_workers=n_workers(workers),
             observers=(display,),
             say=say,
             interrupts=interrupts,
         )
     return result, interrupts.exit_code
+
+
+def n_workers(given: int | None) -> int:
+    """Return the number of workers: that given, or one for each core that may be used."""
+    if given is not None:
+        return given
+    from joblib import cpu_count  # noqa: PLC0415 (slow; respects affinity and container limits)
+
+    count: int = cpu_count()
+    return count

@@ -50,7 +50,7 @@ class OptunaProposer:
         name: str,
         settings: Settings,
         records: Iterable[TrialRecord] = (),
-        enqueued: Iterable[Mapping[str, Any]] = (),
+        enqueued: Iterable[Mapping[str, Any] | None] = (),
     ) -> None:
         """Build the studies.
 
@@ -58,7 +58,8 @@ class OptunaProposer:
             name: the study's name, from which Hyperband draws each trial's bracket.
             settings: the sampler, pruner, space and seed.
             records: the trials of the journal, by number.
-            enqueued: configurations to try first; the sampler draws the values that they lack.
+            enqueued: configurations to try first, None for one of the sampler's; it also draws the
+                values that they lack.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._settings = settings
@@ -93,16 +94,16 @@ class OptunaProposer:
         # A new sampler for each trial, seeded by the study's seed and the trial's number, so that a
         # resumed study proposes what an uninterrupted one would.
         self._sampled.sampler = make_sampler(self._settings, number)
-        fixed = dict(self._queue.popleft()) if self._queue else None
+        fixed = self._queue.popleft() if self._queue else None
         if fixed is not None:
-            self._sampled.enqueue_trial(fixed)
+            self._sampled.enqueue_trial(dict(fixed))
         trial = self._sampled.ask(self._distributions)
         self._places[number] = trial.number
         running = optuna.trial.create_trial(
             state=TrialState.RUNNING, params=trial.params, distributions=self._distributions
         )
         self._storage.create_new_trial(self._study_id, running)
-        facts = {ENQUEUED: fixed, RUNNING: sorted(self._running)}
+        facts = {ENQUEUED: fixed and dict(fixed), RUNNING: sorted(self._running)}
         self._running.add(number)
         fixed_seed = self._settings.training_seed
         return Proposal(

@@ -23,7 +23,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
 
 def _documented() -> dict[str, dict[str, str]]:
     """Read the keys of each command, and their kinds."""
-    sections = re.split(r"^## `mmsearch (\S+) --json`$", _PAGE.read_text(), flags=re.MULTILINE)
+    sections = re.split(r"^## `mmsearch ([^`]+) --json`$", _PAGE.read_text(), flags=re.MULTILINE)
     return {
         command: dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \| [^|]+ \|$", text, re.MULTILINE))
         for command, text in zip(sections[1::2], sections[2::2], strict=True)

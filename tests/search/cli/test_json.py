@@ -26,6 +26,7 @@ WORDS = {
     "sample": ("sample", "-n", 2),
     "losses": ("losses",),
     "replay": ("replay", 0),
+    "replay --search": ("replay", "--search"),
     "export": ("export", "model"),
     "figures": ("figures", "drawn"),
     "report": ("report", "--top", 1),

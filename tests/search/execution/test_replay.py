@@ -264,3 +264,33 @@ def test_other_arithmetic_is_told(trained: Path, replayed: Replayed) -> None:
     assert not values["is_reproduced"]
     assert values["n_equal_segments"] == 0
     assert 0 < values["max_gap_nats"] < 1e-5 < TOLERANCE_NATS
+
+
+def test_search_is_replayed_up_to_the_first_trial_that_differs(
+    tmp_path: Path, small_corpus: Path, warm_command: Warm
+) -> None:
+    """With other workers and over two values of `--trials`; then with a loss changed by hand."""
+    config = tmp_path / "config.toml"
+    config.write_text(
+        f"[training]\n{plain_settings.TRAINING}\nsteps = 40\nsegments = 4\n[search]\nlanes = 3\n"
+        f"[space]\n{plain_settings.SPACE}[[enqueue]]\nlearning_rate = 0.3\n"
+    )
+    for n_trials in (4, 9):
+        words = ("run", "--corpus", small_corpus, "--config", config, "-n", n_trials)
+        done = warm_command(*words, "--workers", 2, folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+    before = contents(tmp_path)
+
+    done = warm_command("replay", "--search", "--workers", 1, "--json", folder=tmp_path)
+
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["is_reproduced"]) == (0, True), found
+    assert found["n_trials"] >= 9
+    assert contents(tmp_path) == before
+    path = Journal(tmp_path / "runs/few").trial_folder(7) / "curve.jsonl"
+    first, *others = [json.loads(line) for line in path.read_text().splitlines()]
+    nudge(first)
+    path.write_text("".join(json.dumps(line) + "\n" for line in [first, *others]))
+    done = warm_command("replay", "--search", "--json", folder=tmp_path)
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["parting_trial"] == 7
