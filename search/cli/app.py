@@ -13,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
+from typer.exceptions import TyperException
 
 from mmsearch.errors import MMSearchError
 from mmsearch.search.cli import options  # noqa: TC001 (typer reads it)
@@ -32,7 +33,7 @@ from mmsearch.search.cli.sample import sample
 from mmsearch.search.cli.sync import sync
 from mmsearch.search.cli.trials import trials
 from mmsearch.search.cli.ui import ui
-from mmsearch.search.display.console import make_console, print_error
+from mmsearch.search.display.console import make_console, print_error, print_json_error
 from mmsearch.search.execution.interrupts import exit_code, leave_terminal, stopping_signals
 
 if TYPE_CHECKING:
@@ -93,9 +94,16 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # whatever a terminal cannot show
+    as_json = "--json" in sys.argv
     try:
-        app()
+        code = app(standalone_mode=not as_json)
     except MMSearchError as error:
-        print_error(error)
+        if as_json:
+            print_json_error(str(error), error.exit_code)
+        else:
+            print_error(error)
         sys.exit(error.exit_code)
-    sys.exit(0)
+    except TyperException as error:
+        print_json_error(error.format_message(), error.exit_code)
+        sys.exit(error.exit_code)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -174,8 +174,9 @@ def _print_end(  # noqa: PLR0913 (what a search came to)
         out.print()
     if result.n_begun == 0 and result.n_finished >= n_trials:
         out.print(
-            f"study {name!r} already has its {n_trials} trials ({counts}); for ten more, use "
-            f"--trials {result.n_finished + 10}"
+            f"study {name!r} already has {result.n_finished} finished trials ({counts}), and "
+            f"--trials is {n_trials}; for ten more: mmsearch run --trials {result.n_finished + 10}"
+            f"{options_of(session.journal)}"
         )
     else:
         out.print(

@@ -163,11 +163,13 @@ def write_learning_rates(path: Path, low: float, high: float) -> None:
     if path.exists():
         read_config(path)
     try:
-        document = tomlkit.parse(path.read_text("utf-8")) if path.exists() else tomlkit.document()
+        text = path.read_bytes().decode("utf-8") if path.exists() else ""
+        mark, text = ("\ufeff", text[1:]) if text.startswith("\ufeff") else ("", text)
+        document = tomlkit.parse(text)  # which keeps the ends of lines
         value = tomlkit.inline_table()
         value.update({"low": low, "high": high, "log": True})
         document.setdefault("space", tomlkit.table())["learning_rate"] = value
-        content = tomlkit.dumps(document)
+        content = mark + tomlkit.dumps(document)
     except TOMLKitError as error:
         raise InputError(f"config {str(path)!r} cannot be changed: {error}") from error
     except OSError as error:

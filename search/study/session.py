@@ -20,7 +20,7 @@ from mmsearch.search.study.settings import (
     settle,
 )
 from mmsearch.search.study.study_file import StudyFile
-from mmsearch.search.study.urls import absolute, storage_url, tracking_uri
+from mmsearch.search.study.urls import absolute, check_apart, storage_url, tracking_uri
 from mmsearch.search.study.workspace import Workspace, name_from
 from mmsearch.secrets import without_password
 
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from mmsearch.data.corpus import Corpus
     from mmsearch.data.split import Split
     from mmsearch.tracking.journal.journal import Journal
+
+
+_BUILTIN = "names"
+"""Name of a study on the built-in names."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,7 +79,7 @@ class Session:
             RefusedError: the study was started with different words or settings.
         """
         session = cls._open(request)
-        _ = session.storage, session.tracking_uri  # checks them
+        check_apart(session.storage, session.tracking_uri)
         return session
 
     @classmethod
@@ -84,7 +88,7 @@ class Session:
             check_setting(setting, value)
         # Workspace.at checks every file in it, which need not be done twice.
         workspace = workspace or Workspace.at(request.workspace)
-        name = request.study or (name_from(request.corpus) if request.corpus else "names")
+        name = request.study or _study_name(workspace, request.corpus)
         journal = workspace.journal(name)
         stored = StudyFile.read(journal)
         before = stored.settings if stored else None
@@ -180,6 +184,20 @@ class Session:
             ),
             workspace,
         )
+
+
+def _study_name(workspace: Workspace, corpus: Path | None) -> str:
+    """Return the study to begin or resume where none is named: that of the words, or the only one.
+
+    Raises:
+        InputError: the workspace has several studies, none of them on the built-in names.
+    """
+    if corpus is not None:
+        return name_from(corpus)
+    names = workspace.studies()
+    if _BUILTIN in names or not names:
+        return _BUILTIN
+    return workspace.existing(None).name
 
 
 def _check_same(name: str, stored: StudyFile, file: StudyFile, corpus: Corpus) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import math
+import shlex
 import tomllib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
@@ -303,7 +305,13 @@ def read_config(
         InputError: the file cannot be read, is not TOML, or has an unknown table or key.
     """
     try:
-        tables = tomllib.loads(path.read_text("utf-8"))
+        content = path.read_bytes()
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise InputError(
+                f"config {str(path)!r} is UTF-16, and TOML is UTF-8; convert it with: "
+                f"iconv -f UTF-16 -t UTF-8 {shlex.quote(str(path))}"
+            )
+        tables = tomllib.loads(content.decode("utf-8-sig").replace("\r\n", "\n"))
         repr(tables)  # Python refuses to print very long numbers; fail here, not in a message
     except OSError as error:
         raise InputError(f"config {str(path)!r} cannot be read: {error.strerror}") from error

@@ -14,13 +14,15 @@ from urllib.parse import quote, unquote, urlsplit
 import platformdirs
 
 from mmsearch.errors import InputError
-from mmsearch.secrets import HIDDEN
+from mmsearch.secrets import HIDDEN, without_password
 from mmsearch.tracking.mlflow.local_database import local_uri
 
 if TYPE_CHECKING:
     from mmsearch.search.study.workspace import Workspace
 
 _SERVERS = ("databricks", "http", "https", "mariadb", "mssql", "mysql", "oracle", "postgresql")
+_TRACKING = ("databricks", "http", "https", "mssql", "mysql", "postgresql", "sqlite")
+"""Schemes of the servers and databases that MLflow stores runs in."""
 _IN_OPTUNA = "SELECT 1 FROM study_user_attributes WHERE key = 'mmsearch.id' AND value_json = ?"
 _OTHER_DATABASE = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_NOTADB)
 """SQLite's error codes for a missing table and for a file that is not a database."""
@@ -67,11 +69,13 @@ def tracking_uri(
     Raises:
         InputError: as `storage_url`.
     """
-    given = given or os.environ.get("MLFLOW_TRACKING_URI")
+    variable = os.environ.get("MLFLOW_TRACKING_URI")
+    source = "MLFLOW_TRACKING_URI" if given in {None, "", variable} else "--tracking-uri"
+    given = given or variable
     if given and not _is_tracking_uri(given):
         raise InputError(
-            "--tracking-uri takes the URI of a server or a database, such as http://127.0.0.1:5000 "
-            "or sqlite:////home/me/mlflow.db"
+            f"{source} takes the URI of a server or a database, such as http://127.0.0.1:5000 or "
+            f"sqlite:////home/me/mlflow.db, and not {without_password(given)!r}"
         )
     if not given and stored:
         _check_stored("--tracking-uri", stored, workspace, _IN_MLFLOW, study_id)
@@ -81,10 +85,37 @@ def tracking_uri(
 def _is_tracking_uri(text: str) -> bool:
     """Return whether MLflow can store a study there; it no longer supports plain files."""
     scheme, separator, rest = text.partition("://")
+    if scheme.partition("+")[0] not in _TRACKING:
+        return text == "databricks"
     path = rest.partition("?")[0]
     is_kept = not scheme.startswith("sqlite") or path.strip("/") not in {"", ":memory:"}
-    has_place = bool(scheme and separator and path) and text.isprintable() and is_kept
-    return text == "databricks" or has_place
+    return bool(separator and path) and text.isprintable() and is_kept
+
+
+def check_apart(storage: str, tracking: str) -> None:
+    """Check that Optuna and MLflow do not share a database, in which their tables would collide.
+
+    Raises:
+        InputError: they do.
+    """
+    import sqlalchemy  # noqa: PLC0415 (slow)
+
+    try:
+        one, other = (sqlalchemy.make_url(url) for url in (storage, tracking))
+    except (sqlalchemy.exc.ArgumentError, ValueError):
+        return  # not a database, or refused where it is opened
+    if one.get_backend_name() != other.get_backend_name():
+        return
+    if one.get_backend_name() == "sqlite":
+        is_same = Path(one.database or "").resolve() == Path(other.database or "").resolve()
+    else:
+        places = {(url.host, url.port, url.database, *sorted(url.query)) for url in (one, other)}
+        is_same = len(places) == 1
+    if is_same:
+        raise InputError(
+            f"Optuna and MLflow cannot share the database {without_password(storage)}; use two "
+            "databases, and name the other one with --storage or --tracking-uri"
+        )
 
 
 def artifacts_folder(workspace: Workspace, uri: str) -> Path | None:

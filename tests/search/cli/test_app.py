@@ -124,6 +124,26 @@ def test_error_is_one_line_on_stderr(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("line", "named"), [("trials --study gone", "gone"), ("run --trials many", "--trials")]
+)
+def test_error_of_a_command_with_json_is_json(tmp_path: Path, line: str, named: str) -> None:
+    """A script reads what was wrong, the exit code and the next step, on stderr alone."""
+    done = subprocess.run(
+        [COMMAND, *line.split(), "--json"],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    error = json.loads(done.stderr)["error"]
+    assert error["code"] == 2
+    assert named in error["message"]
+    assert error.keys() == {"code", "message", "hint"}
+
+
 @pytest.mark.usefixtures("hangups")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_any_command_says_which_signal_ended_it(

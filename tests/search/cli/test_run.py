@@ -71,8 +71,12 @@ def test_more_trials_are_added_in_a_storage_that_is_found_from_anywhere(
     before = curves(runs, "few")
     again = mmsearch(*AGAIN, "-n", 4)
     assert again.returncode == 0
-    assert "already has its 4 trials" in again.stdout
+    assert "already has 4 finished trials" in again.stdout
     assert curves(runs, "few") == before
+
+    # A workspace with one study goes on with it, as for every other command.
+    unnamed = mmsearch("run", "-n", 4)
+    assert "study 'few' already has 4 finished trials" in unnamed.stdout
 
     more = mmsearch(*AGAIN, "-n", 5, "--storage", "sqlite:///mine.db")
     other.mkdir()

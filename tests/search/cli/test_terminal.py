@@ -100,4 +100,6 @@ def test_quiet_commands_print_the_result_alone(copied: Path, warm_command: Warm)
     assert (full.returncode, short.returncode) == (0, 0)
     assert "mmsearch confirm" in full.stdout
     assert "mmsearch " not in short.stdout
-    assert short.stdout.startswith("study 'few' already has its 4 trials"), "the result comes first"
+    assert short.stdout.startswith("study 'few' already has 4 finished trials"), (
+        "the result comes first"
+    )

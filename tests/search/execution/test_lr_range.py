@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -48,23 +47,24 @@ def test_suggestion_on_the_built_in_names_holds_the_articles_rate(
 def test_apply_changes_the_rate_alone(
     warm_command: Warm, tmp_path: Path, small_corpus: Path
 ) -> None:
-    """Comments and other keys stay; the same line gives the same rate, and a search takes it."""
+    """Comments, other keys and ends of lines stay; the same line gives the same rate."""
     config = tmp_path / "mine.toml"
-    before = "# mine\n[training]\nsteps = 500 # few\n\n[space]\nhidden_width = 64\n"
-    config.write_text(before)
+    before = (
+        "\ufeff# mine\r\n[training]\r\nsteps = 500 # few\r\n\r\n[space]\r\nhidden_width = 64\r\n"
+    )
+    config.write_bytes(before.encode())
     config.chmod(0o640)
     words = (*SHORT, "--corpus", small_corpus, "--config", config)
     printed = json.loads(warm_command(*words, "--json", folder=tmp_path, **AWAY).stdout)
-    assert config.read_text() == before
+    assert config.read_bytes() == before.encode()
 
     for _ in range(2):
         done = warm_command(*words, "--apply", folder=tmp_path, **AWAY)
 
         assert done.returncode == 0, done.stderr
         assert "mine.toml" in done.stdout
-        after = config.read_text()
-        assert after.startswith(before)
-        rate = tomllib.loads(after)["space"]["learning_rate"]
+        assert config.read_bytes().startswith(before.encode())
+        rate = read_config(config).settings["space"]["learning_rate"]
         assert rate == {**printed["suggested"], "log": True}
         assert config.stat().st_mode & 0o777 == 0o640
     read = settle(read_config(config).settings).space.dimensions["learning_rate"]

@@ -274,6 +274,16 @@ def test_config_that_cannot_be_meant_is_refused(config_path: Path, text: str, na
     assert named in str(caught.value)
 
 
+def test_config_of_another_editor_is_read(config_path: Path) -> None:
+    """A byte-order mark and ends of lines with a carriage return mean nothing; UTF-16 is named."""
+    text = "[training]\r\nsteps = 500\r\n"
+    config_path.write_bytes(text.encode("utf-8-sig"))
+    assert read_config(config_path).settings == {"steps": 500}
+    config_path.write_bytes(text.encode("utf-16"))
+    with pytest.raises(InputError, match="UTF-16"):
+        read_config(config_path)
+
+
 def test_config_that_is_no_text_file_is_refused(tmp_path: Path) -> None:
     """A missing file, a folder and other bytes than UTF-8 are named, each with its reason."""
     latin = tmp_path / "latin.toml"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import pytest
 import sqlalchemy
 
 from mmsearch.errors import InputError
-from mmsearch.search.study.urls import artifacts_folder, storage_url, tracking_uri
+from mmsearch.search.study.urls import artifacts_folder, check_apart, storage_url, tracking_uri
 from mmsearch.search.study.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -97,12 +98,41 @@ def test_artifacts_lie_beside_a_local_database_alone(workspace: Workspace) -> No
 
 @pytest.mark.parametrize(
     "uri",
-    ["nonsense", "://", "sqlite://", "sqlite:///", "sqlite:///:memory:", "http://a\nb", "./mlruns"],
+    [
+        *("nonsense", "://", "sqlite://", "sqlite:///", "sqlite:///:memory:", "http://a\nb"),
+        *("./mlruns", "file:///somewhere/mlruns", "ftp://somewhere/else"),
+    ],
 )
-def test_tracking_uri_that_keeps_nothing_is_bad_input(workspace: Workspace, uri: str) -> None:
-    """MLflow would make a file called `:memory:`, or say in several lines that it cannot."""
+def test_tracking_uri_that_keeps_nothing_is_bad_input(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, uri: str
+) -> None:
+    """Before anything is trained, by the name of the option or the variable it came from."""
     with pytest.raises(InputError, match="--tracking-uri"):
         tracking_uri(workspace, uri, None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    for given in (None, uri):  # as the command line passes it on
+        with pytest.raises(InputError, match="MLFLOW_TRACKING_URI"):
+            tracking_uri(workspace, given, None)
+
+
+@pytest.mark.parametrize(
+    ("storage", "tracking", "is_shared"),
+    [
+        ("sqlite:////a/x.db", "sqlite:////a/b/../x.db", True),
+        ("sqlite:////a/x.db", "sqlite:////a/y.db", False),
+        ("postgresql://u:p@h/x", "postgresql+psycopg://other@h/x", True),
+        ("postgresql://u:p@h/x", "postgresql://u:p@h/y", False),
+        ("postgresql://u:p@h/x", "mysql://u:p@h/x", False),
+        ("sqlite:////a/x.db", "http://h/x", False),
+    ],
+)
+def test_optuna_and_mlflow_do_not_share_a_database(
+    storage: str, tracking: str, *, is_shared: bool
+) -> None:
+    """Each would find the other's tables, and neither could migrate its own."""
+    expected = pytest.raises(InputError, match="two") if is_shared else contextlib.nullcontext()
+    with expected:
+        check_apart(storage, tracking)
 
 
 @pytest.mark.parametrize(
