@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import hashlib
 import re
+import shlex
 import stat
 import unicodedata
 from dataclasses import dataclass, field
@@ -32,6 +35,8 @@ MIN_DISTINCT_WORDS = 10
 _FORBIDDEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
 
 _MAX_SHOWN = 60
+_TABLE = 0.9
+"""Share of the lines with a delimiter from which a file is taken for a table."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,6 +174,14 @@ def read_corpus(path: str | os.PathLike[str], *, keep_duplicates: bool = False) 
     return corpus
 
 
+def table_delimiter(words: Sequence[str]) -> str:
+    """Return the comma or semicolon that nearly every line has; empty for a plain list of words."""
+    for delimiter in (",", ";", "|"):
+        if sum(delimiter in word for word in words) >= _TABLE * len(words):
+            return delimiter
+    return ""
+
+
 def _read_bytes(path: Path) -> bytes:
     try:
         mode = path.stat().st_mode
@@ -189,17 +202,49 @@ def _read_bytes(path: Path) -> bytes:
     raise InputError(msg)
 
 
+def normalized(text: str) -> str:
+    """Return a text as the words of a corpus are stored, in Unicode form NFC."""
+    return unicodedata.normalize("NFC", text)
+
+
 def _decode(path: Path, data: bytes) -> str:
+    encoding = _other_encoding(data)
+    step = (
+        f"it looks like {encoding}; convert it with: iconv -f {encoding} -t UTF-8 "
+        f"{shlex.quote(str(path))} > words.txt"
+        if encoding
+        else "save it as UTF-8, one word per line"
+    )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         msg = (
             f"corpus {_shown(path)}, line {line}: must be UTF-8 text, "
-            f"got byte 0x{error.object[error.start]:02x}; save it as UTF-8, one word per line"
+            f"got byte 0x{error.object[error.start]:02x}; {step}"
         )
         raise InputError(msg) from None
-    return unicodedata.normalize("NFC", text)
+    if encoding:
+        raise InputError(f"corpus {_shown(path)}: must be UTF-8 text; {step}")
+    return normalized(text)
+
+
+def _other_encoding(data: bytes) -> str:
+    """Return the encoding that a file seems to have; empty if it may be UTF-8, or is no text."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "UTF-16"
+    evens, odds = data[0:1000:2].count(0), data[1:1000:2].count(0)
+    if max(evens, odds) > len(data[:1000]) // 3 and not min(evens, odds):
+        return "UTF-16BE" if evens else "UTF-16LE"
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        # Text of Windows or Latin-1: letters alone beyond ASCII, and no control characters.
+        with contextlib.suppress(UnicodeDecodeError):
+            text = data.decode("cp1252")
+            if all(character.isalpha() for character in text if not character.isascii()):
+                return "WINDOWS-1252" if _FORBIDDEN.search(text.strip()) is None else ""
+    return ""
 
 
 def _check_characters(path: Path, words: Sequence[str], lines: Sequence[str]) -> None:
@@ -218,9 +263,11 @@ def _check_characters(path: Path, words: Sequence[str], lines: Sequence[str]) ->
             )
             raise InputError(msg)
         if BOUNDARY in word:
+            n_lines = sum(BOUNDARY in word for word in words)
             msg = (
                 f"{where}: a word must not contain {BOUNDARY!r}, which marks the word boundary, "
-                f"got {_shown(word)}; remove the {BOUNDARY!r}"
+                f"got {_shown(word)} (lines with one: {n_lines:,} of {len(words):,}); remove it or "
+                "put another character in its place"
             )
             raise InputError(msg)
 

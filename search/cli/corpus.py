@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import statistics
+import unicodedata
+from collections import Counter
 from pathlib import Path  # noqa: TC003 (typer reads it)
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmsearch.data.corpus import table_delimiter
+from mmsearch.errors import InputError
 from mmsearch.search.cli import options
 from mmsearch.search.display.advice import known_looks, print_looks
-from mmsearch.search.display.console import make_console, print_json
+from mmsearch.search.display.console import make_console, print_json, print_wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +27,10 @@ if TYPE_CHECKING:
 
 _MAX_VOCABULARY = 60
 """Characters of the vocabulary that are printed."""
+_MAX_LISTED, _N_EXAMPLES = 12, 5
+"""Characters listed one by one, and train words shown."""
+_RARE = 5
+"""Characters that occur less often in train are hardly learned."""
 
 
 def corpus(
@@ -34,6 +43,7 @@ def corpus(
         ),
     ] = None,
     *,
+    corpus: options.Corpus = None,
     keep_duplicates: options.KeepDuplicates = None,
     split_seed: Annotated[
         int, options.number("Random seed of the 80/10/10 split into train, dev and test.", min=0)
@@ -44,7 +54,9 @@ def corpus(
     from mmsearch.data.corpus import BUILTIN_CORPUS, read_corpus  # noqa: PLC0415
     from mmsearch.data.split import split_corpus  # noqa: PLC0415
 
-    words = read_corpus(path or BUILTIN_CORPUS, keep_duplicates=bool(keep_duplicates))
+    if path is not None and corpus is not None:
+        raise InputError("give the file once, with --corpus or without")
+    words = read_corpus(path or corpus or BUILTIN_CORPUS, keep_duplicates=bool(keep_duplicates))
     split = split_corpus(words, split_seed)
     looks = known_looks(make_console(stderr=True), split.fingerprint)
     values = _to_json(words, split, looks)
@@ -55,6 +67,8 @@ def corpus(
 
 
 def _to_json(corpus: Corpus, split: Split, looks: Sequence[Look]) -> dict[str, Any]:
+    lengths = [len(word) for word in split.train]
+    counts = Counter("".join(split.train))
     return {
         "corpus": corpus.name,
         "lines": corpus.n_lines,
@@ -71,7 +85,19 @@ def _to_json(corpus: Corpus, split: Split, looks: Sequence[Look]) -> dict[str, A
         },
         "dev_words_in_train": split.n_dev_in_train,
         "test_words_in_train": split.n_test_in_train,
+        "lengths": {
+            "shortest": min(lengths),
+            "median": statistics.median_low(lengths),
+            "longest": max(lengths),
+        },
+        "examples": list(split.train[:_N_EXAMPLES]),
+        "table_delimiter": table_delimiter(corpus.words),
         "vocabulary": "".join(corpus.vocabulary.characters),
+        "rare": {
+            character: counts[character]
+            for character in corpus.vocabulary.characters[1:]
+            if counts[character] < _RARE
+        },
         "fingerprint": corpus.fingerprint,
         "split_fingerprint": split.fingerprint,
         "looks": len(looks),
@@ -79,8 +105,11 @@ def _to_json(corpus: Corpus, split: Split, looks: Sequence[Look]) -> dict[str, A
 
 
 def _print_corpus(out: Console, values: dict[str, Any], looks: Sequence[Look]) -> None:
-    vocabulary = values["vocabulary"]
-    shown = vocabulary[:_MAX_VOCABULARY] + (" ..." if len(vocabulary) > _MAX_VOCABULARY else "")
+    vocabulary, lengths = values["vocabulary"], values["lengths"]
+    clear = "".join(filter(_is_clear, vocabulary))
+    shown = clear[:_MAX_VOCABULARY] + (" ..." if len(clear) > _MAX_VOCABULARY else "")
+    unclear = [_named(character) for character in vocabulary if not _is_clear(character)]
+    rare = [f"{_named(character)} {count}" for character, count in values["rare"].items()]
     kept = "kept" if values["repeats_kept"] else "dropped"
     used = "already used" if looks else "not used yet, as far as this machine knows"
     for name, value in {
@@ -92,9 +121,44 @@ def _print_corpus(out: Console, values: dict[str, Any], looks: Sequence[Look]) -
         "contexts": ", ".join(f"{n:,} {part}" for part, n in values["contexts"].items()),
         "leaks": f"{values['dev_words_in_train']} dev and {values['test_words_in_train']} test "
         "words also occur in train",
+        "lengths": f"{lengths['shortest']} to {lengths['longest']} characters in train, median "
+        f"{lengths['median']}",
+        "examples": ", ".join(map(_escaped, values["examples"])),
         "vocabulary": f"{len(vocabulary)} characters: {shown}",
+        "invisible": _listed(unclear),
+        "rare": rare and f"fewer than {_RARE} times in train: {_listed(rare)}",
         "fingerprint": values["fingerprint"][:16],
         "test split": f"{values['split_fingerprint'][:16]}, {used}",
     }.items():
-        out.print(f"{name:<12} {value}")
+        if value:
+            print_wrapped(out, f"{name:<12} {value}", indent=" " * 13)
     print_looks(out, looks)
+    if delimiter := values["table_delimiter"]:
+        print_wrapped(
+            out,
+            f"nearly every line has a {delimiter!r}, as in a table; a word list has one word a "
+            f"line, such as a column of the table: cut -d {delimiter!r} -f 1",
+            style="yellow",
+        )
+
+
+def _is_clear(character: str) -> bool:
+    """Return whether a character can be seen by itself: no space, mark or control."""
+    return unicodedata.category(character)[0] in "LNPS"
+
+
+def _named(character: str) -> str:
+    return character if _is_clear(character) else f"U+{ord(character):04X}"
+
+
+def _escaped(word: str) -> str:
+    """Return a word with the code points of what cannot be seen; marks stay on their letters."""
+    return "".join(
+        c if _is_clear(c) or unicodedata.category(c)[0] == "M" or c == " " else f"<{_named(c)}>"
+        for c in word
+    )
+
+
+def _listed(items: Sequence[str]) -> str:
+    more = f" and {len(items) - _MAX_LISTED} more" if len(items) > _MAX_LISTED else ""
+    return ", ".join(items[:_MAX_LISTED]) + more

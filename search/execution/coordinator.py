@@ -358,8 +358,8 @@ class Coordinator:
         if self._n_failures >= MAX_FAILURES_IN_A_ROW:
             raise MMSearchError(
                 f"{self._n_failures} trials in a row failed, the last one, trial {record.number}, "
-                f"since {outcome.reason}; find learning rates that train with mmsearch lr-range, and "
-                "search them in a new --study"
+                f"since {outcome.reason}; find learning rates that train with mmsearch lr-range, "
+                "and search them in a new --study"
             )
 
     def _show(self, record: TrialRecord) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmsearch.data.corpus import BUILTIN_CORPUS, Vocabulary, read_corpus
+from mmsearch.data.corpus import BUILTIN_CORPUS, Vocabulary, normalized, read_corpus
 from mmsearch.data.split import split_corpus
 from mmsearch.errors import InputError
 from mmsearch.model import checkpoint
@@ -56,7 +56,12 @@ def sample_trial(  # noqa: PLR0913 (each is one flag)
     vocabulary = Vocabulary(characters=tuple(file.vocabulary))
     parameters = read_model(choice, vocabulary)
     drawn = sample_words(
-        parameters, vocabulary, count, seed=seed, prefix=prefix, temperature=temperature
+        parameters,
+        vocabulary,
+        count,
+        seed=seed,
+        prefix=normalized(prefix),
+        temperature=temperature,
     )
     known, note = _train_words(file)
     return {

@@ -182,3 +182,12 @@ def test_reference_corpus_has_its_published_counts(reference_path: Path, referen
     assert len(reference.words) == reference.n_lines == 32_033
     assert len(read_corpus(reference_path).words) == 29_494
     assert reference.vocabulary.size == 27
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "cp1252"])
+def test_other_encoding_is_named_with_its_conversion(tmp_path: Path, encoding: str) -> None:
+    """What other programs save is told apart from a file that is no text."""
+    path = tmp_path / "words.txt"
+    path.write_bytes("\n".join(f"caf{'é' * n}" for n in range(1, 20)).encode(encoding))
+    with pytest.raises(InputError, match=r"iconv -f (UTF-16|WINDOWS-1252)"):
+        read_corpus(path)

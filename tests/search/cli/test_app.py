@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, get_args, get_type_hints
 import pytest
 from typer.main import get_command
 
-from mmsearch.data.corpus import BUILTIN_CORPUS
+from mmsearch.data.corpus import BUILTIN_CORPUS, read_corpus
+from mmsearch.data.split import split_corpus
 from mmsearch.search.cli.app import app
 from mmsearch.search.study.settings import Settings
 from tests.support.commands import COMMAND, environment
@@ -212,8 +213,25 @@ def test_studies_trials_and_choices_are_completed(
     assert answered(completed, line) == words
 
 
+def test_corpus_shows_what_cannot_be_seen_and_what_is_no_word_list(tmp_path: Path) -> None:
+    """Invisible and rare characters by name, and the delimiter of a table."""
+    words = [f"{word},{n}" for n, word in enumerate("abcdefghijkl")]
+    (tmp_path / "table.csv").write_text("\n".join([*words, "so\u00adft,1", "e\u0323\u0302,2"]))
+
+    printed = run_in_process("corpus", "--corpus", "table.csv", folder=tmp_path).output
+
+    assert "U+00AD" in printed
+    assert "\u00ad" not in printed
+    assert "','" in printed
+    found = json.loads(run_in_process("corpus", "table.csv", "--json", folder=tmp_path).output)
+    assert found["table_delimiter"] == ","
+    assert found["lengths"]["longest"] >= 3
+    assert set(found["rare"]) < set(found["vocabulary"])
+    assert run_in_process("corpus", "x", "--corpus", "x", folder=tmp_path).exit_code == 2
+
+
 def test_corpus_prints_sizes_repeats_and_leaks(tmp_path: Path) -> None:
-    """Repeats are dropped unless they are kept; kept ones leak from train into dev; no word."""
+    """Repeats are dropped unless they are kept; kept ones leak into dev. Words are of train only."""
     lines = BUILTIN_CORPUS.read_text().split()
     printed = run_in_process("corpus", "--json", folder=tmp_path).output
     values = json.loads(printed)
@@ -230,4 +248,7 @@ def test_corpus_prints_sizes_repeats_and_leaks(tmp_path: Path) -> None:
     assert f"{len(lines):,} lines" in text
     assert f"{values['train']:,} train" in text
     shown = set(re.findall(r"[a-z]+", printed + text))
-    assert not shown & {word for word in lines if len(word) > 5}
+    split = split_corpus(read_corpus(BUILTIN_CORPUS))
+    train = {*split.train, *split_corpus(read_corpus(BUILTIN_CORPUS, keep_duplicates=True)).train}
+    assert set(values["examples"]) <= set(split.train)
+    assert not shown & {word for word in set(lines) - train if len(word) > 5}
