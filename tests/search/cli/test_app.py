@@ -231,7 +231,7 @@ def test_corpus_shows_what_cannot_be_seen_and_what_is_no_word_list(tmp_path: Pat
 
 
 def test_corpus_prints_sizes_repeats_and_leaks(tmp_path: Path) -> None:
-    """Repeats are dropped unless they are kept; kept ones leak into dev. Words are of train only."""
+    """Repeats are dropped unless they are kept; kept ones leak into dev. No word of dev or test."""
     lines = BUILTIN_CORPUS.read_text().split()
     printed = run_in_process("corpus", "--json", folder=tmp_path).output
     values = json.loads(printed)
