@@ -25,7 +25,7 @@ test: $(VENV)/.installed-dev
 
 # Kills, outages, damage, full disks, servers, browsers, and strangers' workspaces: tests/faults.
 faults: $(VENV)/.installed-dev
-	$(PYTEST) -m "fault and not long"
+	$(PYTEST) -n 3 -m "fault and not long"
 
 # What CI runs.
 check: versions lint types layers security wheel test faults
