@@ -89,7 +89,8 @@ class _Running:
     due: Event = BEGINNING
     """When that is."""
     failure: tuple[Failure, str, str] | None = None
-    """Kind, reason and traceback, if its next segment failed."""
+    """Kind, reason and traceback, if its next segment failed; decided on when the next decision is
+    due, as nobody knows before that there is one."""
     n_deaths: int = 0
 
     @property
@@ -281,9 +282,6 @@ class Coordinator:
             trial.failure = "error", _reason(error), _traceback(error)
         else:
             self._record(trial, result)
-        if trial.failure is not None:
-            trial.due_segment = len(trial.record.curve) + 1
-            trial.due = self.clock.segment(trial.record, trial.due_segment)
 
     def _record(self, trial: _Running, result: SegmentResult) -> None:
         """Record a finished segment, and train on unless a decision is due."""

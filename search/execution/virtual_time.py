@@ -91,8 +91,11 @@ class VirtualClock:
         """Return when a finished trial ended; those of version 0.2 come before all others."""
         if STARTED_NS not in record.facts:
             return Event(-1, record.number)
-        # A trial that failed did so in the segment after its last one.
-        return self.segment(record, len(record.curve) + (record.state == TrialState.FAIL))
+        n = len(record.curve)
+        # A failure takes effect where the trial's next decision would have been due.
+        return self.segment(
+            record, self.next_due(record, n) if record.state == TrialState.FAIL else n
+        )
 
     def n_decided(self, record: TrialRecord, latest: Event) -> int:
         """Return after how many of its segments a trial had been decided on at an event."""

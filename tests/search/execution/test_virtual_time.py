@@ -85,7 +85,7 @@ def train(spec: TrialSpec, losses: tuple[float, ...], _weights: bytes | None) ->
     """Answer a segment with a loss of its spec and its number, after a while of no meaning."""
     time.sleep(random.choice((0, 0, 0.0005, 0.002)))  # noqa: S311 (the point: not to be repeated)
     chance = random.Random(spec.seed + len(losses))  # noqa: S311 (no secret)
-    if chance.random() < 0.02:
+    if chance.random() < 0.05:
         raise MMSearchError("it failed")
     loss = 2 + 10 / spec.hidden_width + 1 / (len(losses) + 1) + chance.gauss(0, 0.2)
     step = spec.segment_end(len(losses) + 1)
@@ -166,8 +166,16 @@ def decisions(folder: Path) -> list[Any]:
 
 def settings_with(pruner: Pruner, lanes: int, sampler: Any = "random") -> Settings:
     """Return settings of short trials."""
+    # Without patience a failure comes long before the next decision of its trial.
+    patience = 0 if pruner == "none" else 3
     return Settings(
-        steps=160, segments=8, pruner=pruner, lanes=lanes, sampler=sampler, evaluations="even"
+        steps=160,
+        segments=8,
+        pruner=pruner,
+        lanes=lanes,
+        sampler=sampler,
+        evaluations="even",
+        patience=patience,
     )
 
 
