@@ -45,14 +45,20 @@ def study_history(
     )
     failed = [n for n, _, state in values if state == "FAIL"]
     if len(pruned):
-        axes.plot(*pruned.T, "x", color=style.LIGHT, ms=5, label=f"pruned ({len(pruned)})")
+        axes.plot(
+            *pruned.T,
+            "x",
+            color=style.LIGHT,
+            ms=5,
+            label=f"pruned early ({len(pruned)})",
+        )
     if len(complete):
         label = f"complete ({len(complete)})"
         axes.plot(*complete.T, "o", color=style.BLUE, ms=4.5, mew=0, label=label)
         best = np.minimum.accumulate(complete[:, 1])
         last = max(n for n, _, _ in values)
         steps = np.append(complete[:, 0], last), np.append(best, best[-1])
-        axes.step(*steps, where="post", color=style.VERMILLION, label="best so far")
+        axes.step(*steps, where="post", color=style.VERMILLION, label="best complete")
         style.at_right(axes, best[-1], f"{best[-1]:.3f}", style.VERMILLION)
     if failed:
         axes.plot(

@@ -68,10 +68,12 @@ def final_metrics(record: TrialRecord, n_characters: int) -> list[Metric]:
                 if part in scored.dev_parts
             },
             "bits_per_char": scored.dev_loss / math.log(2),
-            "perplexity": math.exp(min(scored.dev_loss, 700)),
         }
-        if record.is_complete and scored.dev_loss <= math.log(n_characters):
-            values[SCORE] = scored.dev_loss
+        # A loss above that of a uniform guess is no result, and its exponential would hide others.
+        if scored.dev_loss <= math.log(n_characters):
+            values["perplexity"] = math.exp(scored.dev_loss)
+            if record.is_complete:
+                values[SCORE] = scored.dev_loss
     if record.steps_per_s is not None:
         values["steps_per_s"] = record.steps_per_s
     assert record.outcome is not None  # noqa: S101 (the trial has ended; for the type checker)

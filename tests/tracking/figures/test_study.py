@@ -29,8 +29,13 @@ def test_history_shows_every_trial_and_the_best_so_far() -> None:
     ]  # fmt: skip
     figure = study_history(values, title="names")
     axes = figure.axes[0]
-    assert legend(figure) == ["pruned (2)", "complete (3)", "best so far", "failed (1)"]
-    best = next(line for line in axes.lines if line.get_label() == "best so far")
+    assert legend(figure) == [
+        "pruned early (2)",
+        "complete (3)",
+        "best complete",
+        "failed (1)",
+    ]
+    best = next(line for line in axes.lines if line.get_label() == "best complete")
     assert np.asarray(best.get_ydata()).tolist() == [2.5, 2.3, 2.3, 2.3]
     assert "2.300" in texts(figure)
     assert axes.get_ylim()[0] > 1.9  # the running trial's 0.0 is not in it

@@ -174,9 +174,13 @@ def test_single_values_of_a_run_agree_with_its_curve(shown: Shown, study: Study)
     write_four(study)
     study.begin(4)
     study.end(4, "FAIL", reason="its worker process died")
+    study.begin(5, patience=1)
+    for loss in (300.0, 300.0):
+        study.train(5, dev_loss=loss)
+    study.end(5, "COMPLETE")
     shown.show()
 
-    complete, pruned, _, running, empty = (run.data.metrics for run in shown.runs())
+    complete, pruned, _, running, empty, lost = (run.data.metrics for run in shown.runs())
 
     dev = [line.dev_loss for line in study.live[0].curve]
     expected = {
@@ -194,6 +198,8 @@ def test_single_values_of_a_run_agree_with_its_curve(shown: Shown, study: Study)
     assert pruned["dev_loss"] == study.live[1].dev_loss
     assert "dev_loss" not in running
     assert empty == {"n_parameters": 11_897, "wall_s": 0}
+    assert lost["dev_loss"] == 300
+    assert not {"perplexity", "score"} & set(lost), "no result, worse than guessing"
 
 
 LOSSES: tuple[dict[str, Any], ...] = (
