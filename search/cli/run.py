@@ -175,8 +175,7 @@ def _print_end(  # noqa: PLR0913 (what a search came to)
     if result.n_begun == 0 and result.n_finished >= n_trials:
         out.print(
             f"study {name!r} already has {result.n_finished} finished trials ({counts}), and "
-            f"--trials is {n_trials}; for ten more: mmsearch run --trials {result.n_finished + 10}"
-            f"{options_of(session.journal)}"
+            f"--trials is {n_trials}"
         )
     else:
         out.print(
@@ -203,6 +202,8 @@ def _print_end(  # noqa: PLR0913 (what a search came to)
     where = options_of(session.journal)
     if result.n_finished < n_trials:
         out.print(f"resume:   mmsearch run --trials {n_trials}{where}")
+    elif result.n_begun == 0:
+        out.print(f"more:     mmsearch run --trials {result.n_finished + 10}{where}")
     if best is not None:
         out.print(f"compare:  mmsearch ui{where}")
         out.print(f"confirm:  mmsearch confirm{where}")

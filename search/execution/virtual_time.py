@@ -99,8 +99,11 @@ class VirtualClock:
 
     def n_decided(self, record: TrialRecord, latest: Event) -> int:
         """Return after how many of its segments a trial had been decided on at an event."""
+        n = len(record.curve)
+        # That a trial has ended is not decided as long as it has no outcome.
+        n -= record.spec.has_ended([line.dev_loss for line in record.curve])
         if STARTED_NS in record.facts:
-            for segment in range(len(record.curve), 0, -1):
+            for segment in range(n, 0, -1):
                 if self.segment(record, segment) <= latest:
                     return segment
         return self._last_continued(record)

@@ -19,11 +19,8 @@ ORDER = "metrics.`dev_loss`"
 """Sort key of the runs, the lowest first."""
 _COLUMNS = (
     ORDER,
-    "metrics.`train_loss`",
     "tags.`mmsearch.state`",
     *(f"params.`{name}`" for name in ALWAYS_SHOWN),
-    "metrics.`n_parameters`",
-    "metrics.`wall_s`",
 )
 _CURVES, _PARALLEL = "Curves", "Hyperparameters"
 _EMBEDDINGS, _SCATTER = "Learnt embeddings", "Trade-offs"

@@ -246,7 +246,7 @@ class _Command:
         origins = [f"{scheme}://{host}" for scheme in ("http", "https") for host in hosts]
         # Uvicorn looks for modules in the current folder, unless it is given another.
         uvicorn = ["--header", f"{_NAME_HEADER}:{name}", "--app-dir", sysconfig.get_path("stdlib")]
-        arguments = [sys.executable, "-c", _CHILD, "server"]
+        arguments = [sys.executable, "-c", _CHILD, "server", "--app-name", "mmsearch"]
         arguments += ["--host", self.host, "--port", str(self.port), "--workers", "1"]
         arguments += ["--uvicorn-opts", shlex.join(uvicorn)]
         # MLflow's own list has `10.*`, which 10.evil.example matches.
