@@ -159,6 +159,20 @@ def test_own_names_are_answered_and_others_refused(server: Server) -> None:
     assert {host: status(server, host) for host in FOREIGN} == dict.fromkeys(FOREIGN, 403)
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/ajax-api/3.0/mlflow/assistant/config", "/ajax-api/3.0/mlflow/assistant/message"),
+        *("/ajax-api/3.0/jobs", "/ajax-api/3.0/mlflow/gateway/endpoints/list"),
+        *("/gateway/any/mlflow/invocations", "/api/3.0/mlflow/mcp-servers", "/v1/traces"),
+    ],
+)
+def test_what_a_viewer_of_runs_does_not_need_is_closed(server: Server, path: str) -> None:
+    """Whoever reaches the port has no shell here, and no way to other services."""
+    assert ask(server, path, host="localhost:PORT")[0] == 404
+    assert ask(server, path, {}, host="localhost:PORT")[0] == 404
+
+
 def test_page_of_another_origin_changes_nothing(server: Server) -> None:
     """A browser sends such a request on behalf of any page; the server does not act on it."""
     assert status(server, "localhost:PORT", origin="https://evil.example") == 403
