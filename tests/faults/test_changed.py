@@ -30,6 +30,7 @@ OTHER: dict[str, object] = {
     "sampler": "random",
     "pruner": "median",
     "seed": 3,
+    "lanes": 3,
     "start": True,
     "training_seed": 6,
     "optimizer": "adam",
