@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import csv
 import hashlib
 import re
 import shlex
@@ -23,7 +24,8 @@ BUILTIN_CORPUS: Path = Path(__file__).with_name("names.txt")
 """The corpus that comes with mmsearch: US first names of 2018; see README.md beside it."""
 
 BOUNDARY = "."
-"""Marks the start and end of every word, as id 0; so no word may contain it."""
+"""Marks the start and end of every word, as id 0, unless another character is named; no word may
+contain it."""
 
 MIN_DISTINCT_WORDS = 10
 """Fewest distinct words for which no part of an 80/10/10 split is empty."""
@@ -37,6 +39,8 @@ _FORBIDDEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
 _MAX_SHOWN = 60
 _TABLE = 0.9
 """Share of the lines with a delimiter from which a file is taken for a table."""
+_NUMBERED = re.compile(r"\s*\d+\s+[^\s\d]\S*|\S*[^\s\d]\s+\d+\s*")
+"""Matches a word beside its index or its count."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +48,7 @@ class Vocabulary:
     """The characters of a model and their ids."""
 
     characters: tuple[str, ...]
-    """Distinct single characters; the index is the id, and id 0 is the boundary `.`."""
+    """Distinct single characters; the index is the id, and id 0 is the boundary."""
     stoi: Mapping[str, int] = field(init=False, repr=False, compare=False)
     """Character to id."""
 
@@ -52,16 +56,10 @@ class Vocabulary:
         """Check the characters, which may come from a file.
 
         Raises:
-            InputError: the boundary is not first, or a character is repeated or not single.
+            InputError: there is none, or one is repeated or not single.
         """
-        if not self.characters or self.characters[0] != BOUNDARY:
-            msg = (
-                f"a vocabulary starts with the boundary {BOUNDARY!r} as id 0, "
-                f"got {_shown(''.join(self.characters[:1]))}; build it with Vocabulary.of(words)"
-            )
-            raise InputError(msg)
         stoi = {character: i for i, character in enumerate(self.characters)}
-        if len(stoi) != self.size or any(len(character) != 1 for character in stoi):
+        if not stoi or len(stoi) != self.size or any(len(character) != 1 for character in stoi):
             msg = (
                 "a vocabulary holds distinct single characters, "
                 f"got {_shown(''.join(self.characters))}; build it with Vocabulary.of(words)"
@@ -70,10 +68,15 @@ class Vocabulary:
         object.__setattr__(self, "stoi", stoi)
 
     @classmethod
-    def of(cls, words: Iterable[str]) -> Vocabulary:
+    def of(cls, words: Iterable[str], boundary: str = BOUNDARY) -> Vocabulary:
         """Collect the characters of words: the boundary first, the rest in code point order."""
         seen = set("".join(words))
-        return cls(characters=(BOUNDARY, *sorted(seen - {BOUNDARY})))
+        return cls(characters=(boundary, *sorted(seen - {boundary})))
+
+    @property
+    def boundary(self) -> str:
+        """The character that marks the start and end of a word, id 0."""
+        return self.characters[0]
 
     @property
     def size(self) -> int:
@@ -126,7 +129,14 @@ class Corpus:
     """SHA-256 of the words in order, joined by newlines, in UTF-8; 64 hex digits."""
 
     @classmethod
-    def of(cls, words: Sequence[str], *, name: str, keep_duplicates: bool = False) -> Corpus:
+    def of(
+        cls,
+        words: Sequence[str],
+        *,
+        name: str,
+        keep_duplicates: bool = False,
+        boundary: str = BOUNDARY,
+    ) -> Corpus:
         """Create a corpus from clean words; `read_corpus` reads and cleans a file."""
         distinct = tuple(dict.fromkeys(words))
         kept = tuple(words) if keep_duplicates else distinct
@@ -136,13 +146,20 @@ class Corpus:
             n_lines=len(words),
             n_repeats=len(words) - len(distinct),
             keep_duplicates=keep_duplicates,
-            vocabulary=Vocabulary.of(distinct),
+            vocabulary=Vocabulary.of(distinct, boundary),
             fingerprint=hashlib.sha256("\n".join(kept).encode()).hexdigest(),
         )
 
 
-def read_corpus(path: str | os.PathLike[str], *, keep_duplicates: bool = False) -> Corpus:
-    r"""Read and clean a UTF-8 file with one word per line.
+def read_corpus(
+    path: str | os.PathLike[str],
+    *,
+    keep_duplicates: bool = False,
+    column: str = "",
+    lower: bool = False,
+    boundary: str = BOUNDARY,
+) -> Corpus:
+    r"""Read and clean a UTF-8 file with one word per line, or one column of a table.
 
     Lines end with `\n` or `\r\n`. The other characters at which `str.splitlines` breaks are
     refused inside a line, since they would silently cut a word in two. A byte order mark at the
@@ -154,16 +171,24 @@ def read_corpus(path: str | os.PathLike[str], *, keep_duplicates: bool = False) 
         path: a regular file; a pipe is refused, because a study reads it more than once.
         keep_duplicates: whether to keep repeated lines, as makemore does; a word may then be in
             more than one part of the split.
+        column: the column of a table to read, by its name in the first line, or by its number from
+            1 in a table without a header; empty for a list of words. Tabs, commas, semicolons,
+            bars or spaces divide the columns, and CSV's quotes are understood.
+        lower: whether to lower the case of all words.
+        boundary: character that marks the start and end of a word.
 
     Raises:
-        InputError: the file does not exist, cannot be read, is not text, or has fewer than
-            `MIN_DISTINCT_WORDS` distinct words, or a word contains the boundary.
+        InputError: the file does not exist, cannot be read, is not text, lacks the column, or has
+            fewer than `MIN_DISTINCT_WORDS` distinct words, or a word contains the boundary.
     """
     path = Path(path)
     lines = _decode(path, _read_bytes(path)).split("\n")
-    words = [word for line in lines if (word := line.strip())]
-    _check_characters(path, words, lines)
-    corpus = Corpus.of(words, name=path.stem, keep_duplicates=keep_duplicates)
+    cells = _column(path, lines, column) if column else lines
+    words = [word for cell in cells if (word := cell.strip())]
+    _check_characters(path, words, cells, boundary)
+    if lower:
+        words = [lowered(word) for word in words]
+    corpus = Corpus.of(words, name=path.stem, keep_duplicates=keep_duplicates, boundary=boundary)
     n_distinct = corpus.n_lines - corpus.n_repeats
     if n_distinct < MIN_DISTINCT_WORDS:
         msg = (
@@ -174,12 +199,48 @@ def read_corpus(path: str | os.PathLike[str], *, keep_duplicates: bool = False) 
     return corpus
 
 
-def table_delimiter(words: Sequence[str]) -> str:
-    """Return the comma or semicolon that nearly every line has; empty for a plain list of words."""
-    for delimiter in (",", ";", "|"):
-        if sum(delimiter in word for word in words) >= _TABLE * len(words):
+def table_delimiter(lines: Sequence[str]) -> str:
+    """Return what divides the columns of nearly every line; empty for a plain list of words.
+
+    A space counts only where each line has a word beside a number, its index or its count.
+    """
+    filled = [line for line in lines if line and not line.isspace()]
+    for delimiter in ("\t", ",", ";", "|"):
+        if sum(delimiter in line for line in filled) >= _TABLE * len(filled):
             return delimiter
-    return ""
+    n_numbered = sum(_NUMBERED.fullmatch(line) is not None for line in filled)
+    return " " if n_numbered >= _TABLE * len(filled) else ""
+
+
+def _column(path: Path, lines: Sequence[str], column: str) -> list[str]:
+    """Return the cells of one column of a table, without its heading."""
+    delimiter = table_delimiter(lines)
+    if not delimiter:
+        msg = (
+            f"corpus {_shown(path)} has no column {column!r}: nearly every line of a table has a "
+            "tab, a comma, a semicolon or a bar; leave --column out for a list of words"
+        )
+        raise InputError(msg)
+    try:
+        spaced = (line.strip(" ") for line in lines)
+        rows = list(csv.reader(spaced, delimiter=delimiter, skipinitialspace=True))
+    except csv.Error as error:
+        msg = f"corpus {_shown(path)} cannot be read as a table: {error}; save it as plain CSV"
+        raise InputError(msg) from None
+    header = [cell.strip() for cell in next((row for row in rows if row), [])]
+    if column in header:
+        index, first = header.index(column), rows.index(next(row for row in rows if row)) + 1
+    elif column.isdecimal() and 1 <= int(column) <= len(header):
+        index, first = int(column) - 1, 0
+    else:
+        msg = (
+            f"corpus {_shown(path)} has no column {column!r}; its first line has "
+            f"{', '.join(map(_shown, header[:10]))}: name one of them, or a number from 1 to "
+            f"{len(header)} if that line is no header"
+        )
+        raise InputError(msg)
+    blank = [""] * first
+    return blank + [row[index] if index < len(row) else "" for row in rows[first:]]
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -205,6 +266,11 @@ def _read_bytes(path: Path) -> bytes:
 def normalized(text: str) -> str:
     """Return a text as the words of a corpus are stored, in Unicode form NFC."""
     return unicodedata.normalize("NFC", text)
+
+
+def lowered(text: str) -> str:
+    """Return a text in lower case, and again in Unicode form NFC, since some letters become two."""
+    return normalized(text.lower())
 
 
 def _decode(path: Path, data: bytes) -> str:
@@ -247,27 +313,33 @@ def _other_encoding(data: bytes) -> str:
     return ""
 
 
-def _check_characters(path: Path, words: Sequence[str], lines: Sequence[str]) -> None:
+def _check_characters(
+    path: Path, words: Sequence[str], cells: Sequence[str], boundary: str
+) -> None:
     # One pass over the whole text; only an invalid file is checked line by line.
     text = "\n".join(words)
-    if BOUNDARY not in text and not _FORBIDDEN.search(text):
+    if boundary not in text and not _FORBIDDEN.search(text):
         return
-    for number, line in enumerate(lines, start=1):
-        word = line.strip()
+    for number, cell in enumerate(cells, start=1):
+        word = cell.strip()
         where = f"corpus {_shown(path)}, line {number}"
         if found := _FORBIDDEN.search(word):
+            step = (
+                "read one column of a table with --column"
+                if found[0] == "\t"
+                else "save it as plain text, one word per line, with line ends LF or CRLF"
+            )
             msg = (
                 f"{where}: a word must not contain control characters, got "
-                f"U+{ord(found[0]):04X} in {_shown(word)}; save it as plain text, one word per "
-                "line, with line ends LF or CRLF"
+                f"U+{ord(found[0]):04X} in {_shown(word)}; {step}"
             )
             raise InputError(msg)
-        if BOUNDARY in word:
-            n_lines = sum(BOUNDARY in word for word in words)
+        if boundary in word:
+            n_lines = sum(boundary in word for word in words)
             msg = (
-                f"{where}: a word must not contain {BOUNDARY!r}, which marks the word boundary, "
-                f"got {_shown(word)} (lines with one: {n_lines:,} of {len(words):,}); remove it or "
-                "put another character in its place"
+                f"{where}: a word must not contain {boundary!r}, which marks the word boundary, "
+                f"got {_shown(word)} (lines with one: {n_lines:,} of {len(words):,}); name a "
+                "character that is in no word with --boundary"
             )
             raise InputError(msg)
 

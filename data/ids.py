@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmsearch.data.corpus import BOUNDARY, unknown_character
+from mmsearch.data.corpus import unknown_character
 from mmsearch.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ def encode_words(words: Sequence[str], vocabulary: Vocabulary) -> NDArray[np.int
     Raises:
         InputError: a character is not in the vocabulary, or a word contains the boundary.
     """
-    text = "".join(word + BOUNDARY for word in words)
+    boundary = vocabulary.boundary
+    text = "".join(word + boundary for word in words)
     # surrogatepass, so that half a surrogate pair gets the error for unknown characters.
     codes_N = _code_points(text)
     codes_V = _code_points("".join(vocabulary.characters))
@@ -34,8 +35,8 @@ def encode_words(words: Sequence[str], vocabulary: Vocabulary) -> NDArray[np.int
         character = text[int(np.argmax(ids_N < 0))]
         raise unknown_character(character, next(word for word in words if character in word))
     if np.count_nonzero(ids_N == 0) != len(words):
-        word = next(word for word in words if BOUNDARY in word)
-        msg = f"a word must not contain the boundary {BOUNDARY!r}, got {word!r}; remove it"
+        word = next(word for word in words if boundary in word)
+        msg = f"a word must not contain the boundary {boundary!r}, got {word!r}; remove it"
         raise InputError(msg)
     return ids_N
 

@@ -13,7 +13,7 @@ import typer
 from mmsearch.data.corpus import table_delimiter
 from mmsearch.errors import InputError
 from mmsearch.search.cli import options
-from mmsearch.search.display.advice import known_looks, print_looks
+from mmsearch.search.display.advice import known_looks, print_looks, print_table_warning
 from mmsearch.search.display.console import make_console, print_json, print_wrapped
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _RARE = 5
 """Characters that occur less often in train are hardly learned."""
 
 
-def corpus(
+def corpus(  # noqa: PLR0913 (each is one flag)
     path: Annotated[
         Path | None,
         typer.Argument(
@@ -45,6 +45,9 @@ def corpus(
     *,
     corpus: options.Corpus = None,
     keep_duplicates: options.KeepDuplicates = None,
+    column: options.Column = None,
+    lower: options.Lower = None,
+    boundary: options.Boundary = None,
     split_seed: Annotated[
         int, options.number("Random seed of the 80/10/10 split into train, dev and test.", min=0)
     ] = 42,
@@ -53,10 +56,18 @@ def corpus(
     """Show the size, repeats and split of a word list; test words stay sealed."""
     from mmsearch.data.corpus import BUILTIN_CORPUS, read_corpus  # noqa: PLC0415
     from mmsearch.data.split import split_corpus  # noqa: PLC0415
+    from mmsearch.search.study.settings import settle  # noqa: PLC0415
 
     if path is not None and corpus is not None:
         raise InputError("give the file once, with --corpus or without")
-    words = read_corpus(path or corpus or BUILTIN_CORPUS, keep_duplicates=bool(keep_duplicates))
+    given = {
+        "keep_duplicates": keep_duplicates,
+        "column": column,
+        "lower": lower,
+        "boundary": boundary,
+    }
+    settings = settle({name: value for name, value in given.items() if value is not None})
+    words = read_corpus(path or corpus or BUILTIN_CORPUS, **settings.reading)
     split = split_corpus(words, split_seed)
     looks = known_looks(make_console(stderr=True), split.fingerprint)
     values = _to_json(words, split, looks)
@@ -133,13 +144,7 @@ def _print_corpus(out: Console, values: dict[str, Any], looks: Sequence[Look]) -
         if value:
             print_wrapped(out, f"{name:<12} {value}", indent=" " * 13)
     print_looks(out, looks)
-    if delimiter := values["table_delimiter"]:
-        print_wrapped(
-            out,
-            f"nearly every line has a {delimiter!r}, as in a table; a word list has one word a "
-            f"line, such as a column of the table: cut -d {delimiter!r} -f 1",
-            style="yellow",
-        )
+    print_table_warning(out, values["table_delimiter"])
 
 
 def _is_clear(character: str) -> bool:

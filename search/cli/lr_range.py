@@ -61,6 +61,10 @@ def lr_range(  # noqa: PLR0913 (each is one flag)
     ] = None,
     study: options.NewStudy = None,
     corpus: options.Corpus = None,
+    keep_duplicates: options.KeepDuplicates = None,
+    column: options.Column = None,
+    lower: options.Lower = None,
+    boundary: options.Boundary = None,
     config: options.Config = None,
     apply: Annotated[
         bool,
@@ -89,6 +93,12 @@ def lr_range(  # noqa: PLR0913 (each is one flag)
 
     if apply and config is None:
         raise InputError("--apply writes into a config file; name it with --config")
+    reading = {
+        "keep_duplicates": keep_duplicates,
+        "column": column,
+        "lower": lower,
+        "boundary": boundary,
+    }
     session = Session.open(
         Request(
             workspace=workspace,
@@ -96,7 +106,7 @@ def lr_range(  # noqa: PLR0913 (each is one flag)
             study=study,
             corpus=corpus,
             config=config,
-            given={},
+            given={name: value for name, value in reading.items() if value is not None},
             tracking_uri=tracking_uri,
         )
     )

@@ -98,6 +98,21 @@ KeepDuplicates = Annotated[
         help="Keep repeated words, as makemore does; dev words then also occur in train.",
     ),
 ]
+Column = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Read one column of a table: its name in the first line, or its number from 1.",
+        show_default=False,
+    ),
+]
+Lower = Annotated[
+    bool | None, typer.Option("--lower", help="Lower the case of all words.", show_default=False)
+]
+Boundary = Annotated[
+    str | None,
+    typer.Option(metavar="CHAR", help="Character that marks the ends of a word.", show_default="."),
+]
 Config = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="TOML file with settings; mmsearch init writes one."),

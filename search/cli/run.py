@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmsearch.data.corpus import table_delimiter
 from mmsearch.errors import InputError
 from mmsearch.search.cli import options
 from mmsearch.search.display.advice import (
     known_looks,
     print_baselines,
     print_looks,
+    print_table_warning,
     print_warnings,
 )
 from mmsearch.search.display.console import make_console, print_json, print_wrapped
@@ -78,6 +80,9 @@ def run(  # noqa: PLR0913 (each is one flag)
     study: options.NewStudy = None,
     corpus: options.Corpus = None,
     keep_duplicates: options.KeepDuplicates = None,
+    column: options.Column = None,
+    lower: options.Lower = None,
+    boundary: options.Boundary = None,
     config: options.Config = None,
     storage: options.Storage = None,
     tracking_uri: options.TrackingUri = None,
@@ -96,6 +101,9 @@ def run(  # noqa: PLR0913 (each is one flag)
         raise InputError(f"--timeout takes a number of seconds, got {timeout}")
     given = {
         "keep_duplicates": keep_duplicates,
+        "column": column,
+        "lower": lower,
+        "boundary": boundary,
         "steps": steps,
         "batch_size": batch_size,
         "sampler": sampler,
@@ -147,6 +155,7 @@ def _print_start(
     out.print(f"  {corpus.name}: {sizes} words; {corpus.n_repeats:,} repeats {kept}")
     if session.split.n_dev_in_train:
         out.print(f"  {session.split.n_dev_in_train:,} dev words also occur in train")
+    print_table_warning(out, table_delimiter(corpus.words))
     if looks:
         out.print("  the test split of these words was already used:", style="yellow")
         print_looks(out, looks)

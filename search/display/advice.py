@@ -49,3 +49,15 @@ def print_warnings(out: Console, advice: Advice) -> None:
     """Print each warning as a paragraph."""
     for warning in advice.warnings:
         print_wrapped(out, f"warning: {warning}", style="yellow")
+
+
+def print_table_warning(out: Console, delimiter: str) -> None:
+    """Print that a word list looks like a table, if it has a delimiter in nearly every line."""
+    if delimiter:
+        what = "a word beside a number" if delimiter == " " else f"a {delimiter!r}"
+        print_wrapped(
+            out,
+            f"warning: nearly every line has {what}, as in a table; to read one of its columns, "
+            "add --column NAME, or --column 1 where the first line is no header",
+            style="yellow",
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmsearch.data.corpus import BUILTIN_CORPUS, Vocabulary, normalized, read_corpus
+from mmsearch.data.corpus import BUILTIN_CORPUS, Vocabulary, lowered, normalized, read_corpus
 from mmsearch.data.split import split_corpus
 from mmsearch.errors import InputError
 from mmsearch.model import checkpoint
@@ -60,7 +60,7 @@ def sample_trial(  # noqa: PLR0913 (each is one flag)
         vocabulary,
         count,
         seed=seed,
-        prefix=normalized(prefix),
+        prefix=(lowered if file.settings.lower else normalized)(prefix),
         temperature=temperature,
     )
     known, note = _train_words(file)
@@ -104,7 +104,7 @@ def _train_words(file: StudyFile) -> tuple[frozenset[str] | None, str]:
     """Return the study's train words; None and the reason if they cannot be read."""
     path = Path(file.corpus) if file.corpus else BUILTIN_CORPUS
     try:
-        corpus = read_corpus(path, keep_duplicates=file.settings.keep_duplicates)
+        corpus = read_corpus(path, **file.settings.reading)
     except InputError as error:
         return None, f"train words are not marked: {error}"
     if corpus.fingerprint != file.corpus_fingerprint:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 MEANINGS: Mapping[str, str] = {
     "keep_duplicates": "whether to keep repeated words, as makemore does; they leak into dev",
+    "column": "column of a table that has the words, by its name in the first line, or by its "
+    "number from 1 where there is no header; empty for a list of words",
+    "lower": "whether to lower the case of all words",
+    "boundary": "character that marks the start and end of a word, and is in none",
     "split_seed": "seed of the 80/10/10 shuffle into train, dev and test",
     "steps": "planned optimizer steps per trial",
     "segments": "dev evaluations within the planned steps; a trial can be pruned at each",
@@ -147,7 +152,7 @@ def to_toml(value: Any) -> str:
         return f"{{ {', '.join(f'{key} = {to_toml(each)}' for key, each in value.items())} }}"
     if isinstance(value, list):
         return f"[{', '.join(map(to_toml, value))}]"
-    return f'"{value}"' if isinstance(value, str) else f"{value}"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else f"{value}"
 
 
 def write_learning_rates(path: Path, low: float, high: float) -> None:

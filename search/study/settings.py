@@ -10,6 +10,7 @@ import tomllib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
+from mmsearch.data.corpus import BOUNDARY
 from mmsearch.errors import InputError
 from mmsearch.model.spec import (
     Averaging,
@@ -37,6 +38,8 @@ MAX_STEPS = 10**9
 """Most planned steps of a trial, which take days on a core."""
 MAX_LANES = 1024
 """Most trials at once."""
+READING = ("keep_duplicates", "column", "lower", "boundary")
+"""Settings that say how the corpus is read."""
 Sampler = Literal["tpe", "gp", "random"]
 Pruner = Literal["halving", "median", "hyperband", "none"]
 
@@ -48,6 +51,9 @@ _OF_SPEC = {
 }
 _LATER: Mapping[str, Any] = {
     **{name: value for name, value in _OF_SPEC.items() if name not in HYPERPARAMETERS},
+    "column": "",
+    "lower": False,
+    "boundary": BOUNDARY,
     "start": False,
     "training_seed": -1,
     "lanes": 4,
@@ -80,6 +86,12 @@ class Settings:
 
     keep_duplicates: bool = False
     """Whether repeated words are kept, as in makemore."""
+    column: str = ""
+    """Column of a table that has the words; empty for a list of words."""
+    lower: bool = False
+    """Whether the case of all words is lowered."""
+    boundary: str = BOUNDARY
+    """Character that marks the start and end of a word."""
     split_seed: int = 42
     """Seed of the 80/10/10 shuffle."""
     steps: int = _DEFAULT["steps"]
@@ -129,6 +141,11 @@ class Settings:
         """Return the settings as JSON values."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return values | {"space": self.space.to_json()}
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How the corpus is read: the keyword arguments of `read_corpus`."""
+        return {name: getattr(self, name) for name in READING}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Settings:
@@ -196,6 +213,12 @@ def check_setting(name: str, value: Any) -> None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number if kind is float else type(value) is not kind:
         raise InputError(f"{name} must be {_KINDS[kind]}, got {value!r}")
+    if isinstance(value, str):
+        is_sign = len(value) == 1 and not value.isspace()
+        if not value.isprintable() or (name == "boundary" and not is_sign):
+            kind_of_text = "one printable character" if name == "boundary" else "a line of text"
+            raise InputError(f"{name} must be {kind_of_text}, got {value!r}")
+        return
     least, most = _LIMITS.get(name, (-math.inf, math.inf))
     if value < least:
         rule = f"at least {least}" if least else "0 or more"
@@ -266,7 +289,7 @@ def _alike(*names: str) -> dict[str, str]:
 
 
 TABLES: Mapping[str, Mapping[str, str]] = {
-    "corpus": _alike("keep_duplicates", "split_seed"),
+    "corpus": _alike(*READING, "split_seed"),
     "training": {
         **_alike(
             "steps",
@@ -378,4 +401,4 @@ def _format(value: Any) -> str:
     return f"{value['low']} to {value['high']}{step}{', log' if value['log'] else ''}"
 
 
-_KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}

@@ -41,7 +41,7 @@ def embedding_scatter(
     Args:
         embedding: one row per character, shape (V, D). Two dimensions are drawn as they are; of
             more, the first two principal components.
-        characters: V characters in the same order; "." is the word boundary.
+        characters: V characters in the same order; the first is the word boundary.
         title: the trial.
     """
     rows = np.asarray(embedding, dtype=np.float64)
@@ -61,7 +61,7 @@ def embedding_scatter(
     scale = float((np.ptp(xy, axis=0) / (size - 0.4)).max()) or 1.0
     low = (xy.min(axis=0) + xy.max(axis=0) - scale * size) / 2
     axes.set(xlim=(low[0], low[0] + scale * size[0]), ylim=(low[1], low[1] + scale * size[1]))
-    groups = np.array([_group(c) for c in shown])
+    groups = np.array([_group(characters[i]) if i else "boundary" for i in finite])
     is_small = len(shown) <= _ALL_LABELLED
     for group, color in _GROUPS.items():
         if (members := xy[groups == group]).size:
@@ -92,8 +92,6 @@ def embedding_scatter(
 
 
 def _group(character: str) -> str:
-    if character == ".":
-        return "boundary"
     base = unicodedata.normalize("NFD", character)[0].lower()
     if "a" <= base <= "z":
         return "vowel" if base in "aeiou" else "consonant"
