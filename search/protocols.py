@@ -102,16 +102,11 @@ class Job(Protocol):
         """Undo `begin`: the view was refused."""
 
     def propose(
-        self,
-        records: Sequence[TrialRecord],
-        enqueued: Iterable[Mapping[str, Any]],
-        *,
-        has_view: bool = True,
+        self, records: Sequence[TrialRecord], enqueued: Iterable[Mapping[str, Any]]
     ) -> Proposer:
         """Start or resume; called when everything else is ready.
 
         Args:
             records: the trials that have begun.
             enqueued: configurations that somebody enqueued in the Optuna storage.
-            has_view: whether the view could be opened.
         """

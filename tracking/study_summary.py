@@ -45,7 +45,7 @@ class StudySummary:
     def digest(self) -> str:
         """SHA-256 of all that it shows; importances follow from the trials."""
         trials = [
-            (t.number, t.spec, t.state, t.dev_loss, t.outcome and t.outcome.ended_ms)
+            (t.number, t.spec, t.state, t.dev_loss, t.outcome and t.outcome.ended_ms, t.excluded)
             for t in self.trials
         ]
         shown = (

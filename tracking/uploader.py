@@ -20,7 +20,7 @@ from mmsearch.tracking.journal.files import JournalError
 from mmsearch.tracking.mlflow.client import first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     from mmsearch.tracking.journal.journal import Journal
@@ -60,7 +60,7 @@ class View(Protocol):
         """Connect."""
 
     def lacking(
-        self, records: Iterable[TrialRecord], unreadable: Collection[int] = ()
+        self, records: Sequence[TrialRecord], unreadable: Collection[int] = ()
     ) -> list[int]:
         """Return the numbers of the trials that the view lacks or holds in part.
 
@@ -120,6 +120,7 @@ class Uploader:
         on_behind: Callable[[str], None],
         earlier: Sequence[TrialRecord] | None = None,
         *,
+        on_open: Callable[[], None] = lambda: None,
         is_awaited: bool = False,
         is_idle: bool = False,
         receipt: Path | None = None,
@@ -132,6 +133,7 @@ class Uploader:
             on_behind: called from the thread with a message, once when the view cannot be reached,
                 and for each trial that cannot be shown.
             earlier: the trials of the journal, where they have been read already.
+            on_open: called from the thread each time that the view has been opened.
             is_awaited: whether the caller waits until the view is open, and itself reports why it
                 is refused.
             is_idle: whether no trial is trained meanwhile, so that the study is not RUNNING.
@@ -142,6 +144,7 @@ class Uploader:
         self._journal = journal
         self._on_behind = on_behind
         self._earlier = earlier
+        self._on_open = on_open
         self._is_awaited = is_awaited
         self._is_idle = is_idle
         self._receipt = receipt
@@ -293,6 +296,7 @@ class Uploader:
         Trials that have not ended are shown when they are trained again, or at the end.
         """
         self._view.open()
+        self._on_open()
         self._answered_s = time.monotonic()
         if not self._is_idle:
             self._view.show_running()

@@ -19,6 +19,8 @@ from mmsearch.errors import MMSearchError
 from mmsearch.search.cli import options  # noqa: TC001 (typer reads it)
 from mmsearch.search.cli.confirm import confirm
 from mmsearch.search.cli.corpus import corpus
+from mmsearch.search.cli.delete import delete
+from mmsearch.search.cli.exclude import exclude
 from mmsearch.search.cli.export import export
 from mmsearch.search.cli.extend import extend
 from mmsearch.search.cli.figures import figures
@@ -75,6 +77,8 @@ _COMMANDS: tuple[Callable[..., None], ...] = (
     lr_range,
     corpus,
     sync,
+    exclude,
+    delete,
 )
 for _command in _COMMANDS:
     app.command()(_command)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mmsearch.search.cli import options
-from mmsearch.search.display.console import make_console, print_json
+from mmsearch.search.display.console import make_console, print_json, print_wrapped
 from mmsearch.search.study.workspace import Workspace
 
 
@@ -21,11 +21,14 @@ def sync(  # noqa: PLR0913 (each is one flag)
 
     opened = Workspace.at(workspace)
     journal = opened.existing(study)
-    n_sent = sync_study(opened, journal, storage, tracking_uri)
+    synced = sync_study(opened, journal, storage, tracking_uri)
     if as_json:
-        print_json({"study": journal.name, "n_sent": n_sent})
+        print_json({"study": journal.name, "n_sent": synced.n_sent, "mended": list(synced.mended)})
     elif not quiet:
-        make_console().print(
+        out = make_console()
+        for line in synced.mended:
+            print_wrapped(out, f"MLflow: {line}")
+        out.print(
             f"MLflow and the Optuna storage are up to date for study {journal.name!r} "
-            f"({n_sent} trials sent)"
+            f"({synced.n_sent} trials sent)"
         )

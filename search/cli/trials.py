@@ -97,7 +97,7 @@ def trials_table(records: Sequence[TrialRecord], *, is_running: bool) -> Table:
         ),
         TableColumn(heading="time", cells=[f"{r.wall_s:.1f} s" for r in records]),
     ]
-    styles = [None if r.is_complete else "dim" for r in records]
+    styles = [None if r.is_complete and not r.excluded else "dim" for r in records]
     return fitted_table(columns, styles, left={"state"})
 
 
@@ -121,6 +121,8 @@ def _end_columns(records: Sequence[TrialRecord], *, is_running: bool) -> list[Ta
 
     def state(record: TrialRecord) -> str:
         is_stopped = record.outcome is None and not is_running
+        if record.excluded:
+            return "excluded"
         return "stopped" if is_stopped else record.state.lower()
 
     return [

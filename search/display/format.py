@@ -87,6 +87,7 @@ def trial_json(record: TrialRecord, extensions: Iterable[TrialRecord] = ()) -> d
         "trial": record.number,
         "state": record.state,
         "reason": record.outcome.reason if record.outcome else "",
+        "excluded": record.excluded,
         "dev_loss": record.dev_loss,
         "train_loss": scored.train_loss if scored else None,
         "dev_loss_in_train": parts.get("in_train"),

@@ -114,14 +114,10 @@ class Confirm:
         """Do nothing: `begin` did nothing."""
 
     def propose(
-        self,
-        records: Sequence[TrialRecord],
-        enqueued: Iterable[Mapping[str, Any]],
-        *,
-        has_view: bool = True,
+        self, records: Sequence[TrialRecord], enqueued: Iterable[Mapping[str, Any]]
     ) -> PlannedTrainings:
         """Write the plan, prune what only an earlier plan asked for, and propose the rest."""
-        del enqueued, has_view  # nobody can enqueue a training
+        del enqueued  # nobody can enqueue a training
         return propose_trainings(self.session.journal, self.plan, self.settings, records)
 
 

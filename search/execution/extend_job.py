@@ -153,14 +153,10 @@ class Extend:
         """Do nothing: `begin` did nothing."""
 
     def propose(
-        self,
-        records: Sequence[TrialRecord],
-        enqueued: Iterable[Mapping[str, Any]],
-        *,
-        has_view: bool = True,
+        self, records: Sequence[TrialRecord], enqueued: Iterable[Mapping[str, Any]]
     ) -> PlannedTrainings:
         """Propose the training unless it has begun."""
-        del enqueued, has_view  # nobody can enqueue an extension
+        del enqueued  # nobody can enqueue an extension
         if records:
             return PlannedTrainings([])
         values = self.spec.to_json()

@@ -153,18 +153,22 @@ def log(session: Session, test: RangeTest) -> None:
     Raises:
         MMSearchError: MLflow cannot be reached.
     """
-    from mmsearch.tracking.mlflow.client import PREFIX, create, open_experiment  # noqa: PLC0415
+    from mmsearch.tracking.mlflow.client import create, open_experiment  # noqa: PLC0415
     from mmsearch.tracking.mlflow.lr_range_run import write  # noqa: PLC0415 (MLflow is slow)
 
     uri = session.tracking_uri
     session.workspace.create()
-    name = PREFIX + session.journal.name
     facts = test.to_json()
     has_begun = StudyFile.read(session.journal) is not None
     with mlflow_at(uri, "run the same command again to log the test there"):
         with session.workspace.locked("mlflow"):
             client = create(uri)
-            experiment = open_experiment(client, name, artifacts_folder(session.workspace, uri))
+            experiment = open_experiment(
+                client,
+                session.journal.name,
+                artifacts_folder(session.workspace, uri),
+                session.file.id if has_begun else "",
+            )
         with tempfile.TemporaryDirectory() as scratch:
             figure = Path(scratch) / "lr_range.png"
             draw(test, figure)

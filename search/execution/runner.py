@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mmsearch.errors import InputError, RefusedError
@@ -109,14 +110,17 @@ def train(  # noqa: PLR0913 (what is trained, and who hears of it)
                 journal,
                 say,
                 earlier if view else None,
+                on_open=partial(session.save, "tracking_uri") if view else lambda: None,
                 is_idle=not n_left,
                 receipt=journal.folder / "mlflow.json" if journal.kind == "trial" else None,
             )
         ]
-        failed: Exception | None = None
         if view is not None:
             job.begin()
-            uploaders.append(Uploader(view, journal, say, earlier, is_awaited=True))
+            on_open = partial(session.save, "storage")
+            uploaders.append(
+                Uploader(view, journal, say, earlier, on_open=on_open, is_awaited=True)
+            )
             stack.callback(uploaders[-1].stop)
             uploaders[-1].start()
             failed = uploaders[-1].wait_until_open(OPEN_S)
@@ -125,7 +129,7 @@ def train(  # noqa: PLR0913 (what is trained, and who hears of it)
                 raise failed
         enqueued = _usable(view.enqueued, job.settings.space, say) if view else []
         clock = VirtualClock(session.file.costs, session.corpus.vocabulary.size, job.decides)
-        proposer = job.propose(clock.decided(earlier), enqueued, has_view=failed is None)
+        proposer = job.propose(clock.decided(earlier), enqueued)
         stack.callback(uploaders[0].stop)
         uploaders[0].start()
         baselines = BaselineCount(session, say)
@@ -185,7 +189,10 @@ def _close(
     for uploader in uploaders:
         interrupts.phase(uploader.abandon, "leaving the remaining uploads to the next run")
         if not uploader.close(summary):
-            say(f"some results are not in {uploader.title} yet; upload them with: mmsearch sync")
+            say(
+                f"some results are not in {uploader.title} yet; upload them with: mmsearch sync"
+                f"{session.unsaved_options()}"
+            )
 
 
 def _usable(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -76,10 +75,9 @@ class Search:
         )
 
     def begin(self) -> None:
-        """Write a new study's file, without its storage, which may still refuse the study."""
+        """Write a new study's file, which the storage may still refuse."""
         if self.session.before is None:
-            file = dataclasses.replace(self.session.file, storage=None)
-            self.journal.write_study(file.to_json())
+            self.session.save()
 
     def withdraw(self) -> None:
         """Delete the file that `begin` wrote: the storage refused the study."""
@@ -87,26 +85,20 @@ class Search:
             self.journal.delete_study()
 
     def propose(
-        self,
-        records: Sequence[TrialRecord],
-        enqueued: Iterable[Mapping[str, Any]],
-        *,
-        has_view: bool = True,
+        self, records: Sequence[TrialRecord], enqueued: Iterable[Mapping[str, Any]]
     ) -> OptunaProposer:
         """Write the study's file, and build Optuna's study in memory from the journal.
 
         Args:
             records: the trials that have begun.
             enqueued: configurations that somebody enqueued in the storage.
-            has_view: whether the storage has answered. If it has not, its URL may be a typing
-                error and does not replace the one in the study's file.
         """
         from mmsearch.search.optimizer.optuna_study import OptunaProposer, not_begun  # noqa: PLC0415 (slow)
 
-        session, file = self.session, self.session.file
-        if not has_view and session.before is not None and session.before.storage is not None:
-            file = dataclasses.replace(file, storage=session.before.storage)
-        self.journal.write_study(file.to_json())
-        points = [*session.enqueue, *self.settings.start_points(len(session.split.train))]
+        self.session.save()
+        points = [
+            *self.session.enqueue,
+            *self.settings.start_points(len(self.session.split.train)),
+        ]
         queue = [*enqueued, *not_begun(points, records)]
         return OptunaProposer(self.journal.name, self.settings, records, queue)

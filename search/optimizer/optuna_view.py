@@ -32,6 +32,8 @@ STUDY_ID = "mmsearch.id"
 REFILLED = "mmsearch.refilled"
 """User attribute of a study: whether it was created after its first trials, so that looks at the
 test split may be missing in its storage until `mmsearch sync` has added them."""
+_EXCLUDED = "mmsearch.excluded"
+"""User attribute of a study: the trials that are excluded from the choice of a model, and why."""
 _KEPT = "mmsearch/enqueued/"
 _IS_WHOLE = "mmsearch.is_whole"
 _NOTES = "mmsearch.notes"
@@ -108,7 +110,7 @@ class OptunaView:
         self._closed.clear()
 
     def lacking(
-        self, records: Iterable[TrialRecord], unreadable: Collection[int] = ()
+        self, records: Sequence[TrialRecord], unreadable: Collection[int] = ()
     ) -> list[int]:
         """Return the numbers of the trials that the storage lacks or has only in part.
 
@@ -183,7 +185,11 @@ class OptunaView:
             del self._sent[number]
 
     def show_study(self, summary: StudySummary) -> None:
-        """Do nothing: the trials have everything."""
+        """Write which trials are excluded, since a finished trial takes no more attributes."""
+        excluded = {f"{t.number}": t.excluded for t in summary.trials if t.excluded}
+        storage, study = self._open, self._study
+        if storage.get_study_user_attrs(study).get(_EXCLUDED, {}) != excluded:
+            storage.set_study_user_attr(study, _EXCLUDED, excluded)
 
     def close(self) -> None:
         """Disconnect; SQLite then merges its write-ahead log into the database file."""
@@ -446,6 +452,27 @@ class OptunaView:
                 storage.set_study_system_attr(self._study, key, value)
         storage.delete_study(kept)
         self._needs_rebuild = False
+
+
+def delete_view(url: str, name: str, study_id: str) -> None:
+    """Delete a study from an Optuna storage; does nothing where the storage does not have it.
+
+    Args:
+        url: of the storage.
+        name: name of the study.
+        study_id: its id in the workspace; a study of the same name with another id stays.
+    """
+    storage = open_storage(url)
+    try:
+        for kept in (_KEPT + study_id, name):
+            with contextlib.suppress(KeyError):
+                study = storage.get_study_id_from_name(kept)
+                is_own = storage.get_study_user_attrs(study).get(STUDY_ID) == study_id
+                if is_own or kept != name:
+                    storage.delete_study(study)
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
 
 
 def _enqueued(row: FrozenTrial) -> FrozenTrial:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -18,7 +20,7 @@ from mmsearch.search.study.study_file import StudyFile
 from mmsearch.search.study.urls import artifacts_folder, tracking_uri
 from mmsearch.secrets import without_password
 from mmsearch.tracking.ledger.mlflow_runs import MLflowLedger
-from mmsearch.tracking.mlflow.client import first_line
+from mmsearch.tracking.mlflow.client import DataSet, first_line
 from mmsearch.tracking.mlflow.tracker import StudyFacts, StudyTracker
 
 if TYPE_CHECKING:
@@ -128,7 +130,11 @@ def _facts(name: str, file: StudyFile) -> StudyFacts:
         "mmsearch.corpus": file.corpus_fingerprint,
         "mmsearch.split": file.split_fingerprint,
         **{f"mmsearch.version.{package}": v for package, v in provenance.versions().items()},
+        "mlflow.source.name": "mmsearch",
+        "mlflow.source.type": "LOCAL",
     }
+    if (user := provenance.user()) is not None:
+        tags["mlflow.user"] = user
     commit = provenance.git_commit()
     if commit is not None:
         tags["mlflow.source.git.commit"] = commit
@@ -142,4 +148,18 @@ def _facts(name: str, file: StudyFile) -> StudyFacts:
         description=describe(name, file),
         words=describe_words(file),
         characters=tuple(file.vocabulary),
+        datasets=[_dataset(file, part) for part in ("train", "dev")],
     )
+
+
+def _dataset(file: StudyFile, part: str) -> DataSet:
+    """Describe a part of a study's words, which its corpus and the seed of the split determine."""
+    settings = file.settings
+    source = {
+        "corpus_fingerprint": file.corpus_fingerprint,
+        "keep_duplicates": settings.keep_duplicates,
+        "split_seed": settings.split_seed,
+        "part": part,
+    }
+    digest = hashlib.sha256(json.dumps(source).encode()).hexdigest()
+    return DataSet(part, digest, source, file.n_words[part])

@@ -157,14 +157,25 @@ class Confirmation:
                     n_failed=len(own) - len(complete),
                 )
             )
-        candidates.sort(key=lambda c: (len(c.repeats) < plan.n_seeds, c.mean if c.repeats else 0))
+        candidates.sort(
+            key=lambda c: (
+                bool(c.trial.excluded),
+                len(c.repeats) < plan.n_seeds,
+                c.mean if c.repeats else 0,
+            )
+        )
         n_missing = len(plan.trials) * plan.n_seeds - len(ended)
         return cls(plan=plan, candidates=tuple(candidates), n_missing=n_missing)
 
     @property
     def winner(self) -> Candidate | None:
-        """The candidate with the best mean; None until all are trained, or if all failed."""
+        """The candidate with the best mean; None until all are trained, or if all failed.
+
+        Excluded candidates do not count.
+        """
         first = self.candidates[0]
+        if first.trial.excluded:
+            return None
         is_whole = not self.n_missing and len(first.repeats) == self.plan.n_seeds
         return first if is_whole else None
 
@@ -306,8 +317,8 @@ def choose(journal: Journal, number: int | None = None) -> Choice:
         unsettled = (
             f"{confirmation.n_missing} trainings of the confirmation are missing; go on {again}"
             if confirmation.n_missing
-            else "every candidate of the confirmation diverged from some seed; confirm others, "
-            "or name the model with --trial"
+            else "every candidate of the confirmation diverged from some seed or is excluded; "
+            "confirm others, or name the model with --trial"
         )
         return Choice(
             record=complete[0],
@@ -373,4 +384,6 @@ def _named(journal: Journal, number: int) -> Choice:
     complete = ranked(journal.records())
     place = [other.number for other in complete].index(number) + 1 if record in complete else 0
     rank = f"number {place} of {len(complete)} complete trials" if place else record.state.lower()
+    if record.excluded:
+        rank = f"excluded: {record.excluded}"
     return Choice(record=record, journal=journal, why=f"named with --trial; {rank}")

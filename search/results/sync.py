@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from mmsearch.search.results.publish import mlflow_at, open_tracker, show_looks
 from mmsearch.search.results.selection import confirmations, extensions
 from mmsearch.search.results.summary import summarise
 from mmsearch.search.study.locks import own
-from mmsearch.search.study.study_file import StudyFile
+from mmsearch.search.study.study_file import StudyFile, keep_places
 from mmsearch.search.study.urls import ledger_folder, storage_url
 from mmsearch.tracking.journal.files import JournalError
 from mmsearch.tracking.journal.logs import logging_to
@@ -32,11 +33,22 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 
-def sync_study(workspace: Workspace, journal: Journal, storage: str | None, uri: str | None) -> int:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Synced:
+    """What `sync_study` did."""
+
+    n_sent: int
+    """Trials that were sent to MLflow or the Optuna storage."""
+    mended: tuple[str, ...]
+    """What people had changed in MLflow and was put right, a line each."""
+
+
+def sync_study(
+    workspace: Workspace, journal: Journal, storage: str | None, uri: str | None
+) -> Synced:
     """Add what the Optuna storage and MLflow lack: trials, and looks at the test split.
 
-    Returns:
-        Number of trials that were sent to either.
+    A database that was given is stored with the study once it has answered.
 
     Raises:
         RefusedError: another process searches the study and fills both itself.
@@ -51,6 +63,7 @@ def sync_study(workspace: Workspace, journal: Journal, storage: str | None, uri:
     split = file.split_fingerprint
     url = storage_url(workspace, storage, file.storage, file.id)
     with own(journal), logging_to(journal.folder / "logs", url, uri or ""):
+        mended: list[str] = []
         searched, confirmed = _Part(journal), _Part(confirmations(journal))
         extended = _Part(extensions(journal))
         creating = partial(workspace.locked, "optuna")
@@ -59,6 +72,8 @@ def sync_study(workspace: Workspace, journal: Journal, storage: str | None, uri:
             view = OptunaView(url, journal.name, file.id, file.settings.space, creating)
             with telling_errors(url), contextlib.closing(view):
                 searched.send(view)
+                trials = list(searched.records.values())
+                view.show_study(summarise(journal, file, trials=trials))
         except MMSearchError as error:
             away = error  # MLflow is filled anyway
         for part in (searched, confirmed, *([extended] if extended.journal.numbers() else [])):
@@ -66,6 +81,7 @@ def sync_study(workspace: Workspace, journal: Journal, storage: str | None, uri:
             with mlflow_at(tracker.uri):
                 part.send(tracker)
                 tracker.delete_doubles()
+            mended += tracker.mended
         with mlflow_at(tracker.uri):
             looks = merged(
                 [UserLedger(ledger_folder()).read(split), MLflowLedger(tracker).read(split)]
@@ -78,8 +94,12 @@ def sync_study(workspace: Workspace, journal: Journal, storage: str | None, uri:
             show_looks(tracker, journal, file, looks)
             trials = list(searched.records.values())
             tracker.show_study(summarise(journal, file, looks, trials=trials))
+        if uri is not None:
+            keep_places(journal, tracking_uri=uri)
         if away is not None:
             raise away
+        if storage is not None:
+            keep_places(journal, storage=storage)
         sent = searched.sent | confirmed.sent | extended.sent
         if failed := {**searched.failed, **confirmed.failed, **extended.failed}:
             name, why = next(iter(failed.items()))
@@ -88,7 +108,7 @@ def sync_study(workspace: Workspace, journal: Journal, storage: str | None, uri:
                 f"{len(sent)} trials were sent; {len(failed)} could not be shown, the first of "
                 f"them {name}: {reason}"
             )
-        return len(sent)
+        return Synced(n_sent=len(sent), mended=tuple(mended))
 
 
 class _Part:
@@ -111,7 +131,7 @@ class _Part:
     def send(self, view: View) -> None:
         """Send the trials that a view lacks; one that fails does not stop the others."""
         view.open()
-        for number in view.lacking(self.records.values(), self._damaged):
+        for number in view.lacking([*self.records.values()], self._damaged):
             record = self.records[number]
             try:
                 view.show_trial(record, self.journal, is_idle=True)

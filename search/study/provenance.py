@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import platform
 import subprocess
 from importlib.metadata import version
@@ -28,6 +29,14 @@ def _processor() -> str:
         lines = []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, "") or platform.processor() or platform.machine()
+
+
+def user() -> str | None:
+    """Return the name of the user who runs this process; None where it is not known."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # neither in the environment nor in the system's list
+        return None
 
 
 def git_commit() -> str | None:

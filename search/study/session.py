@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import shlex
+import threading
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mmsearch.data.corpus import BUILTIN_CORPUS, read_corpus
 from mmsearch.data.split import Words, split_corpus
-from mmsearch.errors import RefusedError
+from mmsearch.errors import InputError, RefusedError
 from mmsearch.model.cost import COSTS
 from mmsearch.search.study import provenance
 from mmsearch.search.study.settings import (
@@ -68,7 +72,8 @@ class Session:
     given_tracking_uri: str | None
     """MLflow tracking URI if given, with its password."""
     before: StudyFile | None = None
-    """The study's file on disk; None for a new study."""
+    """The study's file on disk when it was opened; None for a new study."""
+    _saving: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @classmethod
     def open(cls, request: Request) -> Session:
@@ -100,7 +105,7 @@ class Session:
         path = request.corpus
         if path is None and stored is not None and stored.corpus is not None:
             path = Path(stored.corpus)
-        corpus = read_corpus(path or BUILTIN_CORPUS, keep_duplicates=settings.keep_duplicates)
+        corpus = read_corpus(path or BUILTIN_CORPUS, **settings.reading)
         split = split_corpus(corpus, settings.split_seed)
         places = [absolute(url) for url in (request.storage, request.tracking_uri)]
         storage, tracking = (without_password(url) if url else None for url in places)
@@ -149,6 +154,35 @@ class Session:
         """MLflow tracking URI, with its password; raises the same errors as `storage`."""
         file = self.file
         return tracking_uri(self.workspace, self.given_tracking_uri, file.tracking_uri, file.id)
+
+    def save(self, answered: Literal["storage", "tracking_uri"] | None = None) -> None:
+        """Write the study's file; may be called from several threads.
+
+        A database that was given is stored only once it has answered, since its URL may be a typing
+        error, and every later command would use it.
+
+        Args:
+            answered: the one that has just answered.
+        """
+        with self._saving:
+            stored = StudyFile.read(self.journal)
+            kept: dict[str, Any] = {
+                name: stored and getattr(stored, name) for name in ("storage", "tracking_uri")
+            }
+            if answered is not None:
+                kept[answered] = getattr(self.file, answered)
+            self.journal.write_study(dataclasses.replace(self.file, **kept).to_json())
+
+    def unsaved_options(self) -> str:
+        """Return the options for given databases that have not answered, for a later command."""
+        stored = StudyFile.require(self.journal)
+        options = []
+        if self.given_storage and stored.storage != self.file.storage:
+            options += ["--storage", str(self.file.storage)]
+        is_in_environment = bool(os.environ.get("MLFLOW_TRACKING_URI"))
+        if self.given_tracking_uri and stored.tracking_uri != self.file.tracking_uri:
+            options += [] if is_in_environment else ["--tracking-uri", str(self.file.tracking_uri)]
+        return "".join(f" {shlex.quote(option)}" for option in options)
 
     @property
     def words(self) -> Words:
@@ -213,10 +247,12 @@ def _check_same(name: str, stored: StudyFile, file: StudyFile, corpus: Corpus) -
 
 
 def _other_words(stored: StudyFile, file: StudyFile, corpus: Corpus) -> list[str]:
-    """Describe how the words differ from the study's, apart from kept duplicates."""
-    kept = stored.settings.keep_duplicates
-    if corpus.keep_duplicates != kept:
-        corpus = read_corpus(file.corpus or BUILTIN_CORPUS, keep_duplicates=kept)
+    """Describe how the words differ from the study's, apart from how the file is read."""
+    if file.settings.reading != stored.settings.reading:
+        try:
+            corpus = read_corpus(file.corpus or BUILTIN_CORPUS, **stored.settings.reading)
+        except InputError as error:
+            return [f"other words: {error}"]
     if corpus.fingerprint == stored.corpus_fingerprint:
         return []
     before, now = (each.corpus or "the built-in names" for each in (stored, file))

@@ -11,6 +11,8 @@ from mmsearch.data.corpus import Vocabulary
 from mmsearch.errors import InputError
 from mmsearch.model.cost import COSTS, CostTable, check_costs
 from mmsearch.search.study.settings import Settings
+from mmsearch.search.study.urls import absolute
+from mmsearch.secrets import without_password
 from mmsearch.tracking.journal.files import JournalError, damaged
 from mmsearch.tracking.ledger.record import FINGERPRINT
 
@@ -122,3 +124,18 @@ class StudyFile:
         """Return the JSON values that `read` reads."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {"format": FORMAT, **values, "settings": self.settings.to_json()}
+
+
+def keep_places(journal: Journal, **places: str) -> None:
+    """Store the URLs of databases that have answered with a study, without their passwords.
+
+    Args:
+        journal: the study's journal.
+        places: `storage` and `tracking_uri`, or one of them.
+    """
+    file = StudyFile.require(journal)
+    kept: dict[str, Any] = {
+        name: without_password(absolute(url) or url) for name, url in places.items()
+    }
+    if any(getattr(file, name) != url for name, url in kept.items()):
+        journal.write_study(dataclasses.replace(file, **kept).to_json())

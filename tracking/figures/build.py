@@ -79,7 +79,11 @@ def study_figures(
     if summary.candidates:
         title = f"{study}: the best of the search, from fresh seeds"
         drawn["confirmation"] = confirmation(summary.candidates, title=title)
-    ended = [trial for trial in summary.trials if trial.dev_loss is not None and trial.outcome]
+    ended = [
+        trial
+        for trial in summary.trials
+        if trial.dev_loss is not None and trial.outcome and not trial.excluded
+    ]
     if ended:
         drawn["history"] = figures.study_history(
             [(trial.number, trial.dev_loss or math.nan, trial.state) for trial in ended],

@@ -9,6 +9,7 @@
                 samples.txt   words sampled from the final weights
                 outcome.json  how the trial ended; written once, before any view shows it
                 error.txt     the traceback of a trial that failed
+                excluded.json     why somebody excluded the trial from the choice of a model
     confirm/0000/             the same for each confirmation of a trial from a fresh seed
     extend/0000/              the same for each training that goes on from a trial's weights
 
@@ -24,6 +25,7 @@ import hashlib
 import json
 import math
 import re
+import time
 from typing import TYPE_CHECKING, Any, get_args
 
 from mmsearch.errors import InputError
@@ -180,6 +182,12 @@ class Journal:
         values["reason"] = outcome.reason.encode("utf-8", "backslashreplace").decode()
         files.replace(folder / "outcome.json", files.json_bytes(values))
 
+    def exclude(self, number: int, reason: str) -> None:
+        """Exclude a trial from the choice of a model; an empty reason takes that back."""
+        values = {"reason": reason, "excluded_ms": time.time_ns() // 1_000_000}
+        path = self.trial_folder(number) / "excluded.json"
+        files.replace(path, files.json_bytes(values))
+
     def read(self, number: int) -> TrialRecord:
         """Read one trial."""
         folder = self.trial_folder(number)
@@ -195,7 +203,14 @@ class Journal:
             spec = TrialSpec.from_json(spec)
         except InputError as error:
             raise files.damaged(path, error) from error
-        record = TrialRecord(number=number, spec=spec, facts=facts, curve=curve, outcome=outcome)
+        record = TrialRecord(
+            number=number,
+            spec=spec,
+            facts=facts,
+            curve=curve,
+            outcome=outcome,
+            excluded=_read_exclusion(folder / "excluded.json"),
+        )
         try:
             check_record(record)
         except InputError as error:
@@ -300,6 +315,16 @@ def _refuse(name: str) -> float:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse)
+
+
+def _read_exclusion(path: Path) -> str:
+    """Return why a trial is excluded; empty if it is not."""
+    if not files.exists(path):
+        return ""
+    reason = files.read_json(path).get("reason")
+    if not isinstance(reason, str):
+        raise files.damaged(path, "reason must be a string")
+    return reason
 
 
 def _read_outcome(path: Path) -> Outcome | None:

@@ -91,6 +91,8 @@ class TrialRecord:
     """The segments that have ended, in order."""
     outcome: Outcome | None = None
     """None while the trial runs."""
+    excluded: str = ""
+    """Why somebody excluded the trial from the choice of a model; empty if nobody did."""
 
     @property
     def name(self) -> str:
@@ -161,10 +163,13 @@ class TrialRecord:
         return self.curve[-1].step / self.wall_s if self.wall_s > 0 else None
 
     @property
-    def rank(self) -> tuple[int, float, int]:
-        """Sort key that puts the best first: by state, then by dev loss, then by number."""
+    def rank(self) -> tuple[int, bool, float, int]:
+        """Sort key that puts the best first: by state, then by dev loss, then by number.
+
+        Among those of its state an excluded trial comes last.
+        """
         loss = math.inf if self.dev_loss is None else self.dev_loss
-        return list(TrialState).index(self.state), loss, self.number
+        return list(TrialState).index(self.state), bool(self.excluded), loss, self.number
 
 
 def check_record(record: TrialRecord) -> None:
@@ -196,8 +201,9 @@ def n_finished(trials: Iterable[TrialRecord]) -> int:
 
 
 def ranked(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """Return the complete trials, best first; of equals the earlier one comes first."""
-    return sorted((trial for trial in trials if trial.is_complete), key=lambda trial: trial.rank)
+    """Return the complete trials that are not excluded, best first; of equals the earlier one."""
+    complete = (trial for trial in trials if trial.is_complete and not trial.excluded)
+    return sorted(complete, key=lambda trial: trial.rank)
 
 
 def best_trial(trials: Iterable[TrialRecord]) -> TrialRecord | None:

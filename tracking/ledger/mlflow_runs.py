@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 from mmsearch.errors import MMSearchError
 from mmsearch.tracking.ledger.record import LATER_NUMBERS, NUMBERS, Look
-from mmsearch.tracking.mlflow.client import log_params, search_runs, set_tags
+from mmsearch.tracking.mlflow.client import (
+    DataSet,
+    log_datasets,
+    log_params,
+    our_experiments,
+    search_runs,
+    set_tags,
+)
 from mmsearch.tracking.mlflow.metrics import metric
 from mmsearch.tracking.mlflow.notes import note_tag
 
@@ -49,15 +56,15 @@ class MLflowLedger:
         run_id = run.info.run_id
         for double in found[1:]:  # from a call that timed out and was repeated
             client.delete_run(double.info.run_id)
+        if run.data.tags.get("mlflow.parentRunId") != self._tracker.parent_id:
+            set_tags(client, run_id, {"mlflow.parentRunId": self._tracker.parent_id})
         if run.info.status == "FINISHED":
             return
         if run.info.lifecycle_stage == "deleted":
             client.restore_run(run_id)
         if not (run.inputs and run.inputs.dataset_inputs):
-            try:
-                self._log_test_split(run_id, look.split, n_words)
-            except Exception:  # noqa: BLE001 (another process may just have made the data set)
-                self._log_test_split(run_id, look.split, n_words)
+            source = {"split_fingerprint": look.split}
+            log_datasets(client, run_id, [DataSet("test", look.split, source, n_words)])
         set_tags(client, run_id, note_tag(note))
         if look.result is None:
             return
@@ -92,35 +99,10 @@ class MLflowLedger:
             run_name=f"final test, {look}",
         )
 
-    def _log_test_split(self, run_id: str, split: str, n_words: int) -> None:
-        """Log the test split as a data set: its fingerprint and its size, but no word."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag  # noqa: PLC0415 (slow; see client.connect)
-
-        dataset = Dataset(
-            name="test",
-            digest=split[:36],
-            source_type="local",
-            source=json.dumps({"split_fingerprint": split}),
-            profile=json.dumps({"num_rows": n_words}),
-        )
-        context = InputTag("mlflow.data.context", "test")
-        self._tracker.client.log_inputs(run_id, [DatasetInput(dataset, [context])])
-
     def _search(self, condition: str) -> list[Run]:
         """Return final-test runs of all studies, oldest first."""
-        from mlflow.entities import ViewType  # noqa: PLC0415 (slow; see client.connect)
-
         client = self._tracker.client
-        experiments: list[str] = []
-        token: str | None = ""
-        while token is not None:
-            page = client.search_experiments(
-                view_type=ViewType.ALL,
-                filter_string="name LIKE 'mmsearch/%'",
-                page_token=token or None,
-            )
-            experiments += [experiment.experiment_id for experiment in page]
-            token = page.token or None
+        experiments = [experiment.experiment_id for experiment in our_experiments(client)]
         condition = f"tags.mmsearch.kind = 'final-test' and {condition}"
         runs: list[Run] = []
         for start in range(0, len(experiments), _EXPERIMENTS):

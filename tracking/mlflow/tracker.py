@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 from mmsearch.tracking.journal.records import TrialState, best_trial, counts_by_state
 from mmsearch.tracking.mlflow import metrics, notes
 from mmsearch.tracking.mlflow.client import (
-    PREFIX,
+    DataSet,
     create,
     first_line,
+    log_datasets,
     log_metrics,
     log_params,
     open_experiment,
@@ -50,6 +51,10 @@ STATUS = {
     TrialState.RUNNING: "RUNNING",
 }
 """MLflow's status of a run by the state of its trial."""
+_EXCLUDED = "mmsearch.excluded"
+"""Tag with the reason why a trial is excluded from the choice of a model."""
+_PARENT = "mlflow.parentRunId"
+"""Tag with the run that a run is nested under."""
 _OPEN = ("RUNNING", "SCHEDULED")
 """Status of a run whose trial has not ended: one that is trained, one that waits for a command."""
 
@@ -72,6 +77,8 @@ class StudyFacts:
     """Description of the corpus, in a few words."""
     characters: Sequence[str]
     """Characters that the rows of an embedding stand for."""
+    datasets: Sequence[DataSet] = ()
+    """The words that each trial was trained and scored on."""
 
 
 @dataclass(slots=True)
@@ -84,6 +91,8 @@ class _Child:
     has_params: bool = False
     is_scheduled: bool = False
     is_closed: bool = False
+    excluded: str = ""
+    """Why the trial is excluded from the choice, as far as the run says."""
 
 
 @dataclass(slots=True)
@@ -103,6 +112,8 @@ class StudyTracker:
     """Folder for the artifacts of a local store; None to leave it to the server."""
     creating: Callable[[], AbstractContextManager[None]] = nullcontext
     """Lock to hold while a local store is created, which MLflow does not do safely."""
+    mended: list[str] = field(init=False, default_factory=list)
+    """What people had changed in the store and was put right, a line each."""
     experiment_id: str = field(init=False, default="")
     parent_id: str = field(init=False, default="")
     client: MlflowClient = field(init=False, repr=False)
@@ -120,13 +131,24 @@ class StudyTracker:
         """Connect, and find or create the experiment and the parent run."""
         with self.creating():
             self.client = create(self.uri)
-            experiment = open_experiment(self.client, PREFIX + self.facts.name, self.artifacts)
+            experiment = open_experiment(
+                self.client,
+                self.facts.name,
+                self.artifacts,
+                self.facts.id,
+                say=self.mended.append,
+            )
             self.experiment_id = experiment.experiment_id
         key, _ = view_tag(self.facts.id, self.kind)
         self._view = experiment.tags.get(key)
         self._fit_view([])
         children = self._search(self.kind)
-        self._open_parent({run.data.tags.get("mlflow.parentRunId") for run in children})
+        self._open_parent({run.data.tags.get(_PARENT) for run in children})
+        strays = [run for run in children if run.data.tags.get(_PARENT) != self.parent_id]
+        for run in strays:
+            self._set_tags(run.info.run_id, {_PARENT: self.parent_id})
+        if strays:
+            self.mended.append(f"nested {len(strays)} runs under the study's own again")
         self._children = {}
         # Of two runs of one trial (see delete_doubles), the one that has ended.
         for run in sorted(children, key=lambda run: run.info.status in _OPEN):
@@ -138,6 +160,7 @@ class StudyTracker:
                     has_params=bool(run.data.params),
                     is_scheduled=run.info.status == "SCHEDULED",
                     is_closed=run.info.status not in _OPEN,
+                    excluded=run.data.tags.get(_EXCLUDED, ""),
                 ),
             )
         # A call to SQLite has been carried out or not by the time it ends.
@@ -148,7 +171,7 @@ class StudyTracker:
         """Do nothing: MLflow's client keeps connections of its own."""
 
     def lacking(
-        self, records: Iterable[TrialRecord], unreadable: Collection[int] = ()
+        self, records: Sequence[TrialRecord], unreadable: Collection[int] = ()
     ) -> list[int]:
         """Return the numbers of the trials whose runs are missing or incomplete.
 
@@ -157,9 +180,14 @@ class StudyTracker:
             unreadable: numbers of trials whose files are damaged; their runs are left alone.
         """
         del unreadable
-        closed = {number for number, child in self._children.items() if child.is_closed}
+        closed = {r.number for r in records if self._is_whole(r)}
         idle = {number for number, child in self._children.items() if child.is_scheduled}
         return [r.number for r in records if r.number not in (closed if r.outcome else idle)]
+
+    def _is_whole(self, record: TrialRecord) -> bool:
+        """Return whether nothing is missing in the run of a trial that has ended."""
+        child = self._children.get(record.number)
+        return child is not None and child.is_closed and child.excluded == record.excluded
 
     def show_running(self) -> None:
         """Set the status of the parent run to RUNNING."""
@@ -175,12 +203,16 @@ class StudyTracker:
             is_idle: whether no process trains it, so that a trial that has not ended is SCHEDULED.
         """
         child = self._children.get(record.number) or self._create_child(record)
+        if child.excluded != record.excluded:
+            self._set_tags(child.run_id, {_EXCLUDED: record.excluded})
+            child.excluded = record.excluded
         if child.is_closed:
             return
         if not child.has_params:
             # The UI's parallel coordinates have no log axis.
             log10_rate = math.log10(record.spec.learning_rate)
             params = {**record.spec.to_json(), "log10_learning_rate": log10_rate}
+            log_datasets(self.client, child.run_id, self.facts.datasets)
             log_params(self.client, child.run_id, params)
             child.has_params = True
         if child.steps is None:
@@ -264,10 +296,10 @@ class StudyTracker:
     def _set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         set_tags(self.client, run_id, tags)
 
-    def _search(self, kind: str) -> list[Run]:
+    def _search(self, kind: str, *, has_deleted: bool = False) -> list[Run]:
         """Return all runs of one kind, oldest first."""
         condition = f"tags.mmsearch.kind = '{kind}' and tags.mmsearch.study_id = '{self.facts.id}'"
-        return search_runs(self.client, [self.experiment_id], condition)
+        return search_runs(self.client, [self.experiment_id], condition, has_deleted=has_deleted)
 
     def _fit_view(self, records: Iterable[TrialRecord]) -> None:
         """Write the saved view, with its axes extended to show the curves of `records`.
@@ -291,9 +323,16 @@ class StudyTracker:
         self._view = view
 
     def _open_parent(self, in_use: set[str | None]) -> None:
-        """Find the parent run, or of two the one that child runs name, or create it."""
-        parents = sorted(self._search("study"), key=lambda run: run.info.run_id not in in_use)
+        """Find the parent run, or of two the one that child runs name, or create it.
+
+        One that was deleted is restored, as links lead to it.
+        """
+        parents = self._search("study") or self._search("study", has_deleted=True)
+        parents.sort(key=lambda run: run.info.run_id not in in_use)
         self.parent_id = parents[0].info.run_id if parents else self._create_parent()
+        if parents and parents[0].info.lifecycle_stage == "deleted":
+            self.client.restore_run(self.parent_id)
+            self.mended.append("restored the study's own run, which had been deleted")
         held = parents[0].data.params if parents else {}
         lacking = {key: value for key, value in self.facts.params.items() if key not in held}
         if lacking:
@@ -313,9 +352,11 @@ class StudyTracker:
             *self._search("study"),
             *(run for run in children if run.data.tags[self._number_tag] in known),
         ]
+        doubles = [run for run in doubles if run.info.run_id not in in_use]
         for run in doubles:
-            if run.info.run_id not in in_use:
-                self.client.delete_run(run.info.run_id)
+            self.client.delete_run(run.info.run_id)
+        if doubles:
+            self.mended.append(f"deleted {len(doubles)} second runs of trials or of the study")
 
     @property
     def _shared_tags(self) -> dict[str, str]:
@@ -342,7 +383,7 @@ class StudyTracker:
             **self._trial_tags(record),
             self._number_tag: str(record.number),
             "mmsearch.seed": str(record.spec.seed),
-            "mlflow.parentRunId": self.parent_id,
+            _PARENT: self.parent_id,
         }
         run = self.client.create_run(
             self.experiment_id,

@@ -73,7 +73,7 @@ def fill(search: Search, url: str) -> OptunaView:
     view, journal = view_of(url), journal_of(search)
     view.open()
     records = {record.number: record for record in journal.records()}
-    for number in view.lacking(records.values()):
+    for number in view.lacking([*records.values()]):
         view.show_trial(records[number], journal)
     return view
 
