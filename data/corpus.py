@@ -222,8 +222,11 @@ def _column(path: Path, lines: Sequence[str], column: str) -> list[str]:
         )
         raise InputError(msg)
     try:
-        spaced = (line.strip(" ") for line in lines)
-        rows = list(csv.reader(spaced, delimiter=delimiter, skipinitialspace=True))
+        # Line by line: a quote that is never closed must not swallow the words after it.
+        rows = [
+            next(csv.reader([line.strip(" ")], delimiter=delimiter, skipinitialspace=True), [])
+            for line in lines
+        ]
     except csv.Error as error:
         msg = f"corpus {_shown(path)} cannot be read as a table: {error}; save it as plain CSV"
         raise InputError(msg) from None

@@ -77,6 +77,8 @@ def _record(journal: Journal, file: StudyFile) -> dict[str, Any]:
         "id": file.id,
         "split_fingerprint": file.split_fingerprint,
         "deleted_ms": time.time_ns() // 1_000_000,
+        "trials": {},
+        "best_dev_loss": None,
     }
     with contextlib.suppress(files.JournalError):  # a damaged study can be deleted, too
         records = journal.records()

@@ -114,7 +114,8 @@ class StudyFile:
             raise TypeError("a number of words or trials is not a whole number")
         if not all(isinstance(version, str) for version in self.versions.values()):
             raise TypeError("a version is not text")
-        Vocabulary(characters=tuple(self.vocabulary))
+        if Vocabulary(characters=tuple(self.vocabulary)).boundary != self.settings.boundary:
+            raise InputError("its vocabulary does not begin with the boundary")
         check_costs(self.costs)
         # They are used in paths and in SQL.
         if not _ID.fullmatch(self.id) or not FINGERPRINT.fullmatch(self.split_fingerprint):

@@ -7,6 +7,8 @@ import json
 import os
 import re
 import shlex
+import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,6 +71,24 @@ class Workspace:
                 f"the workspace {str(self.root)!r} cannot be created: {error.strerror}; "
                 "name another with --workspace"
             ) from error
+
+    @contextlib.contextmanager
+    def writable(self) -> Iterator[Workspace]:
+        """Yield this workspace or, where its MLflow database cannot be written, a temporary copy.
+
+        The copy shares the artifacts. MLflow writes to whatever database it opens.
+        """
+        database = self.root / "mlflow.db"
+        if all(os.access(path, os.W_OK) for path in (self.root, database) if path.exists()):
+            yield self
+            return
+        with tempfile.TemporaryDirectory(prefix="mmsearch-") as folder:
+            copy = Workspace(Path(folder))
+            for name in (database.name, f"{database.name}-wal"):
+                if (self.root / name).exists():
+                    shutil.copyfile(self.root / name, copy.root / name)
+            (copy.root / "artifacts").symlink_to(self.root / "artifacts")
+            yield copy
 
     def journal(self, study: str) -> Journal:
         """Return the journal of a study, which need not exist yet.

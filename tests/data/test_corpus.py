@@ -11,7 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmsearch.data.corpus import BOUNDARY, BUILTIN_CORPUS, Corpus, Vocabulary, read_corpus
+from mmsearch.data.corpus import (
+    BUILTIN_CORPUS,
+    Corpus,
+    Vocabulary,
+    read_corpus,
+    table_delimiter,
+)
 from mmsearch.errors import InputError
 
 if TYPE_CHECKING:
@@ -85,7 +91,7 @@ def test_letters_of_any_script_case_and_inner_spaces_are_kept(tmp_path: Path) ->
             (f"{LINES}ma{bad}ry", ("line 11", f"U+{ord(bad):04X}"))
             for bad in "\x0b\x0c\x1c\x85\u2028\u2029\r\x00\t\x1b\ufeff"
         ),
-        (LINES.replace("ava", "\n st. john"), ("line 4", "'st. john'", repr(BOUNDARY))),
+        (LINES.replace("ava", "\n st. john"), ("line 4", "'st. john'", "'.'")),
         (b"\xff\xfee\x00m\x00", ("line 1:", "0xff", "UTF-8")),
         (b"emma\nzo\xeb\n", ("line 2:", "0xeb", "UTF-8")),
         (b"emma\n\xed\xa0\x80", ("line 2:", "0xed", "UTF-8")),
@@ -127,14 +133,28 @@ ANY_BYTES = (
 
 
 @settings(deadline=None)
-@given(data=ANY_BYTES, keep_duplicates=st.booleans())
-def test_any_bytes_give_clean_words_or_a_refusal(
-    tmp_path_factory: pytest.TempPathFactory, data: bytes, *, keep_duplicates: bool
+@given(
+    data=ANY_BYTES,
+    keep_duplicates=st.booleans(),
+    column=st.sampled_from(["", "", "1", "2", "emma"]),
+    lower=st.booleans(),
+    boundary=st.sampled_from(".|"),
+)
+def test_any_bytes_give_clean_words_or_a_refusal(  # noqa: PLR0913 (how a file is read)
+    tmp_path_factory: pytest.TempPathFactory,
+    data: bytes,
+    *,
+    keep_duplicates: bool,
+    column: str,
+    lower: bool,
+    boundary: str,
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "any.txt"
     path.write_bytes(data)
     try:
-        corpus = read_corpus(path, keep_duplicates=keep_duplicates)
+        corpus = read_corpus(
+            path, keep_duplicates=keep_duplicates, column=column, lower=lower, boundary=boundary
+        )
     except InputError as error:
         message = str(error)
         assert "\n" not in message
@@ -142,10 +162,12 @@ def test_any_bytes_give_clean_words_or_a_refusal(
 
     assert len(set(corpus.words)) >= 10
     assert len(corpus.words) == corpus.n_lines - (0 if keep_duplicates else corpus.n_repeats)
-    assert all(word and word == word.strip() and BOUNDARY not in word for word in corpus.words)
-    assert set("".join(corpus.words)) | {BOUNDARY} == set(corpus.vocabulary.characters)
+    assert all(word and word == word.strip() and boundary not in word for word in corpus.words)
+    assert all(not lower or word == word.lower() for word in corpus.words)
+    assert set("".join(corpus.words)) | {boundary} == set(corpus.vocabulary.characters)
     path.write_text("\n".join(corpus.words), encoding="utf-8", newline="")
-    assert read_corpus(path, keep_duplicates=True).fingerprint == corpus.fingerprint
+    again = read_corpus(path, keep_duplicates=True, boundary=boundary)
+    assert again.fingerprint == corpus.fingerprint
 
 
 def test_vocabulary_is_the_boundary_and_then_the_characters_in_order() -> None:
@@ -164,7 +186,66 @@ def test_vocabulary_is_the_boundary_and_then_the_characters_in_order() -> None:
     assert copy.encode("baé") == [3, 2, 4]
 
 
-@pytest.mark.parametrize("characters", [(), ("a", "."), (".", "a", "a"), (".", "ab"), (".", "")])
+TABLE = [("Emma", 9), ("O.Neil, Zoë", 8), *((word.title(), 7) for word in TEN[1:])]
+WORDS = tuple(word for word, _ in TABLE)
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "header", "column"),
+    [
+        (",", "name,count", "name"),
+        (";", "count; name ;rank", "name"),
+        ("\t", "id\tname", "name"),
+        ("|", "", "1"),
+        (",", "", "1"),
+        (",", "", "2"),
+    ],
+)
+def test_column_of_a_table_is_read_by_its_heading_or_its_number(
+    tmp_path: Path, delimiter: str, header: str, column: str
+) -> None:
+    """CSV's quotes keep a delimiter in a word; only a heading that was named is no word."""
+    is_first = header.startswith("name") or column == "1"
+    rows = [(f'"{word}"', str(count)) for word, count in TABLE]
+    lines = [delimiter.join(row if is_first else row[::-1]) for row in rows]
+    path = write(tmp_path, "\n".join(filter(None, [header, *lines])) + "\n")
+    assert table_delimiter(path.read_text().splitlines()) == delimiter
+
+    corpus = read_corpus(path, column=column, boundary="/")
+    assert corpus.words == WORDS
+    assert corpus.vocabulary.characters[0] == corpus.vocabulary.boundary == "/"
+    lower = read_corpus(path, column=column, boundary="/", lower=True)
+    assert lower.words == tuple(word.lower() for word in WORDS)
+
+
+def test_words_beside_their_counts_are_a_table(tmp_path: Path) -> None:
+    """As `uniq -c` prints them; words of two parts are none."""
+    path = write(tmp_path, "".join(f"{n:>7} {word}\n" for n, word in enumerate(TEN)))
+    assert table_delimiter(path.read_text().splitlines()) == " "
+    assert read_corpus(path, column="2").words == TEN
+    assert not table_delimiter([f"{word} ann" for word in TEN])
+    assert not table_delimiter(TEN)
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "named"),
+    [
+        (LINES, "name", ("'name'", "--column")),
+        (LINES.replace("\n", ",1\n"), "name", ("'name'", "'emma'", "'1'")),
+        (LINES.replace("\n", ",1\n"), "3", ("'3'", "1 to 2")),
+        (LINES.replace("\n", "\t1\n"), "", ("U+0009", "--column")),
+    ],
+)
+def test_column_that_is_not_there_is_told_with_those_that_are(
+    tmp_path: Path, text: str, column: str, named: tuple[str, ...]
+) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(InputError) as caught:
+        read_corpus(path, column=column)
+    assert all(name in str(caught.value) for name in named)
+
+
+@pytest.mark.parametrize("characters", [(), (".", "a", "a"), (".", "ab"), (".", "")])
 def test_stored_vocabulary_with_ids_moved_or_merged_is_refused(characters: tuple[str, ...]) -> None:
     with pytest.raises(InputError, match="vocabulary"):
         Vocabulary(characters=characters)

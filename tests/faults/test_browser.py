@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -66,8 +67,15 @@ def study(searched: Path, tmp_path_factory: pytest.TempPathFactory, warm_command
 
 @pytest.fixture(scope="module")
 def links(study: Path) -> Iterator[dict[str, str]]:
+    """Serve the study; returns the links that `mmsearch ui` prints."""
+    with served(study) as found:
+        yield found
+
+
+@contextmanager
+def served(study: Path, *options: str) -> Iterator[dict[str, str]]:
     """Start `mmsearch ui`; returns the links that it prints."""
-    words = [COMMAND, "ui", "--no-browser"]
+    words = [COMMAND, "ui", "--no-browser", *options]
     env = {**environment(study), "COLUMNS": "300"}
     with subprocess.Popen(words, cwd=study, env=env, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -312,3 +320,27 @@ def test_confirmation_has_a_row_a_candidate(
         mean = f"{candidate.mean:.10f}"[:7]
         expect(page.get_by_text(re.compile(rf"^{re.escape(mean)}\d*")).first).to_be_visible()
     assert errors == []
+
+
+def test_studies_are_compared_on_one_page(
+    page: Page, study: Path, small_corpus: Path, warm_command: Warm, errors: list[str]
+) -> None:
+    """All trials of both in one leaderboard, best first, with its columns; and in one chart."""
+    shutil.copytree(study / "runs", study / "two/runs")
+    more = ("run", "--study", "more", "--corpus", small_corpus, "-n", 1, "--steps", 40)
+    assert warm_command(*more, folder=study / "two").returncode == 0
+    with served(study / "two", "--all") as links:
+        page.goto(links["leaderboard"])
+        rows = page.get_by_role("link", name=re.compile(r"^trial \d+$"))
+        expect(rows).to_have_count(N_TRIALS + 1)
+        page.set_viewport_size({"width": 1280, "height": 900})
+        for column in ("dev_loss", *ALWAYS_SHOWN):
+            heading = page.locator(".ag-header-cell").filter(has_text=column)
+            expect(heading.first).to_be_in_viewport(ratio=0.9)
+        page.set_viewport_size({"width": 1600, "height": 1400})
+        page.goto(links["charts"])
+        curves = page.locator(".js-plotly-plot").filter(has=page.get_by_text("Step"))
+        lines = curves.first.locator(".scatterlayer path.js-line")
+        expect(lines.nth(N_TRIALS)).to_be_attached()
+        assert errors == []
+        page.goto("about:blank")

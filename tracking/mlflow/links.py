@@ -6,9 +6,14 @@ run list there folds the trials under their study.
 
 from __future__ import annotations
 
+import json
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
-from mmsearch.tracking.mlflow.saved_view import ORDER, run_filter, view_key
+from mmsearch.tracking.mlflow.saved_view import ALL_TRIALS, ORDER, run_filter, view_key
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def leaderboard_url(base: str, experiment_id: str, study_id: str, kind: str = "trial") -> str:
@@ -24,6 +29,18 @@ def plain_url(base: str, experiment_id: str, study_id: str) -> str:
     return _runs_url(
         base, experiment_id, searchFilter=run_filter(study_id), orderByKey=ORDER, orderByAsc="true"
     )
+
+
+def compared_url(base: str, experiment_ids: Sequence[str]) -> str:
+    """Link to the trials of several studies, sorted by dev loss."""
+    values = {
+        "experiments": json.dumps(list(experiment_ids), separators=(",", ":")),
+        "workflowType": "machine_learning",
+        "searchFilter": ALL_TRIALS,
+        "orderByKey": ORDER,
+        "orderByAsc": "true",
+    }
+    return f"{base}/#/compare-experiments/s?{urlencode(values, quote_via=quote, safe='')}"
 
 
 def charts_url(leaderboard: str) -> str:

@@ -10,10 +10,13 @@ import base64
 import hashlib
 import json
 import zlib
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mmsearch.tracking.hyperparameters import ALWAYS_SHOWN
 from mmsearch.tracking.mlflow.curve_axes import CurveScale
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ORDER = "metrics.`dev_loss`"
 """Sort key of the runs, the lowest first."""
@@ -31,6 +34,34 @@ IMAGE_KEY = "embedding"
 SCORE = "score"
 """Metric of the parallel coordinates and scatter plots. Their axes cannot be limited, so a trial
 that is worse than a uniform guess has none: it would flatten all the others."""
+ALL_TRIALS = "tags.`mmsearch.kind` = 'trial'"
+"""MLflow's condition for the trials of any study."""
+_USUAL: Final[dict[str, Any]] = {
+    "startTime": "ALL",
+    "lifecycleFilter": "Active",
+    "datasetsFilter": [],
+    "modelVersionFilter": "All Runs",
+    "columnOrder": [],
+    "columnWidths": {},
+    "runsExpanded": {},
+    "runsPinned": [],
+    "runsHidden": [],
+    "runsVisibilityMap": {},
+    "viewMaximized": False,
+    "runListHidden": False,
+    "isAccordionReordered": False,
+    "useGroupedValuesInCharts": True,
+    "hideEmptyCharts": True,
+    "groupBy": None,
+    "groupsExpanded": {},
+    "autoRefreshEnabled": True,
+    "globalLineChartConfig": {
+        "xAxisKey": "step",
+        "lineSmoothness": 0,
+        "selectedXAxisMetricKey": "",
+    },
+}
+"""What the page expects of a state in its own storage."""
 _N_RUNS = 100
 """Runs in each chart."""
 _LINE: Final[dict[str, Any]] = {
@@ -70,18 +101,7 @@ def view_tag(
         kind: kind of the runs: `trial`, `confirm` or `extend`.
         scale: axes of the loss curves; None to let the page fit them to all points.
     """
-    state = {
-        "searchFilter": run_filter(study_id, kind),
-        "orderByKey": ORDER,
-        "orderByAsc": True,
-        "selectedColumns": list(_COLUMNS),
-        "runsHiddenMode": "SHOW_ALL",
-        "compareRunSections": [
-            _section(name, n_columns) for name, n_columns in _COLUMNS_A_SECTION.items()
-        ],
-        "compareRunCharts": _charts(scale),
-        "chartsSearchFilter": "",
-    }
+    state = _state(run_filter(study_id, kind), scale)
     if kind == "confirm":
         # One row per candidate, with the mean over its seeds.
         state["groupBy"] = {
@@ -93,6 +113,39 @@ def view_tag(
     # Fixed times, since the tag is written where it differs from the one before.
     value = {"name": name, "createdAt": 0, "updatedAt": 0, "state": f"deflate;{packed}"}
     return f"mlflow.sharedViewState.{view_key(study_id, kind)}", json.dumps(value)
+
+
+def compared_view(experiment_ids: Sequence[str]) -> tuple[str, str]:
+    """Return the view of several studies together: its key in the page's own storage, and itself.
+
+    MLflow shares no view between experiments, so that each browser has to be given it.
+    """
+    state = _state(ALL_TRIALS, None, ("tags.`mmsearch.study`",))
+    ids = json.dumps(list(experiment_ids), separators=(",", ":"))
+    key = f"MLflowLocalStorage-1.1-ExperimentPage-{ids}-ReactComponentState"
+    return key, json.dumps({**_USUAL, **state})
+
+
+def _state(condition: str, scale: CurveScale | None, columns: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the state of a page that shows the runs that meet a condition.
+
+    Args:
+        condition: MLflow's condition.
+        scale: axes of the loss curves; None to let the page fit them to all points.
+        columns: columns before the usual ones.
+    """
+    return {
+        "searchFilter": condition,
+        "orderByKey": ORDER,
+        "orderByAsc": True,
+        "selectedColumns": [*columns, *_COLUMNS],
+        "runsHiddenMode": "SHOW_ALL",
+        "compareRunSections": [
+            _section(name, n_columns) for name, n_columns in _COLUMNS_A_SECTION.items()
+        ],
+        "compareRunCharts": _charts(scale),
+        "chartsSearchFilter": "",
+    }
 
 
 def read_scale(value: str | None) -> CurveScale | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import http.client
 import ipaddress
+import json
 import os
 import re
 import secrets
@@ -96,6 +97,7 @@ def serve(  # noqa: PLR0913 (an address, a store, and where to write)
     host: str = "127.0.0.1",
     port: int | None = None,
     allowed_hosts: Sequence[str] = (),
+    stored: tuple[str, str] | None = None,
     timeout_s: float = 120.0,
 ) -> Iterator[Server]:
     """Run an MLflow server while the context lasts, or until the calling process dies.
@@ -112,6 +114,7 @@ def serve(  # noqa: PLR0913 (an address, a store, and where to write)
         port: port to listen on; None for 5000, or a free one if that is taken.
         allowed_hosts: hosts that browsers elsewhere use. One without a port stands for the server's
             port and for none.
+        stored: a key and a value that each browser's page finds in its own storage; None for none.
         timeout_s: seconds to wait for the first answer.
 
     Raises:
@@ -127,7 +130,7 @@ def serve(  # noqa: PLR0913 (an address, a store, and where to write)
     for wanted in (_DEFAULT_PORT, 0) if port is None else (port,):
         try:
             free = _free_port(host, wanted)
-            command = _Command(tracking_uri, artifacts, host, free, allowed_hosts)
+            command = _Command(tracking_uri, artifacts, host, free, allowed_hosts, stored)
             server, copier = command.start(log_folder, timeout_s)
         except _PortTakenError:
             if wanted in {port, 0}:
@@ -196,6 +199,7 @@ class _Command:
     host: str
     port: int
     allowed_hosts: Sequence[str]
+    stored: tuple[str, str] | None
 
     def start(self, log_folder: Path, timeout_s: float) -> tuple[Server, threading.Thread]:
         """Start a server and wait until it answers; the thread copies its output."""
@@ -264,6 +268,7 @@ class _Command:
             "PYTHONUNBUFFERED": "1",
             **{key: v for key, v in os.environ.items() if key not in _DROPPED_VARIABLES},
             "MLFLOW_BACKEND_STORE_URI": self.tracking_uri,
+            "MMSEARCH_COMPARED_VIEW": json.dumps(self.stored) if self.stored else "",
         }
 
 

@@ -7,6 +7,8 @@ docs/security.md has the list.
 
 from __future__ import annotations
 
+import json
+import os
 from typing import TYPE_CHECKING, Any
 
 from mlflow.server.fastapi_app import app as _mlflow
@@ -37,6 +39,17 @@ localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true")
 <style>[data-assistant-ui] { display: none !important }</style>
 """
 """Goes into the head of the page: the Assistant, which has no server here, does not show itself."""
+VIEW_VARIABLE = "MMSEARCH_COMPARED_VIEW"
+"""Environment variable with a key and a value, as JSON, to put into the page's own storage."""
+
+
+def _head() -> bytes:
+    """Return what goes into the head of the page."""
+    stored = os.environ.get(VIEW_VARIABLE)
+    if not stored:
+        return _HEAD
+    key, value = (json.dumps(text).replace("<", "\\u003c") for text in json.loads(stored))
+    return _HEAD + f"<script>localStorage.setItem({key}, {value})</script>\n".encode()
 
 
 class _Viewer:
@@ -71,7 +84,7 @@ def _with_head(send: Callable[[Message], Awaitable[None]]) -> Callable[[Message]
         body.extend(message.get("body", b""))
         if message.get("more_body"):
             return
-        page = bytes(body).replace(b"<head>", b"<head>" + _HEAD, 1)
+        page = bytes(body).replace(b"<head>", b"<head>" + _head(), 1)
         headers = [
             (name, b"%d" % len(page) if name.lower() == b"content-length" else value)
             for name, value in start["headers"]

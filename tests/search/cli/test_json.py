@@ -36,6 +36,8 @@ WORDS = {
     "sync": ("sync",),
     "ui": ("ui", "--no-browser"),
     "final-test": ("final-test", "--trial", 0),
+    "exclude": ("exclude", 0, "--reason", "leaks"),
+    "delete": ("delete", "few", "--yes"),
 }
 
 

@@ -1,0 +1,90 @@
+"""`mmsearch delete`: a study goes, with its views; other studies and looks at test splits stay."""
+
+from __future__ import annotations
+
+import json
+import signal
+from typing import TYPE_CHECKING
+
+import optuna
+import pytest
+from mlflow import MlflowClient
+
+from tests.support.fault_injection import MLFLOW, OPTUNA, Kill, raising
+from tests.support.in_process import run_in_process
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.forked_cli import Warm
+
+DELETE = ("delete", "few", "--yes")
+
+
+def left(folder: Path) -> tuple[list[str], int, set[str]]:
+    """Return what is left: Optuna's studies, active runs in MLflow but final tests, folders."""
+    storage = f"sqlite:///{folder}/runs/optuna.db"
+    names = [n for n in optuna.get_all_study_names(storage) if not n.startswith("mmsearch/test")]
+    client = MlflowClient(f"sqlite:///{folder}/runs/mlflow.db")
+    places = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(places, "tags.mmsearch.kind != 'final-test'")
+    return names, len(runs), {path.parent.name for path in folder.glob("runs/*/study.json")}
+
+
+def test_study_goes_and_its_look_at_the_test_split_stays(
+    copied: Path, small_corpus: Path, warm_command: Warm
+) -> None:
+    """The same words in a new study have a test split that is used up."""
+    assert warm_command("final-test", "--trial", 0, folder=copied).returncode == 0
+    assert warm_command(*DELETE, folder=copied).returncode == 0
+    assert left(copied) == ([], 0, set())
+    assert not (copied / "runs/few").exists()
+    (line,) = (copied / "runs/logs/deleted.jsonl").read_text().splitlines()
+    assert json.loads(line)["trials"] == {"complete": 4}
+
+    again = ("run", "--corpus", small_corpus, "-n", 1, "--steps", 40, "--workers", 1)
+    assert warm_command(*again, folder=copied).returncode == 0
+    assert left(copied)[0] == ["few"]
+    assert left(copied)[1] == 2
+    refused = warm_command("final-test", "--trial", 0, "--anyway", folder=copied)
+    assert refused.returncode == 3, refused.stderr
+
+
+def test_other_studies_stay(copied: Path, small_corpus: Path, warm_command: Warm) -> None:
+    more = ("run", "--study", "more", "--corpus", small_corpus, "-n", 1, "--steps", 40)
+    assert warm_command(*more, folder=copied).returncode == 0
+    assert warm_command(*DELETE, folder=copied).returncode == 0
+    assert left(copied) == (["more"], 2, {"more"})
+
+
+@pytest.mark.parametrize(
+    "kill",
+    [
+        Kill(call=MLFLOW + "delete_run", at="after", nth=2),
+        Kill(call=OPTUNA + "delete_study", at="before"),
+        Kill(call=OPTUNA + "delete_study", at="after"),
+        Kill(call="shutil:rmtree", at="after"),
+    ],
+    ids=str,
+)
+def test_killed_deletion_is_finished_by_the_same_command(
+    copied: Path, warm_command: Warm, kill: Kill
+) -> None:
+    assert warm_command(*DELETE, folder=copied, patch=kill.patch).returncode == -signal.SIGKILL
+    assert left(copied)[2] == {"few"}
+    done = warm_command(*DELETE, folder=copied)
+    assert done.returncode == 0, done.stderr
+    assert left(copied) == ([], 0, set())
+
+
+def test_store_that_is_away_leaves_the_study(copied: Path, warm_command: Warm) -> None:
+    away = raising(MLFLOW + "search_experiments", "ConnectionError('away')")
+    done = warm_command(*DELETE, folder=copied, patch=away)
+    assert done.returncode == 1
+    assert left(copied)[0::2] == (["few"], {"few"})
+
+
+def test_nothing_is_deleted_without_being_asked(copied: Path) -> None:
+    for words in (("delete", "few"), ("delete", "few", "--json"), ("delete", "other", "--yes")):
+        assert run_in_process(*words, folder=copied).exit_code == 2
+    assert left(copied)[2] == {"few"}
