@@ -1,0 +1,75 @@
+"""Where a study is shown is stored with it once that place has answered, and not before."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.mlflow_server import free_port
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.forked_cli import Done, Warm
+
+MORE = ("run", "--study", "few", "--workers", 1)
+
+
+def stored(folder: Path) -> dict[str, Any]:
+    """Return the places in the study's file."""
+    values = json.loads((folder / "runs/few/study.json").read_text())
+    return {name: values[name] for name in ("storage", "tracking_uri")}
+
+
+def flat(done: Done) -> str:
+    """Return what a command printed, without line ends."""
+    return " ".join((done.stdout + done.stderr).split())
+
+
+@pytest.mark.parametrize(
+    ("option", "is_new"),
+    [("--tracking-uri", True), ("MLFLOW_TRACKING_URI", False), ("--storage", True)],
+)
+def test_place_that_never_answered_is_not_stored(
+    copied: Path, small_corpus: Path, warm_command: Warm, option: str, *, is_new: bool
+) -> None:
+    """The search goes on without it, and the next commands use the workspace's own."""
+    kind = "postgresql://me@" if option == "--storage" else "http://"
+    url = f"{kind}127.0.0.1:{free_port()}" + ("/db" if option == "--storage" else "")
+    words: tuple[object, ...] = (*MORE, "-n", 5)
+    if is_new:
+        (copied / "runs").rename(copied / "old")
+        words = ("run", "--corpus", small_corpus, "-n", 1, "--steps", 40, "--workers", 1)
+    given: tuple[str, ...] = (option, url)
+    env = {}
+    if option == "MLFLOW_TRACKING_URI":
+        given, env = (), {option: url}
+
+    done = warm_command(*words, *given, folder=copied, **env)
+
+    assert done.returncode == 0, done.stderr
+    assert stored(copied) == {"storage": None, "tracking_uri": None}
+    hint = f"mmsearch sync {option} {url}" if given else "mmsearch sync"
+    assert hint in flat(done)
+    assert warm_command("sync", folder=copied).returncode == 0
+
+
+def test_place_that_answered_is_stored_by_a_search_and_by_sync(
+    copied: Path, warm_command: Warm
+) -> None:
+    """The next commands find it without being told."""
+    uris = [f"sqlite:///{copied}/{name}.db" for name in ("first", "second")]
+    assert warm_command(*MORE, "-n", 5, "--tracking-uri", uris[0], folder=copied).returncode == 0
+    assert stored(copied) == {"storage": None, "tracking_uri": uris[0]}
+    urls = [f"sqlite:///{copied}/optuna-{name}.db" for name in ("first", "second")]
+    assert warm_command(*MORE, "-n", 6, "--storage", urls[0], folder=copied).returncode == 0
+    assert stored(copied) == {"storage": urls[0], "tracking_uri": uris[0]}
+
+    given = ("--storage", urls[1], "--tracking-uri", uris[1])
+    assert warm_command("sync", *given, folder=copied).returncode == 0
+
+    assert stored(copied) == {"storage": urls[1], "tracking_uri": uris[1]}
+    assert warm_command(*MORE, "-n", 7, folder=copied).returncode == 0
+    assert "0 trials sent" in flat(warm_command("sync", folder=copied))
