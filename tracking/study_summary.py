@@ -30,6 +30,8 @@ class StudySummary:
     candidates: Sequence[tuple[int, float, Sequence[float]]] = ()
     """(trial number, dev loss, dev losses over the fresh seeds) of each candidate of the
     confirmation, best first."""
+    parents: Mapping[int, int] = field(default_factory=dict)
+    """The trial that each extension goes on from, by the extension's number."""
     remarks: Sequence[str] = ()
     """Paragraphs of Markdown about the best trial's score."""
     sections: Sequence[str] = ()
@@ -50,6 +52,6 @@ class StudySummary:
         ]
         shown = (
             *(version("mmsearch"), trials, sorted(self.log_axes), self.is_done, self.candidates),
-            *(self.remarks, self.sections, self.tags, self.metrics, self.baselines),
+            *(self.parents, self.remarks, self.sections, self.tags, self.metrics, self.baselines),
         )
         return hashlib.sha256(repr(shown).encode()).hexdigest()

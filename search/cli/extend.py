@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmsearch.errors import MMSearchError
 from mmsearch.search.cli import options
 from mmsearch.search.display.console import make_console, print_json, print_wrapped
 from mmsearch.search.display.format import extension_json
@@ -40,14 +41,16 @@ def extend(  # noqa: PLR0913 (each is one flag)
 ) -> None:
     """Train a finished trial on from its final weights.
 
-    The extension is recorded beside the trials of the search: it counts
-    towards no --trials, and nothing is proposed or chosen because of it.
+    The extension is recorded beside the trials of the search: nothing is
+    proposed or chosen because of it, and it counts towards --trials only for a
+    run with --count-extensions.
     Run the same command again to resume.
     """
     from mmsearch.search.cli.training import train_live  # noqa: PLC0415 (imports wait)
     from mmsearch.search.execution.coordinator import Limits  # noqa: PLC0415
     from mmsearch.search.execution.extend_job import Extend  # noqa: PLC0415
     from mmsearch.search.execution.runner import opened  # noqa: PLC0415
+    from mmsearch.search.results.sync import sync_optuna  # noqa: PLC0415
     from mmsearch.search.study.session import Session  # noqa: PLC0415
 
     session = Session.reopen(Workspace.at(workspace), study, tracking_uri=tracking_uri)
@@ -63,6 +66,14 @@ def extend(  # noqa: PLR0913 (each is one flag)
             noun="extensions",
             is_quiet=quiet,
             as_json=as_json,
+        )
+    try:
+        sync_optuna(session.workspace, session.journal)
+    except MMSearchError as error:
+        where = options_of(session.journal)
+        make_console(stderr=True).print(
+            f"not in Optuna's storage yet; add it with: mmsearch sync{where} ({error})",
+            style="yellow",
         )
     record = result.records[-1] if result.records else None
     if as_json:

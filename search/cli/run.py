@@ -48,6 +48,10 @@ def run(  # noqa: PLR0913 (each is one flag)
             "Total number of finished trials, earlier runs included.", "--trials", "-n", min=1
         ),
     ] = 50,
+    count_extensions: Annotated[
+        bool,
+        typer.Option("--count-extensions", help="Count finished extensions as trials, too."),
+    ] = False,
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -123,6 +127,13 @@ def run(  # noqa: PLR0913 (each is one flag)
         )
     )
     out = make_console()
+    if count_extensions:
+        n_extended = sum(record.is_complete for record in read_extensions(session.journal))
+        trials = max(trials - n_extended, 0)
+        file = dataclasses.replace(session.file, n_trials=trials)
+        session = dataclasses.replace(session, file=file)
+        if not (quiet or as_json):
+            out.print(f"{n_extended} finished extensions count, which leaves {trials} trials")
     job = Search(session)
     began_s = time.monotonic()
     with opened(job) as earlier:

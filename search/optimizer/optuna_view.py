@@ -34,6 +34,8 @@ REFILLED = "mmsearch.refilled"
 test split may be missing in its storage until `mmsearch sync` has added them."""
 _EXCLUDED = "mmsearch.excluded"
 """User attribute of a study: the trials that are excluded from the choice of a model, and why."""
+_PARENTS = "mmsearch.parent_trials"
+"""User attribute of a study: the trial that each extension goes on from, by its number."""
 _KEPT = "mmsearch/enqueued/"
 _IS_WHOLE = "mmsearch.is_whole"
 _NOTES = "mmsearch.notes"
@@ -185,11 +187,15 @@ class OptunaView:
             del self._sent[number]
 
     def show_study(self, summary: StudySummary) -> None:
-        """Write which trials are excluded, since a finished trial takes no more attributes."""
-        excluded = {f"{t.number}": t.excluded for t in summary.trials if t.excluded}
+        """Write which trials are excluded or extended: finished ones take no more attributes."""
         storage, study = self._open, self._study
-        if storage.get_study_user_attrs(study).get(_EXCLUDED, {}) != excluded:
-            storage.set_study_user_attr(study, _EXCLUDED, excluded)
+        attrs = storage.get_study_user_attrs(study)
+        for key, value in (
+            (_EXCLUDED, {f"{t.number}": t.excluded for t in summary.trials if t.excluded}),
+            (_PARENTS, {f"{number}": parent for number, parent in summary.parents.items()}),
+        ):
+            if attrs.get(key, {}) != value:
+                storage.set_study_user_attr(study, key, value)
 
     def close(self) -> None:
         """Disconnect; SQLite then merges its write-ahead log into the database file."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mmsearch.errors import MMSearchError
 from mmsearch.search.results.final_note import final_note
 from mmsearch.search.results.optimism import Optimism
-from mmsearch.search.results.selection import Confirmation
+from mmsearch.search.results.selection import Confirmation, read_extensions
 from mmsearch.search.study.config_file import differing
 from mmsearch.search.study.urls import ledger_folder
 from mmsearch.tracking.journal.records import TrialState, counts_by_state, n_finished
@@ -57,7 +57,9 @@ def summarise(
     winner = None
     candidates = []
     baselines = None
+    parents: dict[int, int] = {}
     try:
+        parents = {r.number: r.facts["parent_trial"] for r in read_extensions(journal)}
         confirmation = Confirmation.read(journal)
         if confirmation is not None:
             winner = confirmation.winner
@@ -80,6 +82,7 @@ def summarise(
         log_axes=frozenset(name for name, dimension in dimensions.items() if dimension.log),
         is_done=n_finished(trials) >= file.n_trials and not counts[TrialState.RUNNING],
         candidates=candidates,
+        parents=parents,
         remarks=_remarks(trials),
         sections=sections,
         tags={"mmsearch.chosen": winner.best.name} if winner else {},

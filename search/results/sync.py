@@ -56,8 +56,6 @@ def sync_study(
         JournalError: some trials cannot be shown; all others were.
     """
     from mmsearch.search.optimizer.claims import optuna_looks  # noqa: PLC0415 (Optuna is slow)
-    from mmsearch.search.optimizer.optuna_view import OptunaView  # noqa: PLC0415 (likewise)
-    from mmsearch.search.optimizer.storage import telling_errors  # noqa: PLC0415 (likewise)
 
     file = StudyFile.require(journal)
     split = file.split_fingerprint
@@ -66,14 +64,9 @@ def sync_study(
         mended: list[str] = []
         searched, confirmed = _Part(journal), _Part(confirmations(journal))
         extended = _Part(extensions(journal))
-        creating = partial(workspace.locked, "optuna")
         away: MMSearchError | None = None
         try:
-            view = OptunaView(url, journal.name, file.id, file.settings.space, creating)
-            with telling_errors(url), contextlib.closing(view):
-                searched.send(view)
-                trials = list(searched.records.values())
-                view.show_study(summarise(journal, file, trials=trials))
+            _fill_optuna(workspace, searched, file, url)
         except MMSearchError as error:
             away = error  # MLflow is filled anyway
         for part in (searched, confirmed, *([extended] if extended.journal.numbers() else [])):
@@ -109,6 +102,32 @@ def sync_study(
                 f"them {name}: {reason}"
             )
         return Synced(n_sent=len(sent), mended=tuple(mended))
+
+
+def sync_optuna(workspace: Workspace, journal: Journal) -> None:
+    """Bring a study's own Optuna storage up to date, without MLflow.
+
+    Raises:
+        RefusedError: another process searches the study and fills both itself.
+        MMSearchError: the storage cannot be reached.
+    """
+    file = StudyFile.require(journal)
+    url = storage_url(workspace, None, file.storage, file.id)
+    with own(journal), logging_to(journal.folder / "logs", url):
+        _fill_optuna(workspace, _Part(journal), file, url)
+
+
+def _fill_optuna(workspace: Workspace, searched: _Part, file: StudyFile, url: str) -> None:
+    """Add what an Optuna storage lacks of a study."""
+    from mmsearch.search.optimizer.optuna_view import OptunaView  # noqa: PLC0415 (Optuna is slow)
+    from mmsearch.search.optimizer.storage import telling_errors  # noqa: PLC0415 (likewise)
+
+    journal, creating = searched.journal, partial(workspace.locked, "optuna")
+    view = OptunaView(url, journal.name, file.id, file.settings.space, creating)
+    with telling_errors(url), contextlib.closing(view):
+        searched.send(view)
+        trials = list(searched.records.values())
+        view.show_study(summarise(journal, file, trials=trials))
 
 
 class _Part:

@@ -39,6 +39,8 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "confirm": ("confirm", "--top", 1, "--seeds", 1),
     "extend": ("extend", 0, "--steps", 20),
     "final-test": ("final-test", "--trial", 0),
+    "exclude": ("exclude", 0, "--reason", "leaks"),
+    "delete": ("delete", "few", "--yes"),
 }
 MODULES = (
     *("json", "matplotlib", "mlflow", "mmsearch", "multiprocessing", "numpy", "optuna", "pickle"),

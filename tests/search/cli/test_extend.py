@@ -7,6 +7,7 @@ import shutil
 import signal
 from typing import TYPE_CHECKING
 
+import optuna
 import pytest
 
 from mmsearch.data.corpus import read_corpus
@@ -61,7 +62,7 @@ def test_training_goes_on_from_the_weights_of_the_trial(
 
 
 def test_search_goes_on_as_if_there_were_no_extension(copied: Path, warm_command: Warm) -> None:
-    """It counts towards no `--trials`, and the same configurations are proposed and chosen."""
+    """It counts only if asked, and the same configurations are proposed and chosen."""
     shutil.copytree(copied / "runs", copied / "plain/runs")
     rate = ("--learning-rate", 0.05)
     assert warm_command("extend", 2, "--steps", 40, *rate, folder=copied).returncode == 0
@@ -77,6 +78,9 @@ def test_search_goes_on_as_if_there_were_no_extension(copied: Path, warm_command
     )
     assert model == plain
     assert extended(copied).read(0).spec.learning_rate == pytest.approx(0.05)
+    counted = ("run", "--study", "few", "-n", 8, "--count-extensions", "--workers", 1)
+    assert warm_command(*counted, folder=copied).returncode == 0
+    assert len(optuna_trials(copied / "runs", "few")) == 7
 
 
 def test_extensions_are_shown_with_their_trial(copied: Path, warm_command: Warm) -> None:
@@ -94,6 +98,8 @@ def test_extensions_are_shown_with_their_trial(copied: Path, warm_command: Warm)
             for path in (copied / "runs").glob("mlflow.db*"):
                 path.unlink()
             assert warm_command("sync", folder=copied).returncode == 0
+        attrs = optuna.load_study(study_name="few", storage=f"sqlite:///{copied}/runs/optuna.db")
+        assert attrs.user_attrs["mmsearch.parent_trials"] == {"0": 3}
         client, parents, _ = mlflow_runs(copied / "runs", "few")
         experiment = client.get_experiment_by_name("mmsearch/few")
         assert experiment is not None
