@@ -39,6 +39,7 @@ _FORBIDDEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
 _MAX_SHOWN = 60
 _TABLE = 0.9
 """Share of the lines with a delimiter from which a file is taken for a table."""
+_READ_COLUMN = "it looks like a table: read one of its columns with --column"
 _NUMBERED = re.compile(r"\s*\d+\s+[^\s\d]\S*|\S*[^\s\d]\s+\d+\s*")
 """Matches a word beside its index or its count."""
 
@@ -323,26 +324,24 @@ def _check_characters(
     text = "\n".join(words)
     if boundary not in text and not _FORBIDDEN.search(text):
         return
+    table = table_delimiter(cells)
     for number, cell in enumerate(cells, start=1):
         word = cell.strip()
         where = f"corpus {_shown(path)}, line {number}"
         if found := _FORBIDDEN.search(word):
-            step = (
-                "read one column of a table with --column"
-                if found[0] == "\t"
-                else "save it as plain text, one word per line, with line ends LF or CRLF"
-            )
+            step = "save it as plain text, one word per line, with line ends LF or CRLF"
             msg = (
                 f"{where}: a word must not contain control characters, got "
-                f"U+{ord(found[0]):04X} in {_shown(word)}; {step}"
+                f"U+{ord(found[0]):04X} in {_shown(word)}; {_READ_COLUMN if table else step}"
             )
             raise InputError(msg)
         if boundary in word:
             n_lines = sum(boundary in word for word in words)
+            step = "name a character that is in no word with --boundary"
             msg = (
                 f"{where}: a word must not contain {boundary!r}, which marks the word boundary, "
-                f"got {_shown(word)} (lines with one: {n_lines:,} of {len(words):,}); name a "
-                "character that is in no word with --boundary"
+                f"got {_shown(word)} (lines with one: {n_lines:,} of {len(words):,}); "
+                f"{_READ_COLUMN if table else step}"
             )
             raise InputError(msg)
 

@@ -72,9 +72,11 @@ OF_MLFLOW = (
 )
 MORE_OF_MLFLOW = (
     *kills(CREATE_MLFLOW_TABLES, ("after", "")),
-    *kills(MLFLOW + "create_run", ("commit", ""), ("commit", "mmsearch.trial")),
-    *kills(MLFLOW + "log_batch", ("commit", "sampler"), ("after", "loss/dev")),
-    *kills(MLFLOW + "log_batch", ("after", "best_dev_loss")),
+    *kills(MLFLOW + "create_run", ("commit", "")),
+    *kills(MLFLOW + "log_batch", ("commit", "sampler")),
+    *kills(MLFLOW + "create_run", ("commit", "mmsearch.trial")),
+    *kills(MLFLOW + "log_inputs", ("commit", ""), ("after", "")),
+    *kills(MLFLOW + "log_batch", ("after", "loss/dev"), ("after", "best_dev_loss")),
     *kills(MLFLOW + "log_artifact", ("after", "figures")),
     *kills(MLFLOW + "set_terminated", ("after", "")),
     Kill(call=MLFLOW + "set_terminated", at="after", nth=4),

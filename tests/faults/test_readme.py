@@ -53,6 +53,8 @@ EXCHANGED = {
     "mmsearch confirm": "mmsearch confirm --seeds 2",
     "mmsearch final-test --trial 34": "mmsearch final-test --trial 0",
     "mmsearch replay 34": "mmsearch replay 0",
+    "mmsearch ui --all": "mmsearch ui --all --no-browser --port {all}",
+    "mmsearch exclude 34 --reason 'too wide'": "mmsearch exclude 1 --reason 'too wide'",
     "mmsearch extend 34 --steps 1000": "mmsearch extend 0 --steps 20",
     "mmsearch run --corpus stdlib.txt --trials 20": (
         "mmsearch run --corpus stdlib.txt --trials 4 --steps 50 --pruner none"
@@ -261,7 +263,7 @@ def test_every_block_of_a_page_runs_and_prints_what_it_shows(
     page: str, terminal: Terminal, tmp_path: Path
 ) -> None:
     """A newcomer who types the commands gets these outputs."""
-    ports = {"ui": free_port(), "serve": free_port()}
+    ports = {name: free_port() for name in ("ui", "all", "serve")}
     failures = []
     for block in blocks(page):
         if block.language == "toml":
