@@ -39,6 +39,12 @@ _FORBIDDEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
 _MAX_SHOWN = 60
 _TABLE = 0.9
 """Share of the lines with a delimiter from which a file is taken for a table."""
+_HEAD = 5
+"""Lines at the start of a table that may be no rows."""
+_NOTE = re.compile(r"\s*sep=.\s*")
+_RULER = re.compile(r"[\s|:-]*--[\s|:-]*")
+_PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "a zip file or a spreadsheet"}
+"""The first bytes of files that are no text, and what they are."""
 _READ_COLUMN = "it looks like a table: read one of its columns with --column"
 _NUMBERED = re.compile(r"\s*\d+\s+[^\s\d]\S*|\S*[^\s\d]\s+\d+\s*")
 """Matches a word beside its index or its count."""
@@ -222,20 +228,19 @@ def _column(path: Path, lines: Sequence[str], column: str) -> list[str]:
             "tab, a comma, a semicolon or a bar; leave --column out for a list of words"
         )
         raise InputError(msg)
-    try:
-        # Line by line: a quote that is never closed must not swallow the words after it.
-        rows = [
-            next(csv.reader([line.strip(" ")], delimiter=delimiter, skipinitialspace=True), [])
-            for line in lines
-        ]
-    except csv.Error as error:
-        msg = f"corpus {_shown(path)} cannot be read as a table: {error}; save it as plain CSV"
-        raise InputError(msg) from None
-    header = [cell.strip() for cell in next((row for row in rows if row), [])]
-    if column in header:
-        index, first = header.index(column), rows.index(next(row for row in rows if row)) + 1
-    elif column.isdecimal() and 1 <= int(column) <= len(header):
-        index, first = int(column) - 1, 0
+    rows = [_row(path, number, line, delimiter) for number, line in enumerate(lines, start=1)]
+    # A spreadsheet's note on its delimiter, and the ruler of a table in Markdown, are no rows.
+    for odd in (_NOTE, _RULER):
+        first = next((n for n, line in enumerate(lines) if n < _HEAD and odd.fullmatch(line)), None)
+        if first is not None:
+            rows[first] = []
+    start = next((number for number, row in enumerate(rows) if any(row)), 0)
+    header = rows[start]
+    if column.isdecimal() and 1 <= int(column) <= len(header):
+        index = int(column) - 1
+    elif column in header:
+        index = header.index(column)
+        rows[start] = []
     else:
         msg = (
             f"corpus {_shown(path)} has no column {column!r}; its first line has "
@@ -243,8 +248,22 @@ def _column(path: Path, lines: Sequence[str], column: str) -> list[str]:
             f"{len(header)} if that line is no header"
         )
         raise InputError(msg)
-    blank = [""] * first
-    return blank + [row[index] if index < len(row) else "" for row in rows[first:]]
+    return [row[index] if index < len(row) else "" for row in rows]
+
+
+def _row(path: Path, number: int, line: str, delimiter: str) -> list[str]:
+    """Return the cells of one line; a quote that is never closed must not swallow the next."""
+    reader = csv.reader(
+        [line.strip(" ")], delimiter=delimiter, skipinitialspace=True, strict='"' in line
+    )
+    try:
+        return [cell.strip() for cell in next(reader, [])]
+    except csv.Error as error:
+        msg = (
+            f"corpus {_shown(path)}, line {number}: cannot be read as a row of a table ({error}), "
+            f"got {_shown(line)}; save it as plain CSV"
+        )
+        raise InputError(msg) from None
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -278,6 +297,13 @@ def lowered(text: str) -> str:
 
 
 def _decode(path: Path, data: bytes) -> str:
+    for start, kind in _PACKED.items():
+        if data.startswith(start):
+            msg = (
+                f"corpus {_shown(path)}: must be UTF-8 text, and it looks like {kind}; unpack it, "
+                "or save the sheet as CSV in UTF-8"
+            )
+            raise InputError(msg)
     encoding = _other_encoding(data)
     step = (
         f"it looks like {encoding}; convert it with: iconv -f {encoding} -t UTF-8 "

@@ -92,6 +92,8 @@ def test_letters_of_any_script_case_and_inner_spaces_are_kept(tmp_path: Path) ->
             for bad in "\x0b\x0c\x1c\x85\u2028\u2029\r\x00\t\x1b\ufeff"
         ),
         (LINES.replace("ava", "\n st. john"), ("line 4", "'st. john'", "'.'")),
+        (b"\x1f\x8b\x08\x00", ("gzip",)),
+        (b"PK\x03\x04\x14\x00", ("spreadsheet", "CSV")),
         (b"\xff\xfee\x00m\x00", ("line 1:", "0xff", "UTF-8")),
         (b"emma\nzo\xeb\n", ("line 2:", "0xeb", "UTF-8")),
         (b"emma\n\xed\xa0\x80", ("line 2:", "0xed", "UTF-8")),
@@ -218,6 +220,27 @@ def test_column_of_a_table_is_read_by_its_heading_or_its_number(
     assert lower.words == tuple(word.lower() for word in WORDS)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sep=;\nname;share\n" + "".join(f"{word};0,5\n" for word in TEN),
+        "| name | n |\n|:---|---:|\n" + "".join(f"| {word} | 5 |\n" for word in TEN),
+        "name,\n" + "".join(f"{word},\n" for word in TEN),
+        "name,name\n" + "".join(f"{word},{word}x\n" for word in TEN),
+        " name ,n\n" + "".join(f" {word} , 1\n\n" for word in TEN),
+    ],
+    ids=["sep", "Markdown", "no second column", "same headings", "blanks"],
+)
+def test_notes_and_rulers_of_a_table_are_no_words(tmp_path: Path, text: str) -> None:
+    assert read_corpus(write(tmp_path, text), column="name").words == TEN
+
+
+def test_number_of_a_column_goes_before_a_heading(tmp_path: Path) -> None:
+    """The first line may hold a count that looks like the number that was asked for."""
+    path = write(tmp_path, "".join(f"{word} {n}\n" for n, word in enumerate(TEN, start=1)))
+    assert read_corpus(path, column="1").words == TEN
+
+
 def test_words_beside_their_counts_are_a_table(tmp_path: Path) -> None:
     """As `uniq -c` prints them; words of two parts are none."""
     path = write(tmp_path, "".join(f"{n:>7} {word}\n" for n, word in enumerate(TEN)))
@@ -234,6 +257,7 @@ def test_words_beside_their_counts_are_a_table(tmp_path: Path) -> None:
         (LINES.replace("\n", ",1\n"), "name", ("'name'", "'emma'", "'1'")),
         (LINES.replace("\n", ",1\n"), "3", ("'3'", "1 to 2")),
         (LINES.replace("\n", "\t1\n"), "", ("U+0009", "--column")),
+        (LINES.replace("\n", ",1\n") + '"liam,1\n', "1", ("line 11", "liam")),
     ],
 )
 def test_column_that_is_not_there_is_told_with_those_that_are(

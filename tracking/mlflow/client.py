@@ -174,7 +174,9 @@ def delete_runs(client: MlflowClient, study: str, study_id: str) -> None:
         if run.data.tags.get("mmsearch.kind") != "final-test":
             client.delete_run(run.info.run_id)
     if not client.search_runs(places, max_results=1):
-        client.delete_experiment(experiment.experiment_id)
+        # MLflow keeps a deleted name taken, and restores all runs with the experiment.
+        client.rename_experiment(places[0], f"{experiment.name} deleted {study_id[:8]}")
+        client.delete_experiment(places[0])
 
 
 def _is_home(client: MlflowClient, experiment: Experiment, home: str) -> bool:

@@ -50,6 +50,16 @@ def test_study_goes_and_its_look_at_the_test_split_stays(
     assert refused.returncode == 3, refused.stderr
 
 
+def test_new_study_of_the_same_name_starts_empty(
+    copied: Path, small_corpus: Path, warm_command: Warm
+) -> None:
+    """In MLflow too, which keeps the name of a deleted experiment taken."""
+    assert warm_command(*DELETE, folder=copied).returncode == 0
+    again = ("run", "--corpus", small_corpus, "-n", 1, "--steps", 40, "--workers", 1)
+    assert warm_command(*again, folder=copied).returncode == 0
+    assert left(copied) == (["few"], 2, {"few"})
+
+
 def test_other_studies_stay(copied: Path, small_corpus: Path, warm_command: Warm) -> None:
     more = ("run", "--study", "more", "--corpus", small_corpus, "-n", 1, "--steps", 40)
     assert warm_command(*more, folder=copied).returncode == 0
