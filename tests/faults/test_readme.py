@@ -56,8 +56,9 @@ EXCHANGED = {
     "mmsearch ui --all": "mmsearch ui --all --no-browser --port {all}",
     "mmsearch exclude 34 --reason 'too wide'": "mmsearch exclude 1 --reason 'too wide'",
     "mmsearch extend 34 --steps 1000": "mmsearch extend 0 --steps 20",
-    "mmsearch run --corpus stdlib.txt --trials 20": (
-        "mmsearch run --corpus stdlib.txt --trials 4 --steps 50 --pruner none"
+    "mmsearch run --corpus api.csv --column name --lower --boundary / --trials 20": (
+        "mmsearch run --corpus api.csv --column name --lower --boundary / --trials 4 --steps 50 "
+        "--pruner none"
     ),
     "mmsearch lr-range": "mmsearch lr-range --steps 100 --seeds 2",
     "mlflow models serve -m models:/mmsearch-names@champion --env-manager local --port 5001": (
@@ -75,7 +76,11 @@ SET_UP = {
     ".venv/bin/python -m pytest -m 'not fault and not long'",
 }
 """Commands that set up an environment; run in a fresh clone, in the long version."""
-EXIT_CODES = {"mmsearch final-test --trial 34": 3, "mmsearch corpus mixed.txt": 2}
+EXIT_CODES = {
+    "mmsearch final-test --trial 34": 3,
+    "mmsearch corpus api.csv": 2,
+    "mmsearch corpus api.csv --column name": 2,
+}
 """Commands that do not end with 0."""
 SERVERS = {"mmsearch ui": "Ctrl-C", "mlflow models serve": "Uvicorn running on"}
 """Commands that serve until they are ended, and what they print once they answer."""
@@ -92,7 +97,7 @@ VARIES = {
     r"\d[\d,]*(\.\d+)?(e[+-]?\d+)?": "#",
 }
 """Patterns that may differ between two runs of a command, and their stand-ins."""
-WORDS = re.compile(r"^[a-z0-9_]+( \*)?$", re.MULTILINE)
+WORDS = re.compile(r"^[a-z0-9_.]+( \*)?$", re.MULTILINE)
 """Sampled words, one on each line."""
 
 
@@ -226,7 +231,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def terminal(tmp_path: Path) -> Iterator[Terminal]:
     """Open a terminal in a folder of its own."""
     (tmp_path / "short.toml").write_text(SHORT)
-    (tmp_path / "mixed.txt").write_text("\n".join([f"word{n}" for n in range(13)] + ["a.b"]))
     with ExitStack() as servers, warm() as command:
         yield Terminal(tmp_path, servers, command)
 

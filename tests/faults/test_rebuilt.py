@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 VOLATILE = ("mlflow.log-model.history", "mlflow.parentRunId", "mlflow.loggedArtifacts")
 """Tags with ids of runs, which differ between stores."""
 
+RUN_ID = re.compile(r"(?<=run_uuid=)[0-9a-f]{32}")
 IMAGE_ID = re.compile(r"[+%][0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """The random part of the name of an image."""
 
@@ -64,7 +65,7 @@ def everything(uri: str) -> tuple[dict[str, Any], dict[str, Any]]:
     runs = list(client.search_runs([experiment.experiment_id]))
     champion = client.get_model_version_by_alias("mmsearch-few", "champion")
     said = {
-        **experiment.tags,
+        **{key: RUN_ID.sub("", tag) for key, tag in experiment.tags.items()},
         "champion": (champion.tags["mmsearch.model_sha256"], champion.description),
     }
     found = {
