@@ -71,7 +71,6 @@ def test_other_studies_stay(copied: Path, small_corpus: Path, warm_command: Warm
     "kill",
     [
         Kill(call=MLFLOW + "delete_run", at="after", nth=2),
-        Kill(call=OPTUNA + "delete_study", at="before"),
         Kill(call=OPTUNA + "delete_study", at="after"),
         Kill(call="shutil:rmtree", at="after"),
     ],
