@@ -1,10 +1,12 @@
 """Every block of docs/makemore.md is run in order, and prints what the page shows.
 
-Losses may differ by what the page states; everything else must be equal, but for lines `...`.
+Losses may differ by what the page states; everything else must be equal, but for lines `[...]`,
+the names that are sampled, and what a warning advises. The set-up, a block of shell, is not run.
 """
 
 from __future__ import annotations
 
+import codeop
 import doctest
 import math
 import re
@@ -26,15 +28,22 @@ UP_TO_THE_LARGER_NETWORK, _, _ = PAGE.partition("## The larger network")
 TOLERANCE = 0.02
 """What the page allows a loss to differ by."""
 NUMBER = r"-?\d+\.\d+"
-SECONDS = r"in (\d+ min )?\d+ s$|in \.\.\.$"
+SECONDS = r"in (\d+ min )?\d+ s$|in \[\.\.\.\]$"
 """How long a search took, which the page leaves out."""
+NAME = r"^[a-z]+( \*)?$"
+"""A sampled name."""
+ADVICE = re.compile(r"(?m)^(warning: [^:]*):.*(\n  .*)*")
+"""A warning; what follows its colon depends on a curve, which may differ."""
+LEFT_OUT = "[...]"
+"""The line that stands for any lines."""
 
 
 def agrees(shown: str, real: str) -> bool:
-    """Compare an output with the page, where a line `...` stands for any lines."""
+    """Compare an output with the page, where a line `[...]` stands for any lines."""
+    shown, real = (ADVICE.sub(r"\1", output) for output in (shown, real))
     rest, may_skip = real.strip().splitlines(), False
     for line in shown.strip().splitlines():
-        if line == "...":
+        if line == LEFT_OUT:
             may_skip = True
             continue
         while may_skip and rest and not _is_same(line, rest[0]):
@@ -46,7 +55,9 @@ def agrees(shown: str, real: str) -> bool:
 
 
 def _is_same(shown: str, real: str) -> bool:
-    shown, real = (re.sub(SECONDS, "in #", line.rstrip()) for line in (shown, real))
+    # A table's columns are as wide as the times in them, so blanks are not compared.
+    for pattern, stand_in in ((SECONDS, "in #"), (NAME, "name")):
+        shown, real = (re.sub(pattern, stand_in, " ".join(x.split())) for x in (shown, real))
     expected, got = re.findall(NUMBER, shown), re.findall(NUMBER, real)
     return re.sub(NUMBER, "#", shown) == re.sub(NUMBER, "#", real) and all(
         math.isclose(float(a), float(b), abs_tol=TOLERANCE)
@@ -86,7 +97,7 @@ def test_every_block_runs_and_prints_what_the_page_shows(page: str, tmp_path: Pa
             runner.run(test, out=told.append, clear_globs=False)
             names = test.globs
             assert not told, "".join(told)
-        else:
+        elif block.language == "console":
             for command, shown in block.commands:
                 program = Path(sys.executable).with_name("mmsearch")
                 done = subprocess.run(
@@ -98,6 +109,22 @@ def test_every_block_runs_and_prints_what_the_page_shows(page: str, tmp_path: Pa
                 )
                 assert done.returncode == 0, done.stdout + done.stderr
                 assert agrees(shown, done.stdout), f"$ {command}\n{done.stdout}"
+        else:
+            assert block.language == "sh", f"no way to run a block of {block.language!r}"
+
+
+def test_the_prompts_are_those_that_python_shows() -> None:
+    """A loop ends with an empty line, so that a block can be typed as it stands."""
+    entered: list[str] = []
+    for line in "\n".join(b.content for b in blocks(PAGE) if b.language == "pycon").splitlines():
+        prompt = "... " if entered else ">>> "
+        if not entered and not line.startswith(prompt):
+            continue  # output
+        assert f"{line} ".startswith(prompt), f"Python still waits for the end of {entered}"
+        entered.append(line[len(prompt) :])
+        if codeop.compile_command("\n".join(entered)) is not None:
+            entered = []
+    assert not entered
 
 
 @pytest.mark.parametrize(
