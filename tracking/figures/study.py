@@ -87,9 +87,10 @@ def importances(shares: Mapping[str, float], *, title: str) -> Figure:
         title: the study, and how many trials the shares are estimated from.
     """
     kept = sorted((share, name) for name, share in shares.items())
-    # How wide the names are is known only once they are drawn.
-    figure = style.figure(1.1 + 0.36 * max(3, len(kept)), layout="constrained")
-    axes = figure.add_subplot()
+    height = 0.36 * max(3, len(kept))
+    figure = style.figure(1.1 + height)
+    left = 0.2 + max(style.text_width(figure, name) for _, name in kept)
+    axes = style.add_axes(figure, left, 0.5, style.WIDTH_IN - 0.1 - left, height)
     bars = axes.barh([name for _, name in kept], [v for v, _ in kept], 0.62, color=style.BLUE)
     axes.bar_label(bars, [f"{v:.2f}" for v, _ in kept], padding=4, fontsize=8)
     axes.set_xlim(0, 1.12 * kept[-1][0] or 1.0)

@@ -10,19 +10,20 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache, wraps
+from functools import wraps
 from pathlib import Path
 from typing import Any, Final, Literal, ParamSpec
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
+from mmsearch.tracking.figures import fonts
 from mmsearch.tracking.journal import files
 
 Floats = NDArray[np.float64]
@@ -42,12 +43,9 @@ HALO: Final[dict[str, Any]] = {"fc": "white", "ec": "none", "alpha": 0.8, "pad":
 """Box behind a text that may cover a line."""
 NATS = "nats per character"
 WIDTH_IN = 6.0
-_TITLE_LENGTH = 72
-"""Characters in one line over the narrowest axes."""
 _NEAR = 0.25
 """Share of a view's height by which it is extended to show a baseline above or below it."""
 
-_FONT = "DejaVu Sans"  # ships with matplotlib: the same figure on every machine
 _STYLE: Final[dict[str, Any]] = {
     "axes.axisbelow": True,
     "axes.grid": True,
@@ -59,7 +57,7 @@ _STYLE: Final[dict[str, Any]] = {
     "axes.titlesize": 9.5,
     "axes.titley": 1.0,  # fixed: finding a free height measures every label at every draw
     "figure.dpi": 150,
-    "font.family": _FONT,
+    "font.family": fonts.OWN,
     "font.size": 9,
     "grid.color": "#E4E4E4",
     "grid.linewidth": 0.6,
@@ -116,11 +114,19 @@ def save_figure(figure: Figure, path: Path, form: Format = "png") -> None:
     files.replace(path, content.getvalue(), opener=None, is_flushed=False)
 
 
-def figure(height_in: float, *, layout: Literal["constrained"] | None = None) -> Figure:
+def figure(height_in: float) -> Figure:
     """Make an empty figure of the shared width."""
-    figure = Figure(figsize=(WIDTH_IN, height_in), layout=layout)
+    figure = Figure(figsize=(WIDTH_IN, height_in))
     FigureCanvasAgg(figure)
     return figure
+
+
+def text_width(figure: Figure, text: str) -> float:
+    """Return the width of a text beside an axis, in inches."""
+    size = mpl.rcParams["ytick.labelsize"]
+    return (
+        float(Text(0, 0, text, figure=figure, fontsize=size).get_window_extent().width) / figure.dpi
+    )
 
 
 def add_axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
@@ -131,23 +137,16 @@ def add_axes(figure: Figure, left: float, bottom: float, width: float, height: f
     return axes
 
 
-@cache
-def _has_glyph(character: str) -> bool:
-    font = font_manager.get_font(font_manager.findfont(_FONT))
-    return bool(font.get_char_index(ord(character)))
-
-
-def drawable(text: str) -> str:
-    """Return a text with each character that the font lacks replaced by its code point."""
-    return "".join(c if c.isprintable() and _has_glyph(c) else f"U+{ord(c):04X}" for c in text)
-
-
 def set_title(axes: Axes, title: str, detail: str = "") -> None:
-    """Set the title, cut to one line, above a line of detail; call it after `legend_above`."""
-    title = drawable(title)
-    if len(title) > _TITLE_LENGTH:
-        title = title[: _TITLE_LENGTH - 1] + "…"
-    axes.set_title(f"{title}\n{detail}".strip(), pad=19 if axes.get_legend() else 6)
+    """Set the title, cut to one line, above lines of detail; call it after `legend_above`."""
+    title = fonts.drawable(title)
+    pad = 19 if axes.get_legend() else 6
+    text = axes.set_title(title, pad=pad, fontfamily=fonts.families(title))
+    room, kept = axes.figure.bbox.x1 - axes.bbox.x0 - 10, len(title)
+    while (width := text.get_window_extent().width) > room and kept:
+        kept = min(kept - 1, int(kept * room / width))
+        text.set_text(title[:kept] + "…")
+    text.set_text(f"{text.get_text()}\n{detail}".strip())
 
 
 def legend_above(axes: Axes) -> None:

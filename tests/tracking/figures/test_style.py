@@ -20,7 +20,7 @@ from mmsearch.tracking.figures.study import (
     trade_off,
 )
 from mmsearch.tracking.figures.style import Format, save_figure
-from tests.support.drawings import CHARACTERS, make_curve, make_embedding, make_rows
+from tests.support.drawings import CHARACTERS, make_curve, make_embedding, make_rows, title
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -79,6 +79,20 @@ def test_figure_is_whole_readable_and_the_same_each_time(
     # Read by its header, without matplotlib: IHDR holds the width in bytes 16 to 20.
     assert int.from_bytes((tmp_path / "a.png").read_bytes()[16:20], "big") == WIDTH_PX
     assert len(list(tmp_path.iterdir())) == 6, "nothing else is left behind"
+
+
+@pytest.mark.parametrize("character", ["W", "\U00030001", "i"])
+def test_long_title_is_cut_where_the_figure_ends(character: str) -> None:
+    """Letters differ in width by a factor of four, code points stand for one letter."""
+    long = f"trial 1 of {200 * character}"
+    for figure in (
+        study_history(HISTORY, title=long),
+        importances({"learning_rate": 0.7, "block_size": 0.3}, title=long),
+        parallel_coordinates(make_rows(9), log_axes=frozenset(), title=long),
+        embedding_scatter(make_embedding(2), CHARACTERS, title=long),
+    ):
+        assert clipped(figure) == []
+        assert f"trial 1 of {'U+30001' if ord(character) > 999 else 9 * character}" in title(figure)
 
 
 def test_settings_of_the_machine_neither_show_nor_change(tmp_path: Path) -> None:
