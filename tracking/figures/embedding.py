@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
 from mmsearch.tracking.figures import fonts, style
@@ -73,6 +74,8 @@ def embedding_scatter(
         return figure
     xy, note, (x_label, y_label) = _project(rows[finite])
     axes.set(xlabel=x_label, ylabel=y_label)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     size = np.array(_BOX_IN[2:])
     scale = float((np.ptp(xy, axis=0) / (size - 0.4)).max()) or 1.0
     low = (xy.min(axis=0) + xy.max(axis=0) - scale * size) / 2

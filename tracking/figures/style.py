@@ -8,7 +8,7 @@ figures can be drawn in any thread and leave no global state.
 import io
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -20,7 +20,13 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import (
+    FixedFormatter,
+    FixedLocator,
+    FuncFormatter,
+    MaxNLocator,
+    NullFormatter,
+)
 from numpy.typing import NDArray
 
 from mmsearch.tracking.figures import fonts
@@ -43,11 +49,16 @@ HALO: Final[dict[str, Any]] = {"fc": "white", "ec": "none", "alpha": 0.8, "pad":
 """Box behind a text that may cover a line."""
 NATS = "nats per character"
 WIDTH_IN = 6.0
+MIN_VIEW = 0.005
+"""Height of a view of losses that hardly differ: smaller differences are not worth a look."""
+_LABEL_IN = 0.13
+"""Height of a label at 8 points, in inches."""
 _NEAR = 0.25
 """Share of a view's height by which it is extended to show a baseline above or below it."""
 
 _STYLE: Final[dict[str, Any]] = {
     "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,  # it would stand in the legend
     "axes.grid": True,
     "axes.labelsize": 9,
     "axes.linewidth": 0.8,
@@ -167,26 +178,34 @@ def finite_points(pairs: object) -> Floats:
 def view(values: Floats) -> tuple[float, float]:
     """Return the ends of an axis on which a few huge losses do not flatten the rest.
 
-    The upper end is Tukey's far-out fence (1977), three interquartile ranges above the third
-    quartile, but only where the values beyond it would take more than half of the height.
+    Losses that hardly differ lie in the middle. The upper end is Tukey's far-out fence (1977),
+    three interquartile ranges above the third quartile, but only where the values beyond it would
+    take more than half of the height.
     """
     low, high = float(values.min()), float(values.max())
     q25, q75 = np.quantile(values, (0.25, 0.75))
     fence = float(q75 + 3 * (q75 - q25))
     if low < fence and high - low > 2 * (fence - low):
         high = float(values[values <= fence].max())
-    return low, high
+    least = max(MIN_VIEW, 1e-4 * abs(high)) if low < high else 0.2
+    room = max(0.0, least - (high - low)) / 2
+    return low - room, high + room
 
 
 def set_view(axes: Axes, values: Floats, keep: float | None = None) -> str:
     """Fit the y-axis to the values, `keep` included; return a note on the points above it."""
     low, high = view(values)
     high = high if keep is None else max(high, keep)
-    pad = 0.06 * (high - low) or 0.1
+    pad = 0.06 * (high - low)
     axes.set_ylim(low - pad, high + pad)
     n_above = int((values > high + pad).sum())
     points = "point" if n_above == 1 else "points"
     return f"{n_above:,} {points} above the view, up to {values.max():.3g}" if n_above else ""
+
+
+def loss_text(loss: float, decimals: int = 4) -> str:
+    """Format a loss in the room that one below 100 needs with these decimals."""
+    return f"{loss:.{max(0, decimals + 2 - max(2, len(str(int(abs(loss))))))}f}"
 
 
 def at_right(axes: Axes, value: float, text: str, color: str) -> None:
@@ -204,11 +223,18 @@ def draw_baselines(axes: Axes, baselines: Mapping[str, float]) -> None:
     near = {name: v for name, v in baselines.items() if low - room <= v <= high + room}
     if not near:
         return
-    axes.set_ylim(min(low, min(near.values()) - pad), max(high, max(near.values()) + pad))
-    for name, value in near.items():
+    low, high = min(low, min(near.values()) - pad), max(high, max(near.values()) + pad)
+    axes.set_ylim(low, high)
+    height = (high - low) * _LABEL_IN * axes.figure.dpi / axes.bbox.height
+    labels: list[tuple[float, list[str]]] = []
+    for name, value in sorted(near.items(), key=lambda item: item[1]):
         axes.axhline(value, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1.5)
+        is_near = labels and value - labels[-1][0] < height
+        names = labels.pop()[1] if is_near else []
+        labels.append((value, [*names, name]))
+    for value, names in labels:
         axes.annotate(
-            name, (0, value), (3, 2), ("axes fraction", "data"), "offset points",
+            ", ".join(names), (0, value), (3, 2), ("axes fraction", "data"), "offset points",
             fontsize=8, color=GREY, zorder=1.6,
         )  # fmt: skip
 
@@ -222,12 +248,14 @@ def whole_steps(axes: Axes, label: str) -> None:
     axes.set_xlabel(label)
 
 
-def log_steps(axes: Axes, low: float, high: float) -> None:
-    """Make the x-axis logarithmic from `low` to `high`, with ticks at whole numbers."""
+def log_axis(axes: Axes, low: float, high: float, *, whole: bool) -> None:
+    """Make the x-axis logarithmic from `low` to `high`, with ticks at round or whole numbers."""
     axes.set_xscale("log")
     axes.set_xlim(low, high)
-    axes.xaxis.set_major_locator(FixedLocator(ticks(low, high, log=True, whole=True)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+    places = ticks(low, high, log=True, whole=whole)
+    labels = [f"{x:,.0f}" for x in places] if whole else tick_labels(places)
+    axes.xaxis.set_major_locator(FixedLocator(places))
+    axes.xaxis.set_major_formatter(FixedFormatter(labels))
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
@@ -240,12 +268,24 @@ def ticks(low: float, high: float, *, log: bool, whole: bool) -> list[float]:
         for factors in ((1,), (1, 3), (1, 2, 5)):
             chosen = [f * 10.0**p for p in powers for f in factors if low <= f * 10.0**p <= high]
             if len(chosen) >= 3:  # noqa: PLR2004  # enough to read a scale from
-                return chosen
+                return chosen[:: math.ceil(len(chosen) / 6)]  # more would overlap
         # Less than a decade: as on a linear axis.
     locator = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10], integer=whole)
     return [float(t) for t in locator.tick_values(low, high) if low <= t <= high]
 
 
+def tick_labels(places: Sequence[float]) -> list[str]:
+    """Format the ticks of an axis with as many digits as tell them apart, at least 6."""
+    labels: list[str] = []
+    for digits in range(6, 18):
+        labels = [f"{place:.{digits}g}" for place in places]
+        if len(set(labels)) == len(places):
+            break
+    return labels
+
+
 def note_empty(axes: Axes, text: str) -> None:
-    """Write into empty axes why they are empty."""
+    """Write into empty axes, without their meaningless ticks, why they are empty."""
+    axes.set(xticks=[], yticks=[])
+    axes.tick_params(which="both", length=0)
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY)
