@@ -75,7 +75,7 @@ def embedding_scatter(
     xy, note, (x_label, y_label) = _project(rows[finite])
     axes.set(xlabel=x_label, ylabel=y_label)
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}".replace("-", "\u2212")))
     size = np.array(_BOX_IN[2:])
     scale = float((np.ptp(xy, axis=0) / (size - 0.4)).max()) or 1.0
     low = (xy.min(axis=0) + xy.max(axis=0) - scale * size) / 2

@@ -7,6 +7,7 @@ is as old as its cache, and a font that has been installed since is not in it.
 
 import contextlib
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -27,6 +28,7 @@ _UNLIKE_TEXT: Final = (
 _PLACEHOLDERS: Final = ("lastresort", "adobeblank")
 """Fonts that draw a box for each character."""
 _CJK: Final = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO", "IDEOGRAPHIC")
+_INVISIBLE: Final = ("VARIATION SELECTOR", "FILLER", "JOINER", "BRAILLE PATTERN BLANK")
 _UNASSIGNED: Final = ("Co", "Cn")
 
 _families: dict[str, str] = {}
@@ -56,7 +58,7 @@ def label(character: str) -> tuple[str, list[str]]:
     if text == character and unicodedata.category(character).startswith("M"):
         # matplotlib draws both with one font, or neither.
         family = _families[character]
-        return _CIRCLE + text if family in _circled else text, [family]
+        return _CIRCLE + text if family in _circled else text, [family, OWN]
     return text, families(text)
 
 
@@ -64,18 +66,24 @@ def advice(characters: Iterable[str]) -> str:
     """Return a line that says how to install fonts for characters that have none, or ""."""
     characters = set(characters)
     _search(characters)
-    lacking = [
-        c
-        for c in characters
-        if not _families[c] and c.isprintable() and unicodedata.category(c) not in _UNASSIGNED
-    ]
-    if not lacking:
+    packages = Counter(map(_package, (c for c in characters if not _families[c])))
+    del packages[""]
+    if not packages:
         return ""
-    names = [unicodedata.name(c, "") for c in lacking]
-    are_cjk = {name.startswith(_CJK) for name in names}
-    packages = ", ".join(f"fonts-noto-{'cjk' if is_cjk else 'core'}" for is_cjk in sorted(are_cjk))
-    lack = "character lacks" if len(lacking) == 1 else "characters lack"
-    return f"{len(lacking):,} {lack} a font; try {packages} (Debian)"
+    n = packages.total()
+    names = ", ".join(sorted(name for name, _ in packages.most_common(2)))
+    return f"{n:,} character{' lacks' if n == 1 else 's lack'} a font; try {names} (Debian)"
+
+
+def _package(character: str) -> str:
+    """Return Debian's package of fonts that is most likely to have a character, "" if none has."""
+    name, category = unicodedata.name(character, ""), unicodedata.category(character)
+    is_invisible = not character.isprintable() or any(word in name for word in _INVISIBLE)
+    if is_invisible or category in _UNASSIGNED:
+        return ""
+    if name.startswith(_CJK):
+        return "fonts-noto-cjk"
+    return "fonts-symbola" if category.startswith("S") else "fonts-noto-core"
 
 
 def _search(characters: Iterable[str]) -> None:

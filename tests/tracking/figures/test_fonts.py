@@ -92,6 +92,9 @@ def test_without_a_font_a_line_says_what_to_install(tmp_path: Path) -> None:
     assert "2 characters" in line, "a line end is no letter that a font could have"
     assert "fonts-noto-core" in line
     assert "fonts-noto-cjk" in draw(tmp_path, ".中", env)[0]
+    flag = draw(tmp_path, ".\U0001f1e9\ufe0f", env)[0]
+    assert "1 character " in flag, "nor is a selector of variants"
+    assert "fonts-symbola" in flag
     assert "\n" not in draw(tmp_path, ".aя", env)[0]
 
 
