@@ -72,7 +72,9 @@ def loss_curve(  # noqa: PLR0913 (what is known of one training)
     detail = ""
     values = np.concatenate([batch_points[:, 1], train_points[:, 1], dev_points[:, 1]])
     if len(values):
-        detail = style.set_view(losses, values, keep=dev_points[-1, 1] if len(dev_points) else None)
+        # A long training has converged at most of its points, and yet its descent is the curve.
+        keep = [float(np.quantile(values, 0.95)), *dev_points[-1:, 1].tolist()]
+        detail = style.set_view(losses, values, keep=max(keep))
         style.legend_above(losses)
     else:
         style.note_empty(losses, "no finite losses")
@@ -98,7 +100,7 @@ def _set_steps(axes: Axes, steps: style.Floats, *, has_log: bool) -> None:
     low, high = float(steps.min()), float(steps.max())
     if has_log:
         room = (high / low) ** 0.03 if high > low else 2.0
-        style.log_steps(axes, low / room, high * room)
+        style.log_axis(axes, low / room, high * room, whole=True)
     else:
         pad = 0.03 * (high - low) or 1.0
         axes.set_xlim(low - pad, high + pad)
@@ -110,10 +112,10 @@ def _mark_score(axes: Axes, dev: style.Floats, step: int | None) -> None:
     x, loss = (scored if len(scored) else dev)[-1].tolist()
     axes.plot([x], [loss], "o", ms=8, mfc="none", mec=style.BLACK, mew=1.1, zorder=4)
     if x == dev[-1, 0]:
-        style.at_right(axes, loss, f"{loss:.3f}", style.VERMILLION)
+        style.at_right(axes, loss, style.loss_text(loss, 3), style.VERMILLION)
         return
     axes.annotate(
-        f"{loss:.3f}", (x, loss), (0, 8), "data", "offset points",
+        style.loss_text(loss, 3), (x, loss), (0, 8), "data", "offset points",
         ha="center", va="bottom", fontsize=8, color=style.VERMILLION, bbox=style.HALO, zorder=5,
     )  # fmt: skip
 
@@ -124,9 +126,9 @@ def _draw_rates(axes: Axes, rates: style.Floats) -> None:
     # A decay to almost zero reads best on a linear axis, unless most of it would lie at the bottom.
     if low > 0 and np.median(rates[:, 1]) < high / 20:
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_ylim(min(0.0, 1.15 * low), 1.15 * high or 1.0)
         axes.yaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10], min_n_ticks=2))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     axes.set_ylabel("learning\nrate")

@@ -2,7 +2,6 @@
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from mmsearch.tracking.figures import style
 
@@ -35,7 +34,7 @@ def lr_range(  # noqa: PLR0913 (what one figure shows)
     """
     figure = style.figure(4.0)
     axes = style.add_axes(figure, 0.82, 0.5, 4.9, 2.82)
-    axes.set_xscale("log")
+    style.log_axis(axes, learning_rates[0], learning_rates[-1], whole=False)
     middle, low, high = np.median(means, axis=0), means.min(axis=0), means.max(axis=0)
     finite = np.isfinite(middle)
     if not finite.any():
@@ -59,8 +58,6 @@ def lr_range(  # noqa: PLR0913 (what one figure shows)
             axes.axvspan(*suggested, color=style.GREEN, alpha=0.15, linewidth=0, label="suggested")
         axes.set_ylim(bottom, top)
         style.legend_above(axes)
-    axes.set_xlim(learning_rates[0], learning_rates[-1])
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     axes.set(xlabel="learning rate", ylabel=f"loss, {style.NATS}")
     style.set_title(axes, title, detail)
     return figure
@@ -68,5 +65,5 @@ def lr_range(  # noqa: PLR0913 (what one figure shows)
 
 def _view(low: style.Floats, middle: style.Floats) -> tuple[float, float]:
     """Return both ends of the y-axis: the lowest loss and the loss at the start, with margins."""
-    fall = float(middle[0] - low.min()) or 1.0
+    fall = max(3 * style.MIN_VIEW, float(middle[0] - low.min()))
     return float(low.min()) - 0.15 * fall, float(middle[0]) + 0.25 * fall

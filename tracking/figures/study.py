@@ -55,11 +55,14 @@ def study_history(
     if len(complete):
         label = f"complete ({len(complete)})"
         axes.plot(*complete.T, "o", color=style.BLUE, ms=4.5, mew=0, label=label)
+    if len(complete) > 1:
         best = np.minimum.accumulate(complete[:, 1])
         last = max(n for n, _, _ in values)
         steps = np.append(complete[:, 0], last), np.append(best, best[-1])
         axes.step(*steps, where="post", color=style.VERMILLION, label="best complete")
-        style.at_right(axes, best[-1], f"{best[-1]:.3f}", style.VERMILLION)
+    if len(complete):
+        lowest = float(complete[:, 1].min())
+        style.at_right(axes, lowest, style.loss_text(lowest, 3), style.VERMILLION)
     if failed:
         axes.plot(
             failed, [0.98] * len(failed), "v", transform=axes.get_xaxis_transform(),
@@ -68,12 +71,14 @@ def study_history(
     if len(losses := np.concatenate([complete, pruned])[:, 1]):
         detail = style.set_view(axes, losses)
         style.draw_baselines(axes, baselines or {})
-    if failed or len(losses):
-        style.legend_above(axes)
-    else:
-        style.note_empty(axes, "no finished trials")
+    if len(losses) == 1:
+        detail = "one trial with a loss: nothing to compare yet"
     axes.set_ylabel(f"dev loss, {style.NATS}")
     style.whole_steps(axes, "trial")
+    if not len(losses):
+        style.note_empty(axes, "no trial has a loss")
+    if failed or len(losses):
+        style.legend_above(axes)
     style.set_title(axes, title, detail)
     return figure
 
@@ -87,16 +92,22 @@ def importances(shares: Mapping[str, float], *, title: str) -> Figure:
         title: the study, and how many trials the shares are estimated from.
     """
     kept = sorted((share, name) for name, share in shares.items())
-    # How wide the names are is known only once they are drawn.
-    figure = style.figure(1.1 + 0.36 * max(3, len(kept)), layout="constrained")
-    axes = figure.add_subplot()
+    height = 0.36 * len(kept)
+    figure = style.figure(1.1 + height)
+    left = 0.2 + max(style.text_width(figure, name) for _, name in kept)
+    axes = style.add_axes(figure, left, 0.5, style.WIDTH_IN - 0.25 - left, height)
     bars = axes.barh([name for _, name in kept], [v for v, _ in kept], 0.62, color=style.BLUE)
     axes.bar_label(bars, [f"{v:.2f}" for v, _ in kept], padding=4, fontsize=8)
-    axes.set_xlim(0, 1.12 * kept[-1][0] or 1.0)
+    axes.set_xlim(0, max(0.1, 1.12 * kept[-1][0]))
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("share of the dev loss's variance (fANOVA)")
-    style.set_title(axes, title)
+    detail = ""
+    if len(kept) == 1:
+        detail = "one hyperparameter was searched: nothing to compare"
+    elif not kept[-1][0]:
+        detail = "no hyperparameter explains any of it alone"
+    style.set_title(axes, title, detail)
     return figure
 
 
@@ -111,19 +122,25 @@ def trade_off(points: Sequence[tuple[int, int, float]], *, title: str) -> Figure
         title: the study.
     """
     figure = style.figure(4.0)
-    axes = style.add_axes(figure, 0.82, 0.5, 4.9, 2.82)
+    axes = style.add_axes(figure, 0.82, 0.5, 4.75, 2.82)
     kept = sorted((n, loss, number) for number, n, loss in points)
     xy = np.array([(n, loss) for n, loss, _ in kept], dtype=np.float64)
     lowest = np.minimum.accumulate(xy[:, 1])
     on_front = np.flatnonzero(np.append(True, lowest[1:] < lowest[:-1]))
-    style.log_steps(axes, xy[0, 0] / 1.2, xy[-1, 0] * 1.2)
+    fewest, most = xy[0, 0], xy[-1, 0]
+    room = max(1.01, (most / fewest) ** 0.06) if fewest < most else 1.2
+    style.log_axis(axes, fewest / room, most * room, whole=True)
     axes.set(xlabel="parameters", ylabel=f"dev loss, {style.NATS}")
     axes.plot(*xy.T, "o", color=style.SKY, ms=4.5, mew=0, label="complete")
-    axes.step(
-        *xy[on_front].T, where="post", marker="o", ms=5, color=style.VERMILLION,
-        label="Pareto front",
-    )  # fmt: skip
     detail = style.set_view(axes, xy[:, 1])
+    if fewest < most:
+        axes.step(
+            *xy[on_front].T, where="post", marker="o", ms=5, color=style.VERMILLION,
+            label="Pareto front",
+        )  # fmt: skip
+    else:
+        which = "one trial" if len(kept) == 1 else f"all have {fewest:,.0f} parameters"
+        detail = f"{which}: nothing to compare"
     for index in _apart(axes, xy, on_front[::-1].tolist()):
         axes.annotate(
             f"{kept[index][2]}", xy[index], (4, 4), "data", "offset points",
@@ -155,7 +172,7 @@ def parallel_coordinates(
 
     Args:
         rows: (hyperparameters, dev loss in nats per character) of each trial, at least one; all
-            have the same hyperparameters, and finite values.
+            have the same hyperparameters, of which there may be none, and finite values.
         log_axes: hyperparameters with a logarithmic axis; one with values at or below 0 stays
             linear.
         title: the study.
@@ -167,18 +184,23 @@ def parallel_coordinates(
     axes.grid(visible=False)
     axes.tick_params(left=False, labelleft=False, bottom=False, pad=3)
     names = list(rows[0][0])
+    if not names:
+        style.note_empty(axes, "the trials differ in no number: nothing to compare")
+        style.set_title(axes, title)
+        return figure
     losses = np.array([loss for _, loss in rows])
     low, high = style.view(losses)
     heights, headings = np.empty((len(rows), len(names) + 1)), []
     for column, name in enumerate(names):
         values = np.array([float(parameters[name]) for parameters, _ in rows])
         log = name in log_axes and bool((values > 0).all())
-        heights[:, column] = _draw_axis(axes, column, values, log=log)
+        ends = float(values.min()), float(values.max())
+        heights[:, column] = _draw_axis(axes, column, values, ends, log=log)
         headings.append(name.replace("_", "\n") + ("\n(log)" if log else ""))
     clipped = np.minimum(losses, high)
-    heights[:, -1] = _draw_axis(axes, len(names), clipped, log=False)
+    heights[:, -1] = _draw_axis(axes, len(names), clipped, (low, high), log=False)
     columns = np.broadcast_to(np.arange(len(names) + 1.0), heights.shape)
-    norm = Normalize(low, high if high > low else low + 1e-9)
+    norm = Normalize(low, high)
     # viridis starts dark: the lowest loss is the darkest line.
     lines = LineCollection(
         list(np.stack([columns, heights], axis=2)), cmap="viridis", norm=norm, array=clipped,
@@ -196,16 +218,20 @@ def parallel_coordinates(
     )
     bar.set_label(f"dev loss, {style.NATS}")
     bar.outline.set_visible(False)
-    detail = f"the best, {losses[-1]:.4f}, in orange"
+    detail = f"the best, {style.loss_text(losses[-1])}, in orange"
+    if len(rows) == 1:
+        detail = "one trial: nothing to compare"
     if n_above:
         detail += f"; {n_above} with a loss above {high:.3g}, drawn as {high:.3g}"
     style.set_title(axes, title, detail)
     return figure
 
 
-def _draw_axis(axes: Axes, x: int, values: style.Floats, *, log: bool) -> style.Floats:
+def _draw_axis(
+    axes: Axes, x: int, values: style.Floats, ends: tuple[float, float], *, log: bool
+) -> style.Floats:
     """Draw the vertical axis at `x` in its own unit; return the values as heights in [0, 1]."""
-    low, high = float(values.min()), float(values.max())
+    low, high = ends
 
     def height(v: style.Floats) -> style.Floats:
         if low == high:
@@ -215,10 +241,11 @@ def _draw_axis(axes: Axes, x: int, values: style.Floats, *, log: bool) -> style.
 
     axes.plot([x, x], [0, 1], color=style.BLACK, linewidth=0.8, zorder=3)
     ticks = style.ticks(low, high, log=log, whole=bool((values == values.round()).all()))
-    for tick, y in zip(ticks, height(np.array(ticks)).tolist(), strict=True):
+    names = style.tick_labels(ticks)
+    for name, y in zip(names, height(np.array(ticks)).tolist(), strict=True):
         axes.plot([x - 0.03, x], [y, y], color=style.BLACK, linewidth=0.8, zorder=3)
         axes.annotate(
-            f"{tick:g}", (x, y), (-5, 0), "data", "offset points",
+            name, (x, y), (-5, 0), "data", "offset points",
             ha="right", va="center", fontsize=7.5, bbox=style.HALO, zorder=4,
         )  # fmt: skip
     return height(values)

@@ -34,6 +34,9 @@ BOUNDARY_ID = 0
 DEFAULTS = {"seed": 2147483647 + 10, "temperature": 1.0, "max_length": 100}
 """Parameters of a request; `mmsearch sample` has the same defaults."""
 
+OUTPUTS = ("nats_per_char", "continuation", "error")
+"""Columns of an answer."""
+
 SIGNATURE = ModelSignature(
     inputs=Schema(
         [
@@ -45,6 +48,7 @@ SIGNATURE = ModelSignature(
         [
             ColSpec(DataType.double, "nats_per_char", required=False),
             ColSpec(DataType.string, "continuation", required=False),
+            ColSpec(DataType.string, "error", required=False),
         ]
     ),
     params=ParamSchema(
@@ -59,7 +63,10 @@ SIGNATURE = ModelSignature(
 
 
 class CharacterModel(PythonModel):
-    """The character MLP behind MLflow's `predict`; every error in a request is a 400."""
+    """The character MLP behind MLflow's `predict`.
+
+    A request that is not valid as a whole is a 400; a row that is not valid has an `error`.
+    """
 
     def load_context(self, context: PythonModelContext) -> None:
         """Read the artifact `model`: the folder that `mmsearch export` writes."""
@@ -81,34 +88,50 @@ class CharacterModel(PythonModel):
             context: not used.
             model_input: string columns `word` and `prefix`; each row has one of the two. The
                 prefix "" asks for a whole new word. Text is normalised to NFC, as the corpus was.
+                MLflow reads an empty field of a CSV, and `nan`, `null`, `NA` and the like, as
+                missing, quoted or not: JSON keeps them.
             params: `seed` of the draws, 0 or more; `temperature`, which divides the logits;
                 `max_length`, in characters. NumPy's generator draws other words than torch's in
                 `mmsearch sample`.
 
         Returns:
             For each row `nats_per_char`, the mean cross-entropy over the word's characters and its
-            end, and `continuation`, the prefix with what follows; one of them is None, since JSON
-            has no NaN.
+            end, or `continuation`, the prefix with what follows, or `error`, which names the row,
+            counted from 1; the other two are None, since JSON has no NaN.
 
         Raises:
-            MlflowException: INVALID_PARAMETER_VALUE, for a text or parameter that is not valid.
+            MlflowException: INVALID_PARAMETER_VALUE, for a parameter that is not valid, or if rows
+                have neither of the two columns.
         """
         seed, temperature, max_length = _checked(DEFAULTS | (params or {}))
         rng = np.random.default_rng(seed)
-        nats: list[float | None] = []
-        continuations: list[str | None] = []
-        for word, prefix in _requests(model_input):
-            nats.append(None if word is None else self.nats_per_char(word))
-            continuations.append(
-                None if prefix is None else self.continued(prefix, rng, temperature, max_length)
+        columns = [name for name in ("word", "prefix") if name in model_input]
+        if not columns and len(model_input):
+            raise _invalid(
+                f"the input must have a column 'word' or 'prefix', got {list(model_input.columns)}"
             )
-        answer = {"nats_per_char": nats, "continuation": continuations}
-        return pd.DataFrame(answer, index=model_input.index, dtype=object)
+        answers: list[dict[str, float | str]] = []
+        for number, row in enumerate(model_input[columns].to_dict("records"), start=1):
+            try:
+                word, prefix = _request(row)
+                if word is not None:
+                    answers.append({"nats_per_char": self.nats_per_char(word)})
+                else:
+                    continued = self.continued(prefix or "", rng, temperature, max_length)
+                    answers.append({"continuation": continued})
+            except ValueError as error:
+                answers.append({"error": f"row {number}: {error}"})
+        outputs = {name: [row.get(name) for row in answers] for name in OUTPUTS}
+        return pd.DataFrame(outputs, index=model_input.index, dtype=object)
 
     def nats_per_char(self, word: str) -> float:
-        """Return the mean cross-entropy of a word's characters and its end, in nats."""
+        """Return the mean cross-entropy of a word's characters and its end, in nats.
+
+        Raises:
+            ValueError: the word is empty or has a character that the model does not know.
+        """
         if not word:
-            raise _invalid("a word must have at least 1 character, got ''")
+            raise ValueError("a word must have at least 1 character, got ''")
         targets_B = np.array([*self._encode(word), BOUNDARY_ID])
         padded = np.concatenate((np.full(self.block_size, BOUNDARY_ID), targets_B))
         logits_BV = self._logits(sliding_window_view(padded, self.block_size)[:-1])
@@ -119,7 +142,11 @@ class CharacterModel(PythonModel):
     def continued(
         self, prefix: str, rng: np.random.Generator, temperature: float, max_length: int
     ) -> str:
-        """Draw characters after a prefix until the word ends or has `max_length` of them."""
+        """Draw characters after a prefix until the word ends or has `max_length` of them.
+
+        Raises:
+            ValueError: the prefix has a character that the model does not know.
+        """
         ids = self._encode(prefix)
         while len(ids) < max_length:
             context_T = ([BOUNDARY_ID] * self.block_size + ids)[-self.block_size :]
@@ -145,30 +172,28 @@ class CharacterModel(PythonModel):
     def _encode(self, text: str) -> list[int]:
         for character in text:
             if self.ids.get(character, BOUNDARY_ID) == BOUNDARY_ID:
-                raise _invalid(
+                raise ValueError(
                     f"character {character!r} (U+{ord(character):04X}) of {text!r} cannot stand in "
                     f"a word; use the {len(self.characters) - 1} characters that the model knows"
                 )
         return [self.ids[character] for character in text]
 
 
-def _requests(model_input: pd.DataFrame) -> list[tuple[str | None, str | None]]:
-    """Return the word and the prefix of each row, one of which is None."""
-    columns = [name for name in ("word", "prefix") if name in model_input]
-    if not columns:
-        raise _invalid(
-            f"the input must have a column 'word' or 'prefix', got {list(model_input.columns)}"
+def _request(row: dict[str, object]) -> tuple[str | None, str | None]:
+    """Return the word and the prefix of a row, one of which is None.
+
+    Raises:
+        ValueError: the row has both or neither, or one that is not a string.
+    """
+    word, prefix = _text(row.get("word")), _text(row.get("prefix"))
+    if word is None and prefix is None:
+        raise ValueError(
+            "it has neither a word nor a prefix; in a CSV, an empty field, nan, null, NA and the "
+            "like count as missing: send JSON"
         )
-    rows = []
-    for row in model_input[columns].to_dict("records"):
-        word, prefix = _text(row.get("word")), _text(row.get("prefix"))
-        if (word is None) == (prefix is None):
-            raise _invalid(
-                f"a row must have either a word or a prefix, got word {word!r} and prefix "
-                f"{prefix!r}"
-            )
-        rows.append((word, prefix))
-    return rows
+    if word is not None and prefix is not None:
+        raise ValueError(f"it must not have both, got word {word!r} and prefix {prefix!r}")
+    return word, prefix
 
 
 def _text(value: object) -> str | None:
@@ -176,7 +201,7 @@ def _text(value: object) -> str | None:
         return unicodedata.normalize("NFC", value)
     if pd.api.types.is_scalar(value) and pd.isna(value):
         return None
-    raise _invalid(f"a word or prefix must be a string, got {value!r}")
+    raise ValueError(f"a word or prefix must be a string, got {value!r}")
 
 
 def _checked(params: dict[str, Any]) -> tuple[int, float, int]:

@@ -12,6 +12,9 @@ from mmsearch.tracking.figures.embedding import embedding_scatter
 from mmsearch.tracking.figures.style import save_figure
 from tests.support.drawings import CHARACTERS, legend, make_embedding, texts, title
 
+ORDER = ["vowel", "consonant", "boundary", "other letter", "other sign"]
+"""Of the groups in the legend."""
+
 pytestmark = pytest.mark.filterwarnings("error")
 
 
@@ -47,7 +50,7 @@ def test_more_dimensions_are_projected_on_their_principal_components() -> None:
 
 
 def test_groups_of_characters_are_told_apart() -> None:
-    figure = embedding_scatter(make_embedding(2, 6), list(".éçж-o"), title="t")
+    figure = embedding_scatter(make_embedding(2, 6), list(".éçა-o"), title="t")
     sizes = [
         len(np.asarray(c.get_offsets()))
         for c in figure.axes[0].collections
@@ -58,6 +61,26 @@ def test_groups_of_characters_are_told_apart() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("vowels", "consonants", "letters"),
+    [
+        ("\u0131øæœäåőəɔAÉÆ", "yñßþðłçŋW", ""),
+        ("αηωάΰἀΩ", "βςψξΣ", ""),
+        ("аеёиоуыэюяіїєөүӑЯ", "бйўжщґЖ", "ьъ"),
+        ("", "", "אबไ中ア한ა"),
+    ],
+)
+def test_vowels_are_known_by_their_unicode_names(
+    vowels: str, consonants: str, letters: str
+) -> None:
+    """In Latin, Greek and Cyrillic, with whatever is on, under or through the letter."""
+    groups = {"vowel": vowels, "consonant": consonants, "other letter": letters}
+    for group, characters in groups.items():
+        for character in characters:
+            figure = embedding_scatter(make_embedding(2, 2), [".", character], title="t")
+            assert legend(figure) == sorted([group, "boundary"], key=ORDER.index), character
+
+
 @pytest.mark.parametrize(("n_dims", "n_rows"), [(1, 1), (1, 2), (1, 27), (2, 1), (3, 1), (3, 2)])
 def test_small_embeddings_are_drawn(n_dims: int, n_rows: int, tmp_path: Path) -> None:
     figure = embedding_scatter(make_embedding(n_dims, n_rows), CHARACTERS[:n_rows], title="t")
@@ -66,11 +89,24 @@ def test_small_embeddings_are_drawn(n_dims: int, n_rows: int, tmp_path: Path) ->
 
 
 def test_characters_without_a_glyph_show_their_code_point(tmp_path: Path) -> None:
-    characters = [".", "中", " ", "\n", "$", "x"]
-    figure = embedding_scatter(make_embedding(3, 6), characters, title="文 $n$ames")
+    characters = [".", "\U00030001", " ", "\n", "$", "x"]
+    figure = embedding_scatter(make_embedding(3, 6), characters, title="\U00030002 $n$ames")
     save_figure(figure, tmp_path / "e.png")
-    assert list(labels(figure)) == [".", "U+4E2D", "␣", "U+000A", "$", "x"]
-    assert title(figure).startswith("U+6587 $n$ames")
+    assert list(labels(figure)) == [".", "U+30001", "␣", "U+000A", "$", "x"]
+    assert title(figure).startswith("U+30002 $n$ames")
+
+
+def test_labels_of_code_points_stay_apart_and_inside() -> None:
+    """At the letters' size they covered each other and left the axes."""
+    characters = [".", *map(chr, range(0xE000, 0xE018))]
+    points = [(x, y) for y in range(5) for x in range(5)]
+    figure = embedding_scatter(np.array(points, dtype=float) * (1, 0.5), characters, title="t")
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    frame = axes.get_window_extent()
+    assert all(frame.x0 <= b.x0 and b.x1 <= frame.x1 and b.y1 <= frame.y1 for b in boxes)
 
 
 def test_large_vocabularies_label_what_fits(tmp_path: Path) -> None:

@@ -23,6 +23,13 @@ def test_huge_first_losses_do_not_flatten_the_rest() -> None:
     assert str(sum(loss > high for _, loss in batch)) in title(figure)
 
 
+def test_descent_of_a_long_training_stays_in_view() -> None:
+    """Three quarters of its points lie within a thousandth of a nat."""
+    points = [(1000 * i, 2 + math.exp(-i / 100)) for i in range(5000)]
+    figure = loss_curve(points, points[::100], [], title="t")
+    assert figure.axes[0].get_ylim()[1] > 2.05
+
+
 def test_last_dev_loss_stays_in_view() -> None:
     dev = [(step, 2.1) for step in range(50)] + [(50, 40.0)]
     figure = loss_curve([], dev, [], title="t")

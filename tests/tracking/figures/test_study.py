@@ -1,11 +1,13 @@
 """The figures of a study show each trial, and survive bad numbers."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
 
 from mmsearch.tracking.figures.confirmation import confirmation
 from mmsearch.tracking.figures.study import (
@@ -162,3 +164,104 @@ def test_confirmation_shows_the_search_and_the_fresh_seeds(
     }
     assert drawn == {"D": [2.02], "o": finite}
     assert not finite or f"{sum(finite) / len(finite):.4f}" in texts(figure)
+
+
+ONE_SEED = [(7, 2.0, [2.01]), (3, 2.02, [2.04])]
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: study_history([(0, 2.1, "COMPLETE"), (1, NAN, "FAIL")], title="t"),
+        lambda: study_history([(4, 2.1, "PRUNED")], title="t"),
+        lambda: importances({"learning_rate": 0.98}, title="t"),
+        lambda: trade_off([(0, 11_897, 2.1)], title="t"),
+        lambda: trade_off([(n, 11_897, 2.1 + n) for n in range(9)], title="t"),
+        lambda: parallel_coordinates([(WHOLE, 2.1)], log_axes=frozenset(), title="t"),
+        lambda: parallel_coordinates([({}, 2.1), ({}, 2.2)], log_axes=frozenset(), title="t"),
+        lambda: confirmation([(7, 2.0, [2.01, 2.03])], title="t"),
+    ],
+)
+def test_figure_with_nothing_to_compare_says_so(draw: Callable[[], Figure], tmp_path: Path) -> None:
+    """One point looks like a finding, a front or a best among equals."""
+    figure = draw()
+    save_figure(figure, tmp_path / "f.png")
+    assert "nothing to compare" in "".join(texts(figure))
+    assert not {"Pareto front", "best complete"} & set(legend(figure))
+
+
+def test_figure_with_something_to_compare_does_not_say_so() -> None:
+    for figure in (
+        study_history([(0, 2.1, "COMPLETE"), (1, 2.2, "PRUNED")], title="t"),
+        importances({"learning_rate": 0.9, "block_size": 0.0}, title="t"),
+        trade_off([(0, 100, 2.1), (1, 101, 2.1)], title="t"),
+        parallel_coordinates([(WHOLE, 2.1), (WHOLE, 2.1)], log_axes=frozenset(), title="t"),
+        confirmation(ONE_SEED, title="t"),
+    ):
+        assert "nothing to compare" not in "".join(texts(figure))
+
+
+def test_study_of_failed_trials_has_no_made_up_losses() -> None:
+    figure = study_history([(0, NAN, "FAIL"), (1, NAN, "FAIL")], title="t")
+    assert legend(figure) == ["failed (2)"]
+    assert not [label.get_text() for label in figure.axes[0].get_yticklabels()]
+
+
+def test_losses_that_hardly_differ_are_drawn_as_equal() -> None:
+    """A ten millionth of a nat, spread over the whole height, looks like a result."""
+    losses = [2.1 + 1e-7 * n for n in range(9)]
+    history = study_history([(n, loss, "COMPLETE") for n, loss in enumerate(losses)], title="t")
+    trade = trade_off([(n, 100 * (n + 1), loss) for n, loss in enumerate(losses)], title="t")
+    fresh = confirmation([(n, loss, losses) for n, loss in enumerate(losses)], title="t")
+    views = [history.axes[0].get_ylim(), trade.axes[0].get_ylim(), fresh.axes[0].get_xlim()]
+    rows = [({"block_size": n}, loss) for n, loss in enumerate(losses)]
+    parallel = parallel_coordinates(rows, log_axes=frozenset(), title="t")
+    views.append(parallel.axes[1].get_ylim())
+    for low, high in views:
+        assert low < 2.099
+        assert high > 2.101
+
+
+def test_importance_of_next_to_nothing_is_no_long_bar() -> None:
+    """The longest bar filled the figure whatever its share."""
+    figure = importances({"learning_rate": 1e-9, "block_size": 0.0}, title="t")
+    assert figure.axes[0].get_xlim()[1] >= 0.1
+    nothing = importances({"learning_rate": 0.0, "block_size": 0.0}, title="t")
+    assert title(nothing) != "t"
+
+
+def test_ticks_of_narrow_axes_differ() -> None:
+    rows = [({"learning_rate": 0.1 + 1e-8 * n}, 2.1) for n in range(9)]
+    parallel = parallel_coordinates(rows, log_axes=frozenset(), title="t")
+    ticks = [t.get_text() for t in parallel.axes[0].texts if t.get_text().startswith("0.1")]
+    assert len(ticks) > 1
+    assert len(set(ticks)) == len(ticks)
+
+
+def test_diverged_seed_does_not_flatten_a_confirmation() -> None:
+    rows: list[tuple[int, float, list[float]]] = [
+        (7, 2.0, [2.01, 2.02, 2.03, 2.02]), (3, 2.02, [2.05, 2.06, 2.04, 9000.0]),
+    ]  # fmt: skip
+    figure = confirmation(rows, title="t")
+    low, high = figure.axes[0].get_xlim()
+    assert 1.9 < low < 2.0
+    assert 2.06 < high < 3
+    assert "9e+03" in title(figure)
+
+
+def test_confirmation_tells_what_its_means_are_from() -> None:
+    """A mean of two seeds beside means of five is not the same thing."""
+    rows = [(7, 2.0, [2.01, 2.03, 2.02]), (3, 2.02, [2.0, NAN])]
+    assert "trial 3 has fewer than 3 seeds" in title(confirmation(rows, title="t"))
+    assert "one fresh seed" in title(confirmation(ONE_SEED, title="t"))
+
+
+def test_labels_of_near_baselines_do_not_overlap() -> None:
+    values = [(n, 2.0 + 0.03 * n, "COMPLETE") for n in range(20)]
+    near = {"uniform": 2.31, "bigram": 2.30, "n-gram": 2.305, "far": 2.1}
+    figure = study_history(values, title="t", baselines=near)
+    figure.canvas.draw()
+    labels = [t for t in figure.axes[0].texts if t.get_text() != "2.000"]
+    assert {name for t in labels for name in t.get_text().split(", ")} == set(near)
+    boxes = [t.get_window_extent() for t in labels]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])

@@ -178,6 +178,7 @@ def test_rows_of_both_kinds_keep_their_places(model: Any, parameters: Parameters
     assert isinstance(new, str)
     assert "NaN" not in json.dumps(answer.to_dict("records"))
     assert model.predict(None, pd.DataFrame({"word": []})).empty
+    assert model.predict(None, pd.DataFrame([])).empty, "a JSON list of no rows has no columns"
 
 
 def test_text_is_read_as_the_corpus_was(served: ModuleType, tmp_path: Path) -> None:
@@ -193,17 +194,56 @@ def test_text_is_read_as_the_corpus_was(served: ModuleType, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
+    ("row", "named"),
+    [
+        ({"word": "emmä"}, "U+00E4"),
+        ({"prefix": "Em"}, "U+0045"),
+        ({"word": "em.ma"}, "U+002E"),
+        ({"word": ""}, "word"),
+        ({"word": "emma", "prefix": ""}, "prefix"),
+        ({"word": None, "prefix": None}, "prefix"),
+        ({"word": math.nan}, "CSV"),
+        ({"word": 5}, "5"),
+        ({"prefix": ["e"]}, "['e']"),
+    ],
+)
+def test_bad_row_has_an_error_and_the_others_their_answers(
+    model: Any, row: dict[str, Any], named: str
+) -> None:
+    """One bad word in a file of thousands does not cost the file."""
+    good = [{"word": "emma"}, {"prefix": "em"}, {"prefix": ""}, {"word": "nan"}, {"word": "null"}]
+
+    *answers, last = ask(model, good)
+    mixed = ask(model, [*good[:2], row, *good[2:4], row, good[4]])
+
+    assert [mixed[i] for i in (0, 1, 3, 4, 6)] == [*answers, last]
+    assert all(answer["error"] is None for answer in [*answers, last])
+    for number, answer in ((3, mixed[2]), (6, mixed[5])):
+        assert answer["nats_per_char"] is answer["continuation"] is None
+        assert f"row {number}" in answer["error"]
+        assert named in answer["error"]
+    json.dumps(mixed, allow_nan=False)
+
+
+def test_words_that_a_csv_would_lose_are_scored(model: Any, parameters: Parameters) -> None:
+    words = ["nan", "null", "none", "na"]
+
+    answers = ask(model, [{"word": word} for word in words])
+
+    for word, answer in zip(words, answers, strict=True):
+        assert answer["nats_per_char"] == pytest.approx(torch_nats(parameters, word), abs=1e-5)
+
+
+def test_signature_names_what_is_answered(served: ModuleType, model: Any) -> None:
+    """MLflow shows the signature to those who ask."""
+    (answer,) = ask(model, [{"word": "emma"}])
+
+    assert served.SIGNATURE.outputs.input_names() == list(answer)
+
+
+@pytest.mark.parametrize(
     ("row", "params", "named"),
     [
-        ({"word": "emmä"}, {}, "U+00E4"),
-        ({"prefix": "Em"}, {}, "U+0045"),
-        ({"word": "em.ma"}, {}, "U+002E"),
-        ({"word": ""}, {}, "word"),
-        ({"word": "emma", "prefix": ""}, {}, "prefix"),
-        ({"word": None, "prefix": None}, {}, "prefix"),
-        ({"word": float("nan")}, {}, "None"),
-        ({"word": 5}, {}, "5"),
-        ({"prefix": ["e"]}, {}, "['e']"),
         ({"words": "emma"}, {}, "['words']"),
         *(
             (row, {name: value}, name)

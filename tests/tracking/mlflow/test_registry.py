@@ -394,12 +394,13 @@ def ask(url: str, body: Mapping[str, Any] | None = None) -> tuple[int, str]:
 def test_plain_mlflow_serves_the_champion_and_blames_who_asks_wrongly(
     trained: Trained, tmp_path: Path
 ) -> None:
-    """A bad request is a 400 with its reason, and not a 500."""
+    """A bad request is a 400 with its reason, and not a 500; a bad row has its own error."""
     trained.publish()
-    rows = [{"word": "emma"}, {"prefix": "em"}, {"word": "zzz"}, {"prefix": ""}]
+    rows = [
+        {"word": "emma"}, {"prefix": "em"}, {"word": "emmä"}, {"word": "zzz"}, {"prefix": ""},
+    ]  # fmt: skip
     params = {"seed": 1, "temperature": 0.5, "max_length": 6}
     wrong: list[tuple[dict[str, str], dict[str, Any], str]] = [
-        ({"word": "emmä"}, {}, "U+00E4"),
         ({"prefix": ""}, {"seed": 0.5}, "seed"),
         ({"words": "emma"}, {}, "words"),
     ]
@@ -415,10 +416,11 @@ def test_plain_mlflow_serves_the_champion_and_blames_who_asks_wrongly(
     status, text = first
     assert status == 200, text
     # As browsers read it: without NaN.
-    emma, em, zzz, new = json.loads(text, parse_constant=pytest.fail)["predictions"]
+    emma, em, bad, zzz, new = json.loads(text, parse_constant=pytest.fail)["predictions"]
     for answer, word in ((emma, "emma"), (zzz, "zzz")):
         expected = pytest.approx(trained.nats(word), abs=1e-5)
-        assert answer == {"nats_per_char": expected, "continuation": None}
+        assert answer == {"nats_per_char": expected, "continuation": None, "error": None}
+    assert "row 3" in bad["error"]
     assert em["nats_per_char"] is new["nats_per_char"] is None
     assert em["continuation"].startswith("em")
     assert max(len(em["continuation"]), len(new["continuation"])) <= 6
