@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from urllib.parse import quote, urlencode
 
-from mmsearch.tracking.mlflow.saved_view import ORDER, run_filter, view_key
+from mmsearch.tracking.mlflow.charts import ORDER, run_filter, view_key
 
 
 def leaderboard_url(base: str, experiment_id: str, study_id: str, kind: str = "trial") -> str:
