@@ -70,7 +70,7 @@ def ui(  # noqa: PLR0913 (each is one flag)
 ) -> None:
     """Open the MLflow UI on the comparison of a study, or of several, until Ctrl-C."""
     from mmsearch.search.study.urls import without_userinfo  # noqa: PLC0415 (imports wait)
-    from mmsearch.tracking.mlflow.saved_view import compared_view  # noqa: PLC0415
+    from mmsearch.tracking.mlflow.charts import compared_view  # noqa: PLC0415
     from mmsearch.tracking.mlflow.server import check_hosts, serve  # noqa: PLC0415
 
     allowed = [name.strip() for name in (allowed_hosts or "").split(",") if name.strip()]

@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
-from mmsearch.tracking.mlflow.saved_view import ALL_TRIALS, ORDER, run_filter, view_key
+from mmsearch.tracking.mlflow.charts import ALL_TRIALS, ORDER, run_filter, view_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

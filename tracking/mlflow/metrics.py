@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from mmsearch.tracking.mlflow.saved_view import SCORE
+from mmsearch.tracking.mlflow.charts import SCORE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmsearch.tracking.journal.records import TrialState, best_trial, counts_by_state
 from mmsearch.tracking.mlflow import metrics, notes
+from mmsearch.tracking.mlflow.charts import IMAGE_KEY, read_scale, view_tag
 from mmsearch.tracking.mlflow.client import (
     DataSet,
     create,
@@ -29,7 +30,6 @@ from mmsearch.tracking.mlflow.client import (
     set_tags,
 )
 from mmsearch.tracking.mlflow.curve_axes import widened
-from mmsearch.tracking.mlflow.saved_view import IMAGE_KEY, read_scale, view_tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

@@ -14,8 +14,8 @@ from mlflow import MlflowClient
 
 from mmsearch.errors import MMSearchError
 from mmsearch.tracking.journal.files import JournalError
+from mmsearch.tracking.mlflow.charts import IMAGE_KEY, SCORE, read_scale, view_tag
 from mmsearch.tracking.mlflow.client import PREFIX
-from mmsearch.tracking.mlflow.saved_view import IMAGE_KEY, SCORE, read_scale, view_tag
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run

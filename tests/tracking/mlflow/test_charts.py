@@ -10,9 +10,9 @@ from urllib.parse import parse_qs
 
 import pytest
 
+from mmsearch.tracking.mlflow.charts import read_scale, view_key, view_tag
 from mmsearch.tracking.mlflow.curve_axes import CurveScale
 from mmsearch.tracking.mlflow.links import leaderboard_url, run_url
-from mmsearch.tracking.mlflow.saved_view import read_scale, view_key, view_tag
 
 SCALES = [CurveScale(low=1.9, high=2.75, has_log_steps=log) for log in (True, False)]
 
