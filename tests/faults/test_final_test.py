@@ -360,13 +360,11 @@ def rename(folder: Path, name: str, storage: str | None = None) -> None:
     opened.engine.dispose()
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_machines_that_share_a_storage_take_one_look(
-    searched: Path, tmp_path: Path, warm_command: Warm, kind: str
+    searched: Path, tmp_path: Path, warm_command: Warm
 ) -> None:
     """Eight machines with models of their own, at once: one wins, seven are refused by its name."""
-    with postgres() as url:
-        storage = url if kind == "postgresql" else f"sqlite:///{tmp_path}/shared.db"
+    with postgres() as storage:
         open_storage(storage).engine.dispose()
         machines = [machine(searched, tmp_path / f"m{n}", storage) for n in range(8)]
         numbers = [r.number for r in ranked(Journal(searched / "runs/few").records())]
@@ -654,18 +652,14 @@ def test_study_without_a_complete_trial_is_refused(
     assert "no complete trial" in done.stderr
 
 
-@pytest.mark.parametrize("harm", ["flipped", "foreign", "missing"])
+@pytest.mark.parametrize("harm", ["foreign", "missing"])
 def test_weights_that_are_not_the_recorded_ones_are_refused(
     copied: Path, warm_command: Warm, best: int, other: int, harm: str
 ) -> None:
     """The hash names the model: nothing else is evaluated under its name, and nothing is spent."""
     journal = Journal(copied / "runs/few")
     path = journal.weights_path(best)
-    if harm == "flipped":
-        content = bytearray(path.read_bytes())
-        content[-1] ^= 1
-        path.write_bytes(content)
-    elif harm == "foreign":
+    if harm == "foreign":
         shutil.copy(journal.weights_path(other), path)
     else:
         path.unlink()
@@ -690,21 +684,6 @@ def test_trial_that_is_not_complete_is_refused(
     assert done.returncode == 3
     assert f"trial {best} is {state}" in done.stderr
     assert n_looks(copied) == 0
-
-
-def test_changed_words_are_refused(
-    tmp_path: Path, searched: Path, warm_command: Warm, small_corpus: Path
-) -> None:
-    """An edited corpus has another split: the model may have trained on its test words."""
-    shutil.copytree(searched / "runs", tmp_path / "runs")
-    words = tmp_path / "words.txt"
-    words.write_text(small_corpus.read_text() + "zzyzx\n")
-    path = tmp_path / "runs/few/study.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"corpus": str(words)}))
-    done = warm_command("final-test", folder=tmp_path, patch=COUNT)
-    assert done.returncode == 3
-    assert "have changed" in done.stderr
-    assert n_looks(tmp_path) == 0
 
 
 @pytest.mark.parametrize("words", [("sync",), ("final-test",)], ids=" ".join)

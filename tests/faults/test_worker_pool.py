@@ -176,24 +176,6 @@ def test_killed_worker_fails_its_own_call_alone(
     assert_at_once(pool, gates[1:])
 
 
-def test_worker_killed_from_outside_is_replaced_at_the_next_call(
-    make_pool: Callable[..., WorkerPool], gates: list[Gate]
-) -> None:
-    """After kill -9 in a call the next call works, again and again."""
-    pool = make_pool(1)
-    pids = []
-    for gate in gates:
-        pid = pool.submit(os.getpid).result(PATIENCE_S)
-        call = gate.submit_to(pool)
-
-        os.kill(pid, signal.SIGKILL)
-
-        with pytest.raises(BrokenExecutor):
-            call.result(PATIENCE_S)
-        pids.append(pid)
-    assert len({*pids, pool.submit(os.getpid).result(PATIENCE_S)}) == 4
-
-
 def _die_while_answering() -> bytes:
     """Answer at a length that no pipe holds, and be killed once the answer has begun."""
 
