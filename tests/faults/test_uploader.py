@@ -339,21 +339,3 @@ def test_trial_that_cannot_be_uploaded_keeps_no_other_out(
     uploader, told = uploader_to(study, uri)
     assert uploader.close(study.summary()) is True
     check_whole(study, uri)
-
-
-def test_deleted_experiment_is_reported_with_the_way_to_restore_it(
-    new_store: NewStore, study: Study, tmp_path: Path
-) -> None:
-    """What the user can repair is reported with the command, and the search goes on."""
-    uri = new_store.copy(tmp_path)
-    study.complete(0)
-    uploader, _ = uploader_to(study, uri)
-    assert uploader.close(study.summary()) is True
-    client_of(uri).delete_experiment(runs(study, uri)[0].info.experiment_id)
-
-    uploader, told = uploader_to(study, uri)
-    uploader.show(study.begin(1))
-
-    assert uploader.close(study.summary()) is False
-    (reason,) = told
-    assert "mlflow experiments restore" in reason
