@@ -16,7 +16,6 @@ from mmsearch.search.cli import options
 from mmsearch.search.display.console import make_console, print_json, print_wrapped
 from mmsearch.search.display.streams import going_on
 from mmsearch.search.study.workspace import options_in, options_of
-from mmsearch.secrets import without_password
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -191,10 +190,8 @@ def _print_places(out: Console, session: Session, figure: Path | None, run_id: s
         out.print(f"figure:   {shlex.quote(str(figure))}")
     if run_id is not None:
         out.print(f"run:      {run_id}, with its figure, in MLflow")
-        if session.before is not None:
-            out.print(f"open it:  mmsearch ui{options_of(session.journal)}")
-        else:  # there is no study yet for mmsearch ui
-            out.print(f"MLflow:   {without_password(session.tracking_uri)}")
+        later = "" if session.before else ", once its search has begun"
+        out.print(f"open it:  mmsearch ui{options_of(session.journal)}{later}")
 
 
 def _command(session: Session, config: Path, corpus: Path | None) -> str:
