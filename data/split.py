@@ -7,6 +7,7 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
+from mmsearch.counts import counted
 from mmsearch.errors import InputError, RefusedError
 
 if TYPE_CHECKING:
@@ -156,8 +157,8 @@ def split_corpus(corpus: Corpus, seed: int = DEFAULT_SPLIT_SEED) -> Split:
     n2 = int(0.9 * len(words))
     if not 0 < n1 < n2 < len(words):
         msg = (
-            f"corpus {corpus.name!r} has {len(words)} words, too few for a train, a dev and a test "
-            "part; it needs at least 10"
+            f"corpus {corpus.name!r} has {counted(len(words), 'word')}, too few for a train, a dev "
+            "and a test part; it needs at least 10"
         )
         raise InputError(msg)
     known = frozenset(words[:n1])

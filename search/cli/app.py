@@ -6,10 +6,10 @@ Optuna.
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
@@ -36,6 +36,7 @@ from mmsearch.search.cli.sync import sync
 from mmsearch.search.cli.trials import trials
 from mmsearch.search.cli.ui import ui
 from mmsearch.search.display.console import make_console, print_error, print_json_error
+from mmsearch.search.display.streams import guard_streams, is_output_lost, release_output
 from mmsearch.search.execution.interrupts import exit_code, leave_terminal, stopping_signals
 
 if TYPE_CHECKING:
@@ -53,6 +54,12 @@ app = typer.Typer(
 @app.callback()
 def _begin(context: typer.Context, *, version: options.Version = False) -> None:  # noqa: ARG001
     """Set the umask and the environment of every command."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise MMSearchError(
+            f"the current folder cannot be used: {error.strerror}; change to another one"
+        ) from error
     # A workspace is private to its user, whatever the umask; files made to be shared are not.
     if context.invoked_subcommand not in {"export", "figures", "init", "report"}:
         context.obj = os.umask(0o077)  # for the figure that lr-range writes
@@ -86,6 +93,7 @@ for _command in _COMMANDS:
 
 def _on_signal(number: int, _frame: object) -> NoReturn:
     leave_terminal(number)
+    release_output()
     how = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
     make_console(stderr=True).print(how, style="yellow")
     sys.exit(exit_code(number))
@@ -93,21 +101,28 @@ def _on_signal(number: int, _frame: object) -> NoReturn:
 
 def main() -> NoReturn:
     """Run the command line; print an error that a user can act on as one line, and exit."""
+    guard_streams()
     for number in stopping_signals():
         signal.signal(number, _on_signal)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # whatever a terminal cannot show
     as_json = "--json" in sys.argv
+    code: object = 0
     try:
-        code = app(standalone_mode=not as_json)
+        try:
+            code = app(standalone_mode=not as_json)
+        except SystemExit as error:
+            code = error.code
+        sys.stdout.flush()
+    except SystemExit as error:
+        code = code or error.code
     except MMSearchError as error:
+        code = error.exit_code
         if as_json:
             print_json_error(str(error), error.exit_code)
         else:
             print_error(error)
-        sys.exit(error.exit_code)
     except TyperException as error:
+        code = error.exit_code
         print_json_error(error.format_message(), error.exit_code)
-        sys.exit(error.exit_code)
+    if not code and is_output_lost():
+        code = 1
     sys.exit(code if isinstance(code, int) else 0)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmsearch.counts import counted
 from mmsearch.search.cli import options
 from mmsearch.search.display.advice import (
     known_looks,
@@ -14,6 +15,7 @@ from mmsearch.search.display.advice import (
     print_warnings,
 )
 from mmsearch.search.display.console import make_console, print_json, print_wrapped
+from mmsearch.search.display.streams import going_on
 from mmsearch.search.display.tables import TableColumn, fitted_table, spec_columns
 from mmsearch.search.results.advice import Advice, confirmation_advice
 from mmsearch.search.study.workspace import Workspace, options_of
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import Console
-    from rich.table import Table
+    from rich.text import Text
 
     from mmsearch.search.results.selection import Candidate, Confirmation
     from mmsearch.tracking.ledger.record import Look
@@ -60,12 +62,14 @@ def confirm(  # noqa: PLR0913 (each is one flag)
     plan = make_plan(journal, top, seeds, steps or settings.steps)
     job = Confirm(session, plan)
     out = make_console()
-    with opened(job) as earlier:
+    with going_on("the confirmation"), opened(job) as earlier:
         if not (quiet or as_json):
-            best = "trial" if len(plan.trials) == 1 else f"{len(plan.trials)} trials"
+            is_one = len(plan.trials) == 1
+            best = "trial, fresh " if is_one else f"{len(plan.trials)} trials, each with fresh "
+            fresh = "seed 1" if plan.n_seeds == 1 else f"seeds 1 to {plan.n_seeds}"
             out.print(
-                f"study {journal.name!r}: the best {best}, fresh seeds 1 to {plan.n_seeds} each, "
-                f"{plan.steps:,} steps, on dev"
+                f"study {journal.name!r}: the best {best}{fresh}, "
+                f"{counted(plan.steps, 'step')}, on dev"
             )
         result, interrupted_code = train_live(
             job,
@@ -103,7 +107,7 @@ def _print_confirmation(
     out.print(_table(confirmation))
     print_baselines(out, advice)
     if confirmation.n_missing:
-        out.print(f"{confirmation.n_missing} trainings are still to do")
+        out.print(f"{counted(confirmation.n_missing, 'training is', 'trainings are')} still to do")
         out.print(f"resume:   {plan.command}{where}")
         return
     print_wrapped(out, _bias(confirmation))
@@ -132,7 +136,7 @@ def _print_confirmation(
         out.print(f"test once:  mmsearch final-test{where}")
 
 
-def _table(confirmation: Confirmation) -> Table:
+def _table(confirmation: Confirmation) -> Text:
     """Make a table of the candidates."""
     candidates, n_seeds = confirmation.candidates, confirmation.plan.n_seeds
     columns = [

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmsearch.counts import counted
 from mmsearch.data.corpus import table_delimiter
 from mmsearch.errors import InputError
 from mmsearch.search.cli import options
@@ -125,7 +126,8 @@ def _print_corpus(out: Console, values: dict[str, Any], looks: Sequence[Look]) -
     used = "already used" if looks else "not used yet, as far as this machine knows"
     for name, value in {
         "corpus": (
-            f"{values['corpus']}: {values['lines']:,} lines, {values['repeats']:,} repeats {kept}"
+            f"{values['corpus']}: {counted(values['lines'], 'line')}, "
+            f"{counted(values['repeats'], 'repeat')} {kept}"
         ),
         "words": f"{values['words']:,}",
         "split": f"{values['train']:,} train, {values['dev']:,} dev, {values['test']:,} test",
@@ -135,7 +137,7 @@ def _print_corpus(out: Console, values: dict[str, Any], looks: Sequence[Look]) -
         "lengths": f"{lengths['shortest']} to {lengths['longest']} characters in train, median "
         f"{lengths['median']}",
         "examples": ", ".join(map(_escaped, values["examples"])),
-        "vocabulary": f"{len(vocabulary)} characters: {shown}",
+        "vocabulary": f"{counted(len(vocabulary), 'character')}: {shown}",
         "invisible": _listed(unclear),
         "rare": rare and f"fewer than {_RARE} times in train: {_listed(rare)}",
         "fingerprint": values["fingerprint"][:16],

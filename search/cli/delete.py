@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mmsearch.counts import counted
 from mmsearch.errors import InputError
 from mmsearch.search.cli import options
 from mmsearch.search.display.console import make_console, print_json, print_wrapped
@@ -39,7 +40,7 @@ def delete(  # noqa: PLR0913 (each is one flag)
         if as_json or not sys.stdin.isatty():
             raise InputError(f"to delete study {study!r} without being asked, add --yes")
         n_trials = len(journal.numbers())
-        typer.confirm(f"delete study {study!r} with its {n_trials} trials?", abort=True)
+        typer.confirm(f"delete study {study!r} with its {counted(n_trials, 'trial')}?", abort=True)
     line = delete_study(opened, journal, storage, tracking_uri)
     if as_json:
         print_json(line)

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmsearch.counts import counted
 from mmsearch.errors import MMSearchError
 from mmsearch.search.cli import options
 from mmsearch.search.display.console import make_console, print_json, print_wrapped
 from mmsearch.search.display.format import extension_json
+from mmsearch.search.display.streams import going_on
 from mmsearch.search.study.workspace import Workspace, options_of
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ def extend(  # noqa: PLR0913 (each is one flag)
     session = Session.reopen(Workspace.at(workspace), study, tracking_uri=tracking_uri)
     job = Extend.of(session, number, steps, learning_rate)
     out = make_console()
-    with opened(job) as earlier:
+    with going_on("the training"), opened(job) as earlier:
         result, interrupted_code = train_live(
             job,
             earlier,
@@ -100,9 +102,10 @@ def _print_extension(
     gap = (parent.dev_loss or 0.0) - (record.dev_loss or 0.0)
     print_wrapped(
         out,
-        f"{record.name}: dev loss {record.dev_loss:.4f} after {record.spec.n_steps:,} further "
-        f"steps at lr {record.spec.learning_rate:.3g}, {abs(gap):.4f} nats "
-        f"{'better' if gap > 0 else 'worse'} than the trial's {parent.dev_loss:.4f}",
+        f"{record.name}: dev loss {record.dev_loss:.4f} after "
+        f"{counted(record.spec.n_steps, 'further step')} at lr {record.spec.learning_rate:.3g}, "
+        f"{abs(gap):.4f} nats {'better' if gap > 0 else 'worse'} than the trial's "
+        f"{parent.dev_loss:.4f}",
     )
     if where:
         out.print(f"compare:  mmsearch trials{where}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmsearch.counts import counted
 from mmsearch.errors import InputError
 from mmsearch.model.spec import TrialSpec
 from mmsearch.search.cli import options
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rich.console import Console
-    from rich.table import Table
+    from rich.text import Text
 
     from mmsearch.search.results.final_evaluation import FinalTest
     from mmsearch.tracking.ledger.record import Look
@@ -77,10 +78,14 @@ def print_final_test(out: Console, test: FinalTest) -> None:
     print_wrapped(out, f"  {result['why']}")
     out.print(_table(result))
     n_words, n_characters = result["n_test_words"], result["n_test_characters"]
-    out.print(f"{n_words:,} test words, {n_characters:,} characters including the ends of words")
+    out.print(
+        f"{counted(n_words, 'test word')}, {counted(n_characters, 'character')} including the ends "
+        "of words"
+    )
     if result["n_test_words_in_train"]:
         out.print(
-            f"{result['n_test_words_in_train']:,} of the test words also occur in train",
+            f"{result['n_test_words_in_train']:,} of {counted(n_words, 'test word')} also "
+            f"{'occurs' if result['n_test_words_in_train'] == 1 else 'occur'} in train",
             style="yellow",
         )
     if result.get("anyway"):
@@ -111,7 +116,7 @@ def _format_spec(values: Mapping[str, Any]) -> str:
         return "hyperparameters of another version of mmsearch"
 
 
-def _table(result: Mapping[str, Any]) -> Table:
+def _table(result: Mapping[str, Any]) -> Text:
     """Make a table of the losses in three units."""
     mean_detail = "" if result["dev_loss_sd"] is None else f"± {result['dev_loss_sd']:.4f}"
     ngram_detail = (
@@ -131,15 +136,15 @@ def _table(result: Mapping[str, Any]) -> Table:
         ("bigram counts", result["bigram_loss"], "add one, fitted on train"),
         ("uniform", result["uniform_loss"], ""),
     )
-    table = make_table(("", "nats/char", "bits/char", "perplexity", ""), left={""})
+    cells, styles = [], []
     for name, nats, detail in rows:
         if nats is None:
             continue
         perplexity = math.exp(min(nats, 700))
         shown = f"{perplexity:.2f}" if perplexity < 1e5 else f"{perplexity:.1e}"  # noqa: PLR2004 (width)
-        style = "bold green" if name == "test" else None
-        table.add_row(name, f"{nats:.4f}", f"{nats / math.log(2):.4f}", shown, detail, style=style)
-    return table
+        cells.append((name, f"{nats:.4f}", f"{nats / math.log(2):.4f}", shown, detail))
+        styles.append("bold green" if name == "test" else None)
+    return make_table(("", "nats/char", "bits/char", "perplexity", ""), cells, styles, left={""})
 
 
 def to_json(test: FinalTest) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import typer
 from mmsearch.errors import InputError, MMSearchError
 from mmsearch.search.cli import options
 from mmsearch.search.display.console import make_console, print_json
-from mmsearch.search.study.workspace import Workspace
+from mmsearch.search.study.workspace import Workspace, options_in
 
 
 def init(  # noqa: PLR0913 (each is one flag)
@@ -46,10 +46,11 @@ def init(  # noqa: PLR0913 (each is one flag)
 
     if study is not None and article:
         raise InputError("--study and --article exclude each other; give one of them")
-    text = template()
+    text, where = template(), ""
     if study is not None:
         journal = Workspace.at(workspace).existing(study)
         settings = StudyFile.require(journal).settings
+        where = options_in(journal.folder.parent)
         text = template(settings, f"its value in study {journal.name!r}")
     if article:
         text = template(settle({"recipe": "article"}), "its value in makemore's recipe")
@@ -65,5 +66,5 @@ def init(  # noqa: PLR0913 (each is one flag)
     elif quiet:
         make_console().print(str(path))
     else:
-        command = f"mmsearch run --config {quote(str(path))}"
+        command = f"mmsearch run --config {quote(str(path))}{where}"
         make_console().print(f"wrote {str(path)!r}; edit it, then search with: {command}")

@@ -45,12 +45,17 @@ def _print_losses(out: Console, values: dict[str, Any]) -> None:
         "  words that do not": values["dev_not_in_train"],
         **{_position(part["position"]): part for part in values["dev_by_position"]},
     }
-    table = make_table(("", "loss", "words", "characters"), left={""})
-    for name, part in rows.items():
-        if part is not None:
-            n_words = f"{part['n_words']:,}" if "n_words" in part else ""
-            table.add_row(name, f"{part['loss']:.4f}", n_words, f"{part['n_characters']:,}")
-    out.print(table)
+    cells = [
+        (
+            name,
+            f"{part['loss']:.4f}",
+            f"{part['n_words']:,}" if "n_words" in part else "",
+            f"{part['n_characters']:,}",
+        )
+        for name, part in rows.items()
+        if part is not None
+    ]
+    out.print(make_table(("", "loss", "words", "characters"), cells, left={""}))
 
 
 def _position(position: str) -> str:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from pathlib import Path  # noqa: TC003 (typer reads it)
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mmsearch.counts import counted
 from mmsearch.errors import InputError, MMSearchError
 from mmsearch.search.cli import options
 from mmsearch.search.display.console import make_console, print_json, print_wrapped
+from mmsearch.search.display.streams import going_on
+from mmsearch.search.study.workspace import options_in, options_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mmsearch.search.execution.lr_range import RangeTest
+    from mmsearch.search.study.session import Session
     from mmsearch.search.study.space import Space
 
 N_ROWS = 13
@@ -136,14 +141,19 @@ def lr_range(  # noqa: PLR0913 (each is one flag)
             draw(test, figure)
     if apply and config is not None and test.valley is not None:
         write_learning_rates(config, test.valley.low, test.valley.high)
+    out, run_id = make_console(), None
+    with going_on("the test"):
+        if not as_json:
+            command = None if config is None else _command(session, config, corpus)
+            _print_test(out, test, command if apply else None)
+        try:
+            run_id = log(session, test)
+        except MMSearchError as error:
+            make_console(stderr=True).print(f"not logged to MLflow: {error}", style="yellow")
     if as_json:
-        print_json(test.to_json())
+        print_json({**test.to_json(), "figure": figure and str(figure), "run_id": run_id})
     else:
-        _print_test(make_console(), test, config if apply else None)
-    try:
-        log(session, test)
-    except MMSearchError as error:
-        make_console(stderr=True).print(f"not logged to MLflow: {error}", style="yellow")
+        _print_places(out, session, figure, run_id)
     if test.valley is None:
         raise typer.Exit(1)
 
@@ -174,25 +184,50 @@ def _umask(mask: int) -> Iterator[None]:
         os.umask(before)
 
 
-def _print_test(out: Console, test: RangeTest, applied: Path | None) -> None:
-    """Print the loss at a few rates, and the suggested range, which `applied` contains now."""
+def _print_places(out: Console, session: Session, figure: Path | None, run_id: str | None) -> None:
+    """Print where the figure and the run of a test are."""
+    if figure is not None:
+        out.print(f"figure:   {shlex.quote(str(figure))}")
+    if run_id is not None:
+        out.print(f"run:      {run_id}, with its figure, in MLflow")
+        later = "" if session.before else ", once its search has begun"
+        out.print(f"open it:  mmsearch ui{options_of(session.journal)}{later}")
+
+
+def _command(session: Session, config: Path, corpus: Path | None) -> str:
+    """Return the command that searches with a config file, on the same words."""
+    words = ["mmsearch", "run", "--config", str(config)]
+    words += [] if corpus is None else ["--corpus", str(corpus)]
+    # The settings of an existing study are fixed.
+    name = session.journal.name if session.before is None else "NEW-NAME"
+    return shlex.join(words) + options_in(session.workspace.root, name)
+
+
+def _print_test(out: Console, test: RangeTest, command: str | None) -> None:
+    """Print the loss at a few rates, and the suggested range.
+
+    Args:
+        out: the console.
+        test: the test.
+        command: searches with the config file to which the range was written; None for no file.
+    """
     import numpy as np  # noqa: PLC0415 (imports wait for a command)
 
     from mmsearch.model.lr_range import FLOOR, SMOOTHED  # noqa: PLC0415 (imports torch)
     from mmsearch.search.display.tables import make_table  # noqa: PLC0415 (imports wait)
 
     first, last = test.learning_rates[0], test.learning_rates[-1]
-    steps = f"{len(test.learning_rates):,} steps, {len(test.seeds)} seeds"
+    steps = f"{counted(len(test.learning_rates), 'step')}, {counted(len(test.seeds), 'seed')}"
     out.print(f"learning rates {first:.3g} to {last:.3g}, {steps}")
     out.print(f"  {', '.join(f'{name} {value:g}' for name, value in test.point.items())}")
     typical = np.median(test.means, axis=0)
-    table = make_table(("lr", "loss", "lowest seed", "highest seed"))
+    rows = []
     for index in np.linspace(0, len(typical) - 1, N_ROWS).round().astype(int):
         column = test.means[:, index]
         losses = (typical[index], column.min(), column.max())
         shown = (f"{loss:.3f}" if np.isfinite(loss) else "diverged" for loss in losses)
-        table.add_row(f"{test.learning_rates[index]:.2g}", *shown)
-    out.print(table)
+        rows.append((f"{test.learning_rates[index]:.2g}", *shown))
+    out.print(make_table(("lr", "loss", "lowest seed", "highest seed"), rows))
     valley = test.valley
     if valley is None:
         out.print(
@@ -212,8 +247,10 @@ def _print_test(out: Console, test: RangeTest, applied: Path | None) -> None:
         f"{FLOOR:.0%} of its fall from the start. Losses are medians over the seeds of moving "
         f"means over {SMOOTHED:.0%} of the steps.",
     )
-    if applied is not None:
-        out.print(f"written to {str(applied)!r}; search it: mmsearch run --config {applied}")
+    for warning in test.warnings:
+        print_wrapped(out, f"warning: {warning}", style="yellow")
+    if command is not None:
+        out.print(f"written to the config file; search it: {command}")
     else:
         out.print("search it: add --config FILE --apply, or write under [space] in a config file:")
         out.print(f"  learning_rate = {{ low = {valley.low:g}, high = {valley.high:g} }}")

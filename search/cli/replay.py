@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmsearch.counts import counted
 from mmsearch.errors import InputError
 from mmsearch.search.cli import options
 from mmsearch.search.cli.training import n_workers
@@ -99,9 +100,8 @@ def _replay_search(session: Session, workers: int | None, *, as_json: bool) -> N
         _print_changes(out, result.changed)
         how = "within the tolerance" if result.changed else "bit for bit"
         if parting is None:
-            out.print(
-                f"the search is reproduced {how}: all {result.n_trials} trials are as recorded"
-            )
+            n = counted(result.n_trials, "trial is", "trials are")
+            out.print(f"the search is reproduced {how}: {n} as recorded")
         else:
             out.print(f"the search differs from its record from trial {parting} on:", style="red")
             out.print(f"  {result.difference}")
@@ -119,11 +119,12 @@ def _print_replay(out: Console, replay: Replay, tolerance: float) -> None:
     name, n = replay.record.name, len(replay.record.curve)
     _print_changes(out, replay.changed)
     if replay.is_identical:
-        out.print(f"{name} is reproduced bit for bit: {n} of {n} segments are equal")
+        equal = counted(n, "segment is", "segments are")
+        out.print(f"{name} is reproduced bit for bit: {n} of {equal} equal")
     elif replay.is_reproduced:
         out.print(
-            f"{name} is reproduced within {tolerance:g} nats: over {n} segments, dev losses "
-            f"differ by at most {replay.max_gap_nats:.1g}"
+            f"{name} is reproduced within {tolerance:g} nats: over {counted(n, 'segment')}, dev "
+            f"losses differ by at most {replay.max_gap_nats:.1g}"
         )
     else:
         _print_difference(out, replay)
@@ -135,7 +136,7 @@ def _print_difference(out: Console, replay: Replay) -> None:
     """Print where a trial differs from its record."""
     out.print(f"{replay.record.name} is not reproduced:", style="red")
     n, n_equal = len(replay.record.curve), sum(segment.is_equal for segment in replay.segments)
-    lines = [f"{n_equal} of {n} segments are equal"]
+    lines = [f"{n_equal} of {counted(n, 'segment is', 'segments are')} equal"]
     if replay.parting_step is not None:
         last = replay.segments[-1]
         lines.append(f"the first difference is at or before step {replay.parting_step}")

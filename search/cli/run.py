@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmsearch.counts import counted
 from mmsearch.data.corpus import table_delimiter
 from mmsearch.errors import InputError
 from mmsearch.search.cli import options
@@ -22,6 +23,7 @@ from mmsearch.search.display.advice import (
 )
 from mmsearch.search.display.console import make_console, print_json, print_wrapped
 from mmsearch.search.display.format import format_counts, format_duration, format_spec, trial_json
+from mmsearch.search.display.streams import going_on
 from mmsearch.search.results.advice import search_advice
 from mmsearch.search.results.optimism import Optimism
 from mmsearch.search.results.selection import read_extensions
@@ -136,7 +138,7 @@ def run(  # noqa: PLR0913 (each is one flag)
             out.print(f"{n_extended} finished extensions count, which leaves {trials} trials")
     job = Search(session)
     began_s = time.monotonic()
-    with opened(job) as earlier:
+    with going_on("the search"), opened(job) as earlier:
         if not (quiet or as_json):
             _print_start(out, session, earlier, trials)
         limits = Limits(n_trials=trials, timeout_s=timeout)
@@ -160,12 +162,14 @@ def _print_start(
     if root.is_relative_to(Path.cwd()):
         root = root.relative_to(Path.cwd())
     kept = "kept" if corpus.keep_duplicates else "dropped"
-    sizes = ", ".join(f"{count:,} {part}" for part, count in file.n_words.items())
+    n = file.n_words
+    sizes = f"{n['train']:,} train, {n['dev']:,} dev, {counted(n['test'], 'test word')}"
     looks = known_looks(out, session.split.fingerprint)
     out.print(f"study {session.journal.name!r} in {root}")
-    out.print(f"  {corpus.name}: {sizes} words; {corpus.n_repeats:,} repeats {kept}")
+    out.print(f"  {corpus.name}: {sizes}; {counted(corpus.n_repeats, 'repeat')} {kept}")
     if session.split.n_dev_in_train:
-        out.print(f"  {session.split.n_dev_in_train:,} dev words also occur in train")
+        also = counted(session.split.n_dev_in_train, "dev word also occurs", "dev words also occur")
+        out.print(f"  {also} in train")
     print_table_warning(out, table_delimiter(corpus.words))
     if looks:
         out.print("  the test split of these words was already used:", style="yellow")
@@ -175,7 +179,7 @@ def _print_start(
             out.print(f"  {name:<14} {dimension}")
     n_earlier = n_finished(earlier)
     if 0 < n_earlier < n_trials:
-        out.print(f"  resuming: {n_earlier} of {n_trials} trials already finished")
+        out.print(f"  resuming: {n_earlier} of {counted(n_trials, 'trial')} already finished")
 
 
 def _print_end(  # noqa: PLR0913 (what a search came to)
@@ -194,12 +198,13 @@ def _print_end(  # noqa: PLR0913 (what a search came to)
         out.print()
     if result.n_begun == 0 and result.n_finished >= n_trials:
         out.print(
-            f"study {name!r} already has {result.n_finished} finished trials ({counts}), and "
-            f"--trials is {n_trials}"
+            f"study {name!r} already has {counted(result.n_finished, 'finished trial')} "
+            f"({counts}), and --trials is {n_trials}"
         )
     else:
         out.print(
-            f"{result.n_finished} of {n_trials} trials ({counts}) in {format_duration(wall_s)}"
+            f"{result.n_finished} of {counted(n_trials, 'trial')} ({counts}) in "
+            f"{format_duration(wall_s)}"
         )
     if result.ended_by == "timeout":
         out.print("the time was up; trials in flight wait for the next run", style="yellow")

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from mmsearch.counts import counted
 from mmsearch.search.cli import options
 from mmsearch.search.display.console import make_console, print_json
 from mmsearch.search.study.workspace import Workspace
@@ -48,5 +49,5 @@ def sample(  # noqa: PLR0913 (each is one flag)
         out.print(values["note"], style="yellow")
     for word in values["words"]:
         in_train = " *" if word["in_train"] else ""
-        cut = f" (cut at {len(word['word'])} characters)" if word["is_cut"] else ""
+        cut = f" (cut at {counted(len(word['word']), 'character')})" if word["is_cut"] else ""
         out.print(f"{word['word']}{in_train}{cut}")

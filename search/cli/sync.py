@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mmsearch.counts import counted
 from mmsearch.search.cli import options
 from mmsearch.search.display.console import make_console, print_json, print_wrapped
 from mmsearch.search.study.workspace import Workspace
@@ -30,5 +31,5 @@ def sync(  # noqa: PLR0913 (each is one flag)
             print_wrapped(out, f"MLflow: {line}")
         out.print(
             f"MLflow and the Optuna storage are up to date for study {journal.name!r} "
-            f"({synced.n_sent} trials sent)"
+            f"({counted(synced.n_sent, 'trial')} sent)"
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mmsearch.counts import counted
 from mmsearch.search.cli import options
 from mmsearch.search.display.advice import print_baselines, print_warnings
 from mmsearch.search.display.console import make_console, print_json
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rich.console import Console, ConsoleOptions, RenderResult
-    from rich.table import Table
+    from rich.text import Text
 
     from mmsearch.search.display.live import SearchStatus
     from mmsearch.tracking.journal.journal import Journal
@@ -80,7 +81,7 @@ def trials(
         )
 
 
-def trials_table(records: Sequence[TrialRecord], *, is_running: bool) -> Table:
+def trials_table(records: Sequence[TrialRecord], *, is_running: bool) -> Text:
     """Make a table of trials in at most 80 columns.
 
     Args:
@@ -101,7 +102,7 @@ def trials_table(records: Sequence[TrialRecord], *, is_running: bool) -> Table:
     return fitted_table(columns, styles, left={"state"})
 
 
-def extensions_table(records: Sequence[TrialRecord], *, is_running: bool) -> Table:
+def extensions_table(records: Sequence[TrialRecord], *, is_running: bool) -> Text:
     """Make a table of the trainings that go on from the weights of trials."""
     columns = [
         TableColumn(heading="extension", cells=[str(r.number) for r in records]),
@@ -181,7 +182,7 @@ class _View:
     ended: list[TrialRecord] = field(default_factory=list)
     """Best first; rich reads it from another thread."""
 
-    def table(self, n_rows: int) -> Table:
+    def table(self, n_rows: int) -> Text:
         """Make a table of the best trials."""
         return trials_table(self.ended[: min(n_rows, self.limit or n_rows)], is_running=True)
 
@@ -194,7 +195,9 @@ class _View:
         yield from lines
         if n_rows and height > len(lines) + n_head:
             yield ""
-            yield self.table(height - len(lines) - n_head)
+            table = self.table(height - len(lines) - n_head)
+            table.no_wrap, table.overflow = True, "crop"
+            yield table
 
 
 def _follow(journal: Journal, view: _View) -> Iterator[TrialRecord]:
@@ -217,7 +220,7 @@ def _follow(journal: Journal, view: _View) -> Iterator[TrialRecord]:
 
 def _print_end(out: Console, journal: Journal, status: SearchStatus) -> None:
     """Print where a search stands that no process is running."""
-    standing = f"study {journal.name!r}: {status.n_finished} of {status.n_trials} trials"
+    standing = f"study {journal.name!r}: {status.n_finished} of {counted(status.n_trials, 'trial')}"
     if status.n_finished >= status.n_trials and not status.running:
         out.print(f"{standing}; its search has ended")
     else:

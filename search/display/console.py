@@ -13,6 +13,9 @@ from rich.console import Console
 if TYPE_CHECKING:
     from mmsearch.errors import MMSearchError
 
+_MIN_WIDTH = 20
+"""Columns below which text is not wrapped further."""
+
 
 def make_console(*, stderr: bool = False, quiet: bool = False) -> Console:
     """Make a console that prints text unchanged: no markup, no highlighting, no hard wraps."""
@@ -52,7 +55,11 @@ def print_wrapped(out: Console, text: str, style: str | None = None, indent: str
         indent: what every line but the first begins with.
     """
     lines = textwrap.wrap(
-        text, out.width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        text,
+        max(_MIN_WIDTH, out.width),
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
     )
     out.print("\n".join(lines), style=style)
 

@@ -67,9 +67,10 @@ def trial_line(record: TrialRecord, *, is_best: bool) -> Text:
     if is_failed and record.outcome is not None:
         return text.append(record.outcome.reason, style="red")
     style = "bold green" if is_best else "" if record.is_complete else "dim"
-    text.append(f"{record.dev_loss:.4f}{'*' if is_best else ' '} ", style=style)
+    text.append(f"{record.dev_loss:.4f}", style=style)
     if not record.is_searched:  # the end of the output has its hyperparameters
         return text
+    text.append("* " if is_best else "  ", style=style)
     return text.append(format_short_spec(record.spec), style="dim")
 
 

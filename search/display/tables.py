@@ -1,11 +1,11 @@
-"""Tables for a terminal of 80 columns."""
+"""Tables for a terminal of 80 columns, which are printed whole on a narrower one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rich.table import Table
+from rich.text import Text
 
 from mmsearch.tracking.hyperparameters import shown_columns
 
@@ -19,12 +19,32 @@ WIDTH = 80
 _GAP = 2
 
 
-def make_table(headings: Sequence[str], *, left: Container[str] = ()) -> Table:
-    """Return a borderless table; columns are right-aligned except those in `left`."""
-    table = Table(box=None, padding=(0, 1), header_style="bold", pad_edge=False)
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading in left else "right", no_wrap=True)
-    return table
+def make_table(
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    styles: Sequence[str | None] | None = None,
+    *,
+    left: Container[str] = (),
+) -> Text:
+    """Make a table without borders and trailing blanks.
+
+    Args:
+        headings: of the columns.
+        rows: the cells of each row.
+        styles: a rich style for each row; None for none.
+        left: headings of the columns that are aligned to the left; the others are to the right.
+    """
+    widths = [max(map(len, cells)) for cells in zip(headings, *rows, strict=True)]
+    lines = []
+    for cells, style in zip(
+        (headings, *rows), ("bold", *(styles or [None] * len(rows))), strict=True
+    ):
+        line = (" " * _GAP).join(
+            f"{cell:<{width}}" if heading in left else f"{cell:>{width}}"
+            for heading, cell, width in zip(headings, cells, widths, strict=True)
+        )
+        lines.append(Text(line.rstrip(), style or ""))
+    return Text("\n").join(lines)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +76,7 @@ def spec_columns(specs: Sequence[TrialSpec]) -> list[TableColumn]:
 
 def fitted_table(
     columns: Sequence[TableColumn], styles: Sequence[str | None], *, left: Container[str] = ()
-) -> Table:
+) -> Text:
     """Make a table of the columns that fit in `WIDTH`.
 
     Args:
@@ -70,7 +90,5 @@ def fitted_table(
         if sum(columns[i].width for i in wider) + _GAP * (len(wider) - 1) <= WIDTH:
             chosen = wider
     kept = [columns[index] for index in sorted(chosen)]
-    table = make_table([column.heading for column in kept], left=left)
-    for row, style in enumerate(styles):
-        table.add_row(*(column.cells[row] for column in kept), style=style)
-    return table
+    rows = [[column.cells[row] for column in kept] for row in range(len(styles))]
+    return make_table([column.heading for column in kept], rows, styles, left=left)

@@ -12,6 +12,7 @@ import numpy as np
 from mmsearch.errors import RefusedError
 from mmsearch.search.protocols import Proposal
 from mmsearch.search.results.selection import Plan, confirmations, leading, repeats
+from mmsearch.search.study.workspace import options_of
 from mmsearch.tracking.journal.records import Outcome, TrialState
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ def make_plan(journal: Journal, top: int, n_seeds: int, steps: int) -> Plan:
     best = leading(journal.records(), top)
     if not best:
         raise RefusedError(
-            f"study {journal.name!r} has no complete trial to confirm; go on with: mmsearch run "
-            f"--study {journal.name}"
+            f"study {journal.name!r} has no complete trial to confirm; go on with: mmsearch run"
+            f"{options_of(journal)}"
         )
     trials = tuple(record.number for record in best)
     return Plan(top=top, trials=trials, n_seeds=n_seeds, steps=steps)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mmsearch.counts import counted
 from mmsearch.errors import InputError, MMSearchError
 from mmsearch.model.arithmetic import fix_arithmetic
 from mmsearch.model.lr_range import Valley, range_losses, rates, smoothed, valley
@@ -17,14 +16,21 @@ from mmsearch.search.optimizer.samplers import trial_seed
 from mmsearch.search.results.publish import mlflow_at
 from mmsearch.search.study.study_file import StudyFile
 from mmsearch.search.study.urls import artifacts_folder
+from mmsearch.tracking.journal import files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from mmsearch.search.study.session import Session
 
+MIN_STEPS, MIN_STEPS_IN_ALL = 100, 500
+"""Steps of a seed, and of all seeds, below which the ends of the range depend on chance: they vary
+by more than a factor of 1.5 between tests (docs/log.md, 2026-11-27)."""
+MIN_WIDTH = 2.0
+"""Ratio of the ends of a range below which it is no range to search."""
 MAX_RATE = 1e6
 """Highest rate that may be asked for; none near it trains."""
 RATES = {"adam": (1e-5, 0.1), "sgd": (1e-3, 1.0)}
@@ -50,6 +56,24 @@ class RangeTest:
         """Moving means of the losses, shape (n_seeds, S)."""
         return smoothed(self.losses)
 
+    @property
+    def warnings(self) -> list[str]:
+        """Why the suggested range should not be trusted."""
+        found, valley = [], self.valley
+        n_steps, n_seeds = len(self.learning_rates), len(self.seeds)
+        if valley and (n_steps < MIN_STEPS or n_steps * n_seeds < MIN_STEPS_IN_ALL):
+            found.append(
+                f"the range depends on chance after {counted(n_steps, 'step')} of "
+                f"{counted(n_seeds, 'seed')}; take {MIN_STEPS} --steps or more, and "
+                f"{MIN_STEPS_IN_ALL} or more over all --seeds"
+            )
+        if valley and valley.high < MIN_WIDTH * valley.low:
+            found.append(
+                f"{valley.low:g} to {valley.high:g} is too narrow to be searched; take more "
+                "--steps or --seeds, or a wider range from --low to --high"
+            )
+        return found
+
     def to_json(self) -> dict[str, Any]:
         """Return the test as JSON values; a loss that is not finite is null."""
         typical = np.median(self.means, axis=0)
@@ -63,6 +87,7 @@ class RangeTest:
             "suggested": (
                 {"low": self.valley.low, "high": self.valley.high} if self.valley else None
             ),
+            "warnings": self.warnings,
             "curve": [
                 {"learning_rate": float(rate), "loss": _finite(loss)}
                 for rate, loss in zip(self.learning_rates, typical, strict=True)
@@ -147,8 +172,11 @@ def draw(test: RangeTest, path: Path) -> None:
         raise MMSearchError(f"{str(path)!r} cannot be written: {error.strerror}") from error
 
 
-def log(session: Session, test: RangeTest) -> None:
-    """Log a range test to MLflow, as a run of its own in the study's experiment.
+def log(session: Session, test: RangeTest) -> str:
+    """Log a range test and its figure to MLflow, as a run of its own in the study's experiment.
+
+    Returns:
+        The id of the run.
 
     Raises:
         MMSearchError: MLflow cannot be reached.
@@ -169,10 +197,10 @@ def log(session: Session, test: RangeTest) -> None:
                 artifacts_folder(session.workspace, uri),
                 session.file.id if has_begun else "",
             )
-        with tempfile.TemporaryDirectory() as scratch:
-            figure = Path(scratch) / "lr_range.png"
+        with files.scratch_folder() as scratch:
+            figure = scratch / "lr_range.png"
             draw(test, figure)
-            write(
+            return write(
                 client,
                 experiment.experiment_id,
                 tags={

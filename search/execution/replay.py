@@ -13,6 +13,7 @@ from mmsearch.search.execution.extend_job import parent_weights
 from mmsearch.search.execution.worker_pool import WorkerPool
 from mmsearch.search.results.selection import choose, extensions, find_extension, find_trial
 from mmsearch.search.study import provenance
+from mmsearch.search.study.workspace import options_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -125,6 +126,7 @@ def replay(session: Session, number: int | None, extension: int | None = None) -
     if not record.curve and not record.divergence:
         raise InputError(
             f"{record.name} has no finished segment to compare with; see: mmsearch trials"
+            f"{options_of(session.journal)}"
         )
     if record.curve:
         journal.read_weights(record)  # raises if the file does not match the record

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmsearch.counts import counted
 from mmsearch.errors import RefusedError
 from mmsearch.search.execution import worker
 from mmsearch.search.execution.coordinator import Coordinator, Limits
@@ -18,6 +17,7 @@ from mmsearch.search.execution.worker_pool import WorkerPool
 from mmsearch.search.optimizer.optuna_study import ENQUEUED, RUNNING, OptunaProposer
 from mmsearch.search.study import provenance
 from mmsearch.search.study.workspace import options_of
+from mmsearch.tracking.journal import files
 from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.journal.records import n_finished
 
@@ -72,10 +72,10 @@ def replay_search(
     clock = VirtualClock(session.file.costs, session.corpus.vocabulary.size, job.decides)
     n_workers = min(n_workers, settings.lanes)
     with (
-        tempfile.TemporaryDirectory() as folder,
+        files.scratch_folder() as folder,
         WorkerPool(n_workers, worker.start, (session.words,)) as pool,
     ):
-        journal = Journal(Path(folder) / name)
+        journal = Journal(folder / name)
         journal.create()
         for n_trials in _stages(then):
             earlier = journal.records()
@@ -144,4 +144,4 @@ def _agree(one: Any, other: Any, tolerance: float) -> bool:
 
 
 def _end(record: TrialRecord) -> str:
-    return f"{record.state} after {len(record.curve)} evaluations"
+    return f"{record.state} after {counted(len(record.curve), 'evaluation')}"

@@ -8,9 +8,11 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
+from mmsearch.counts import counted
 from mmsearch.errors import InputError, RefusedError
 from mmsearch.search.execution.interrupts import Interrupts
 from mmsearch.search.study.locks import own
+from mmsearch.search.study.workspace import options_of
 from mmsearch.tracking.journal.logs import logging_to
 
 if TYPE_CHECKING:
@@ -163,8 +165,9 @@ def _n_workers(job: Job, wanted: int, n_left: int, say: Callable[[str], None]) -
     n_lanes = job.n_lanes or wanted
     if n_lanes < min(wanted, n_left):
         say(
-            f"only {n_lanes} of {wanted} workers are used, since the study trains {n_lanes} trials "
-            f"at once; a new study can have more: lanes = {wanted} under [search]"
+            f"only {n_lanes} of {wanted} workers are used, since the study trains "
+            f"{counted(n_lanes, 'trial')} at once; a new study can have more: lanes = {wanted} "
+            "under [search]"
         )
     return max(1, min(wanted, n_left, n_lanes))
 
@@ -191,7 +194,7 @@ def _close(
         if not uploader.close(summary):
             say(
                 f"some results are not in {uploader.title} yet; upload them with: mmsearch sync"
-                f"{session.unsaved_options()}"
+                f"{options_of(session.journal)}{session.unsaved_options()}"
             )
 
 

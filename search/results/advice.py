@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mmsearch.counts import counted
 from mmsearch.errors import MMSearchError
 from mmsearch.model.spec import MAX_SIZE
 from mmsearch.search.study.space import Range
@@ -15,7 +16,7 @@ from mmsearch.tracking.journal.records import n_finished, ranked
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from mmsearch.search.results.selection import Confirmation
+    from mmsearch.search.results.selection import Confirmation, Plan
     from mmsearch.search.study.space import Dimension, Space
     from mmsearch.tracking.journal.baselines import Baselines
     from mmsearch.tracking.journal.journal import Journal
@@ -80,8 +81,9 @@ def confirmation_advice(journal: Journal, confirmation: Confirmation, space: Spa
     warnings = list(known.warnings)
     winner = confirmation.winner
     if winner is not None:
-        name = f"{winner.trial.name}, by its mean over {len(winner.repeats)} seeds,"
+        name = f"{winner.trial.name}, by its mean over {counted(len(winner.repeats), 'seed')},"
         warnings += _against(name, winner.mean, winner.best, known.baselines)
+        warnings += _lonely(confirmation.plan)
         warnings += _edges(winner.trial, space)
         warnings += _ends(winner.best, "confirm with more --steps")
     return Advice(baselines=known.baselines, warnings=tuple(warnings))
@@ -111,11 +113,28 @@ def search_warnings(
             f"only {best.name} is complete, so there is nothing to compare it with; continue with: "
             f"mmsearch run --trials {n_more}{where}"
         )
+    elif all(dimension.is_fixed for dimension in space.dimensions.values()):
+        warnings.append(
+            "every hyperparameter is fixed, so there was nothing to search: the trials differ by "
+            "their seeds alone; write a range into [space] of a new --study"
+        )
     return [
         *warnings,
         *_edges(best, space),
         *_ends(best, "more --steps in a new --study may lower it further"),
     ]
+
+
+def _lonely(plan: Plan) -> Iterable[str]:
+    """Yield a warning if a confirmation had nothing to compare."""
+    if len(plan.trials) == 1:
+        remedy = "confirm more with --top" if plan.top == 1 else "search more --trials first"
+        yield (
+            f"trial {plan.trials[0]} was the only candidate, so there was nothing to compare it "
+            f"with; {remedy}"
+        )
+    if plan.n_seeds == 1:
+        yield "one fresh seed shows no spread between seeds; confirm with more --seeds"
 
 
 def _against(

@@ -26,7 +26,7 @@ from mmsearch.model.ngram import choose_ngram, ngram_losses
 from mmsearch.model.scoring import bootstrap_interval, word_losses
 from mmsearch.search.optimizer.claims import OptunaLooks, optuna_looks
 from mmsearch.search.results.final_note import used_up
-from mmsearch.search.results.publish import mlflow_at, open_tracker, show_looks
+from mmsearch.search.results.publish import mlflow_at, open_tracker, show_looks, sync_later
 from mmsearch.search.results.selection import Choice, choose
 from mmsearch.search.results.summary import summarise
 from mmsearch.search.study.locks import own
@@ -94,6 +94,7 @@ def final_test(
             raise RefusedError(
                 f"{choice.record.name} is {choice.record.state}; only complete trials can be "
                 "tested, see: mmsearch trials"
+                f"{options_of(journal)}"
             )
         weights = _weights(choice)
         creating = session.workspace.locked("optuna")
@@ -139,7 +140,7 @@ class _Test:
         if look not in looks:
             look = self._claim(look)
         self._record([*looks, look])
-        with mlflow_at(tracker.uri):
+        with mlflow_at(tracker.uri, self._later):
             show_looks(tracker, self.session.journal, self.session.file, [look])
         # Two Optuna storages that share only MLflow cannot decide between their claims. Each
         # writes before it reads again, so that at least one of two sees the other and gives way.
@@ -160,11 +161,15 @@ class _Test:
         except MMSearchError as error:
             return None, error
 
+    @property
+    def _later(self) -> str:
+        return sync_later(self.session.workspace, self.session.journal)
+
     def _read(self, tracker: StudyTracker | None) -> Sequence[Look]:
         split = self.session.split.fingerprint
         stores = [self.central.read(split), self.local.read(split)]
         if tracker is not None:
-            with mlflow_at(tracker.uri):
+            with mlflow_at(tracker.uri, self._later):
                 stores.append(MLflowLedger(tracker).read(split))
         return merged(stores)
 
@@ -275,7 +280,7 @@ class _Test:
         """Bring MLflow up to the study's looks; a failure only prints a line."""
         session = self.session
         try:
-            with mlflow_at(tracker.uri):
+            with mlflow_at(tracker.uri, self._later):
                 show_looks(tracker, session.journal, session.file, looks, is_fresh=is_fresh)
                 tracker.show_study(summarise(session.journal, session.file, looks=looks))
         except MMSearchError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from mmsearch.counts import counted
 from mmsearch.tracking.ledger.record import look_words, shown_date
 from mmsearch.tracking.markdown import table
 
@@ -54,7 +55,7 @@ def final_note(look: Look) -> str:
     return (
         f"{head}: **{r['test_loss']:.4f} nats per character** (95 % interval "
         f"{r['test_loss_low']:.4f} to {r['test_loss_high']:.4f}, bootstrap over "
-        f"{r['n_test_words']:,} words), {shown_date(r['tested_ms'])}.\n\n"
+        f"{counted(r['n_test_words'], 'word')}), {shown_date(r['tested_ms'])}.\n\n"
         f"Chosen as: {r['why']}.{why}{anyway}\n\n"
         f"{table(('', 'nats/char', 'bits/char'), rows)}"
     )

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import tempfile
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmsearch.errors import MMSearchError
@@ -18,7 +16,9 @@ from mmsearch.search.results.summary import describe, describe_words
 from mmsearch.search.study import provenance
 from mmsearch.search.study.study_file import StudyFile
 from mmsearch.search.study.urls import artifacts_folder, tracking_uri
+from mmsearch.search.study.workspace import options_in
 from mmsearch.secrets import without_password
+from mmsearch.tracking.journal import files
 from mmsearch.tracking.ledger.mlflow_runs import MLflowLedger
 from mmsearch.tracking.mlflow.client import DataSet, first_line
 from mmsearch.tracking.mlflow.tracker import StudyFacts, StudyTracker
@@ -51,7 +51,7 @@ def open_tracker(workspace: Workspace, journal: Journal, uri: str | None) -> Stu
     file = StudyFile.require(journal)
     settled = tracking_uri(workspace, uri, file.tracking_uri, file.id)
     tracker = make_tracker(workspace, journal, file, settled)
-    with mlflow_at(settled):
+    with mlflow_at(settled, sync_later(workspace, journal)):
         tracker.open()
     return tracker
 
@@ -84,8 +84,8 @@ def show_looks(
     if choice is None:
         return
     look = tested[-1]
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "model"
+    with files.scratch_folder() as scratch:
+        folder = scratch / "model"
         weights = choice.journal.read_weights(choice.record)
         write_model(folder, choice.record.spec, weights, file.vocabulary)
         publish(
@@ -102,10 +102,14 @@ def show_looks(
         )
 
 
+def sync_later(workspace: Workspace, journal: Journal) -> str:
+    """Return what to do about results that MLflow lacks."""
+    command = f"mmsearch sync{options_in(workspace.root, journal.name)}"
+    return f"to add what is missing there later, run: {command}"
+
+
 @contextlib.contextmanager
-def mlflow_at(
-    uri: str, next_step: str = "to add what is missing there later, run: mmsearch sync"
-) -> Iterator[None]:
+def mlflow_at(uri: str, next_step: str) -> Iterator[None]:
     """Turn any MLflow error into one line that names the server and hides passwords.
 
     Args:

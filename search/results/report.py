@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmsearch.search.results.summary import describe, summarise
@@ -12,11 +10,14 @@ from mmsearch.secrets import without_password
 from mmsearch.tracking import html_report
 from mmsearch.tracking.figures import build
 from mmsearch.tracking.hyperparameters import shown_columns
+from mmsearch.tracking.journal import files
 from mmsearch.tracking.journal.records import TrialState, best_trial, counts_by_state, ranked
 from mmsearch.tracking.markdown import escaped
 from mmsearch.tracking.mlflow import notes
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mmsearch.tracking.journal.journal import Journal
     from mmsearch.tracking.journal.records import TrialRecord
     from mmsearch.tracking.study_summary import StudySummary
@@ -54,10 +55,10 @@ def write_report(journal: Journal, path: Path, top: int) -> None:
         notes.best_note(best, counts, summary.baselines) if best else "No trial is complete yet."
     )
     parts += [*summary.remarks, *summary.sections]
-    with tempfile.TemporaryDirectory() as scratch:
-        parts += _study_parts(summary, journal.name, Path(scratch))
+    with files.scratch_folder() as scratch:
+        parts += _study_parts(summary, journal.name, scratch)
         for record in ranked(summary.trials)[:top]:
-            parts += _trial_parts(record, journal, file, Path(scratch))
+            parts += _trial_parts(record, journal, file, scratch)
     parts += ["## All trials", _trials_table(summary), "## How it was made", _origin(file)]
     html_report.write(path, f"{journal.name}: an mmsearch study", "\n\n".join(parts))
 

@@ -8,6 +8,7 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mmsearch.counts import counted
 from mmsearch.errors import InputError, RefusedError
 from mmsearch.search.study.workspace import options_of
 from mmsearch.tracking.journal.files import damaged
@@ -306,7 +307,7 @@ def choose(journal: Journal, number: int | None = None) -> Choice:
             "with --trial"
         )
     confirmation = Confirmation.read(journal)
-    of = f"{len(complete)} complete of {len(records)} trials"
+    of = f"{len(complete)} complete of {counted(len(records), 'trial')}"
     if confirmation is None:
         return Choice(
             record=complete[0], journal=journal, why=f"lowest dev loss of {of}; not confirmed"
@@ -315,7 +316,8 @@ def choose(journal: Journal, number: int | None = None) -> Choice:
     again = f"with: {plan.command}{options_of(journal)}"
     if winner is None:
         unsettled = (
-            f"{confirmation.n_missing} trainings of the confirmation are missing; go on {again}"
+            f"{counted(confirmation.n_missing, 'training is', 'trainings are')} missing in the "
+            f"confirmation; go on {again}"
             if confirmation.n_missing
             else "every candidate of the confirmation diverged from some seed or is excluded; "
             "confirm others, or name the model with --trial"
@@ -333,8 +335,9 @@ def choose(journal: Journal, number: int | None = None) -> Choice:
         record=winner.best,
         journal=confirmations(journal),
         why=(
-            f"best seed of the best mean, {winner.mean:.4f}{spread} over {plan.n_seeds} seeds, of "
-            f"{len(plan.trials)} candidates from {of}"
+            f"best seed of the best mean, {winner.mean:.4f}{spread} over "
+            f"{counted(plan.n_seeds, 'seed')}, of {counted(len(plan.trials), 'candidate')} "
+            f"from {of}"
         ),
         unsettled=f"trial {new[0]} is among the best {plan.top} since; confirm again {again}"
         if new
@@ -351,7 +354,7 @@ def find_trial(journal: Journal, number: int) -> TrialRecord:
         JournalError: a file is damaged.
     """
     if number not in journal.numbers():
-        raise InputError(f"study {journal.name!r} has no trial {number}; see: mmsearch trials")
+        raise InputError(f"study {journal.name!r} has no trial {number}; {_see(journal)}")
     return journal.read(number)
 
 
@@ -365,7 +368,7 @@ def find_extension(journal: Journal, number: int) -> TrialRecord:
     for record in read_extensions(journal):
         if record.number == number:
             return record
-    raise InputError(f"study {journal.name!r} has no extension {number}; see: mmsearch trials")
+    raise InputError(f"study {journal.name!r} has no extension {number}; {_see(journal)}")
 
 
 def find_model(journal: Journal, model_sha256: str) -> Choice | None:
@@ -377,10 +380,14 @@ def find_model(journal: Journal, model_sha256: str) -> Choice | None:
     return None
 
 
+def _see(journal: Journal) -> str:
+    return f"see: mmsearch trials{options_of(journal)}"
+
+
 def _named(journal: Journal, number: int) -> Choice:
     record = find_trial(journal, number)
     if not record.curve:
-        raise InputError(f"trial {number} has no weights yet; see: mmsearch trials")
+        raise InputError(f"trial {number} has no weights yet; {_see(journal)}")
     complete = ranked(journal.records())
     place = [other.number for other in complete].index(number) + 1 if record in complete else 0
     rank = f"number {place} of {len(complete)} complete trials" if place else record.state.lower()

@@ -7,6 +7,7 @@ import shlex
 from functools import partial
 from typing import TYPE_CHECKING
 
+from mmsearch.counts import counted
 from mmsearch.errors import MMSearchError
 from mmsearch.search.results.final_note import final_note
 from mmsearch.search.results.optimism import Optimism
@@ -105,7 +106,7 @@ def describe(name: str, file: StudyFile) -> str:
     rows = [(f"`{n}`", f"{d}") for n, d in settings.space.dimensions.items()]
     return (
         f"Study `{name}`: a character MLP on {describe_words(file)}. Each trial trains "
-        f"{settings.steps:,} planned steps of {_value(settings, 'batch_size')} "
+        f"{counted(settings.steps, 'planned step')} of {_value(settings, 'batch_size')} "
         f"{_value(settings, 'targets')} with {_value(settings, 'optimizer')} "
         "and is scored on dev, in nats per character. "
         f"Sampler {settings.sampler}, pruner {settings.pruner}, seed {settings.seed}.\n\n"
@@ -117,7 +118,7 @@ def describe_words(file: StudyFile) -> str:
     """Name a study's corpus and count its words."""
     sizes = ", ".join(f"{count:,} {part}" for part, count in file.n_words.items())
     corpus = _corpus(file) or "the built-in names"
-    return f"{corpus} ({sizes} words; {len(file.vocabulary)} characters)"
+    return f"{corpus} ({sizes} words; {counted(len(file.vocabulary), 'character')})"
 
 
 def _remarks(trials: Sequence[TrialRecord]) -> list[str]:
@@ -133,7 +134,11 @@ def _remarks(trials: Sequence[TrialRecord]) -> list[str]:
 def _confirmation_note(confirmation: Confirmation) -> str:
     """Describe in Markdown the results from fresh seeds."""
     plan = confirmation.plan
-    missing = f" {confirmation.n_missing} trainings are missing." if confirmation.n_missing else ""
+    missing = (
+        f" {counted(confirmation.n_missing, 'training is', 'trainings are')} missing."
+        if confirmation.n_missing
+        else ""
+    )
     rows = []
     for candidate in confirmation.candidates:
         cells = [f"{candidate.trial.number}", f"{candidate.trial.dev_loss:.4f}"]
@@ -141,8 +146,9 @@ def _confirmation_note(confirmation: Confirmation) -> str:
             sd = "" if candidate.sd is None else f"{candidate.sd:.4f}"
             cells += [f"{candidate.mean:.4f}", sd, f"{candidate.best.dev_loss:.4f}"]
         rows.append(cells + [""] * (5 - len(cells)))
+    trained = f"{counted(plan.n_seeds, 'fresh seed')}, {counted(plan.steps, 'step')} each"
     parts = [
-        f"**Confirmed on dev: {plan.n_seeds} fresh seeds, {plan.steps:,} steps each.**{missing}",
+        f"**Confirmed on dev: {trained}.**{missing}",
         table(("trial", "search", "mean", "sd", "best seed"), rows),
     ]
     if confirmation.winner:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from mmsearch.counts import counted
 from mmsearch.errors import MMSearchError
-from mmsearch.search.results.publish import mlflow_at, open_tracker, show_looks
+from mmsearch.search.results.publish import mlflow_at, open_tracker, show_looks, sync_later
 from mmsearch.search.results.selection import confirmations, extensions
 from mmsearch.search.results.summary import summarise
 from mmsearch.search.study.locks import own
@@ -62,6 +63,7 @@ def sync_study(
     url = storage_url(workspace, storage, file.storage, file.id)
     with own(journal), logging_to(journal.folder / "logs", url, uri or ""):
         mended: list[str] = []
+        later = sync_later(workspace, journal)
         searched, confirmed = _Part(journal), _Part(confirmations(journal))
         extended = _Part(extensions(journal))
         away: MMSearchError | None = None
@@ -71,11 +73,11 @@ def sync_study(
             away = error  # MLflow is filled anyway
         for part in (searched, confirmed, *([extended] if extended.journal.numbers() else [])):
             tracker = open_tracker(workspace, part.journal, uri)
-            with mlflow_at(tracker.uri):
+            with mlflow_at(tracker.uri, later):
                 part.send(tracker)
                 tracker.delete_doubles()
             mended += tracker.mended
-        with mlflow_at(tracker.uri):
+        with mlflow_at(tracker.uri, later):
             looks = merged(
                 [UserLedger(ledger_folder()).read(split), MLflowLedger(tracker).read(split)]
             )
@@ -83,7 +85,7 @@ def sync_study(
             with optuna_looks(url) as central:
                 looks = merged([central.read(split), looks])
                 central.restore(journal.name, looks)
-        with mlflow_at(tracker.uri):
+        with mlflow_at(tracker.uri, later):
             show_looks(tracker, journal, file, looks)
             trials = list(searched.records.values())
             tracker.show_study(summarise(journal, file, looks, trials=trials))
@@ -98,8 +100,8 @@ def sync_study(
             name, why = next(iter(failed.items()))
             reason = str(why) if isinstance(why, MMSearchError) else first_line(why)
             raise JournalError(
-                f"{len(sent)} trials were sent; {len(failed)} could not be shown, the first of "
-                f"them {name}: {reason}"
+                f"{counted(len(sent), 'trial was', 'trials were')} sent; {len(failed)} could not "
+                f"be shown, the first of them {name}: {reason}"
             )
         return Synced(n_sent=len(sent), mended=tuple(mended))
 

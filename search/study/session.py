@@ -100,7 +100,8 @@ class Session:
         config = Config({})
         if request.config:
             config = read_config(request.config, request.given, before)
-        settings = settle({**config.settings, **request.given}, before)
+        given = {**config.settings, **request.given}
+        settings = settle(given, before)
         enqueue = tuple(settings.space.check_point(point) for point in config.enqueue)
         path = request.corpus
         if path is None and stored is not None and stored.corpus is not None:
@@ -126,7 +127,7 @@ class Session:
             costs=stored.costs if stored else COSTS,
         )
         if stored is not None:
-            _check_same(name, stored, file, corpus)
+            _check_same(name, stored, file, corpus, given)
         return cls(
             workspace=workspace,
             journal=journal,
@@ -234,9 +235,12 @@ def _study_name(workspace: Workspace, corpus: Path | None) -> str:
     return workspace.existing(None).name
 
 
-def _check_same(name: str, stored: StudyFile, file: StudyFile, corpus: Corpus) -> None:
+def _check_same(
+    name: str, stored: StudyFile, file: StudyFile, corpus: Corpus, given: Mapping[str, Any]
+) -> None:
     """Refuse to resume a study with different words or settings, and name each difference."""
-    found = _other_words(stored, file, corpus) + differences(stored.settings, file.settings)
+    found = _other_words(stored, file, corpus)
+    found += differences(stored.settings, file.settings, given)
     if not found and file.split_fingerprint != stored.split_fingerprint:
         found = ["its words are split differently"]
     if found:

@@ -10,6 +10,7 @@ import tomllib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
+from mmsearch.counts import counted
 from mmsearch.data.corpus import BOUNDARY
 from mmsearch.errors import InputError
 from mmsearch.model.spec import (
@@ -67,6 +68,7 @@ _LIMITS: Mapping[str, tuple[float, float]] = {
     "training_seed": (-1, math.inf),
     "lanes": (1, MAX_LANES),
     "steps": (1, MAX_STEPS),
+    "segments": (1, MAX_STEPS),
     "batch_size": (1, MAX_BATCH_SIZE),
     "patience": (0, math.inf),
     "extend_to": (1, 1000),
@@ -242,14 +244,31 @@ def settle(given: Mapping[str, Any], stored: Settings | None = None) -> Settings
     for name, value in given.items():
         if name not in {"recipe", "space"}:
             check_setting(name, value)
+    asked = given
     if stored is None or "recipe" in given:
         given = _of_recipe(given)
     changes = {name: value for name, value in given.items() if name not in {"recipe", "space"}}
     base = stored or Settings()
+    _check_segments(asked, {"steps": base.steps, "segments": base.segments, **changes})
     dimensions = base.space.dimensions if stored else {}
     return dataclasses.replace(
         base, **changes, space=Space.parse(given.get("space", {}), dimensions)
     )
+
+
+def _check_segments(asked: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Check that there are as many steps as dev evaluations; blame what was asked for alone."""
+    steps, segments = now["steps"], now["segments"]
+    if segments <= steps:
+        return
+    if "segments" not in asked:
+        raise InputError(
+            f"steps must be at least {segments}, one for each dev evaluation, got {steps}"
+        )
+    if "steps" not in asked:
+        raise InputError(
+            f"segments must be at most {steps}, one for each planned step, got {segments}"
+        )
 
 
 def _of_recipe(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -346,8 +365,18 @@ def read_config(
         config = _parse_config(tables)
         settle({**config.settings, **(flags or {})}, stored)
     except InputError as error:
+        _blame_flags(flags or {}, stored, error)
         raise InputError(f"config {str(path)!r}: {error}") from error
     return config
+
+
+def _blame_flags(flags: Mapping[str, Any], stored: Settings | None, error: InputError) -> None:
+    """Raise an error that does not depend on the config file without naming it."""
+    try:
+        settle(flags, stored)
+    except InputError as same:
+        if str(same) == str(error):
+            raise
 
 
 def _parse_config(tables: Mapping[str, Any]) -> Config:
@@ -375,21 +404,32 @@ def _parse_config(tables: Mapping[str, Any]) -> Config:
     return Config(given, tuple(enqueue))
 
 
-def differences(stored: Settings, now: Settings) -> list[str]:
-    """Describe each difference between stored settings and those asked for."""
+def differences(stored: Settings, now: Settings, given: Mapping[str, Any]) -> list[str]:
+    """Describe each difference between stored settings and those asked for.
+
+    Args:
+        stored: the study's settings.
+        now: the settings that were asked for.
+        given: what was given for them, as `settle` takes it; what only follows from its recipe is
+            not listed.
+    """
     before, after = stored.to_json(), now.to_json()
     spaces = before.pop("space"), after.pop("space")
-    found = _differences(before, after)
     # A setting that was not searched has its fixed value.
-    return found + _differences({**before, **spaces[0]}, spaces[1])
-
-
-def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{name} {_format(before[name])} (you asked for {_format(value)})"
-        for name, value in after.items()
-        if before[name] != value
+    pairs = [
+        *((name, before[name], value) for name, value in after.items()),
+        *((name, {**before, **spaces[0]}[name], value) for name, value in spaces[1].items()),
     ]
+    changed = [(name, then, value) for name, then, value in pairs if then != value]
+    asked = {*given, *given.get("space", {})}
+    found = [
+        f"{name} {_format(then)} (you asked for {_format(value)})"
+        for name, then, value in changed
+        if name in asked or "recipe" not in given
+    ]
+    if n_others := len(changed) - len(found):
+        found.append(f"{counted(n_others, 'setting')} of the recipe {given['recipe']!r}")
+    return found
 
 
 def _format(value: Any) -> str:

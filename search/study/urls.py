@@ -128,12 +128,18 @@ def ledger_folder() -> Path:
     """Return the folder of the user's ledger: MMSEARCH_LEDGER, or the platform's data folder.
 
     Raises:
-        InputError: the variable is not an absolute path.
+        InputError: the variable is not an absolute path; or it is not set, and no home is known.
     """
     given = os.environ.get("MMSEARCH_LEDGER")
     if given and not Path(given).is_absolute():
         raise InputError(f"MMSEARCH_LEDGER takes an absolute path, got {given!r}")
-    return Path(given) if given else platformdirs.user_data_path("mmsearch") / "ledger"
+    try:
+        return Path(given) if given else platformdirs.user_data_path("mmsearch") / "ledger"
+    except RuntimeError as error:
+        raise InputError(
+            "the ledger of test evaluations has no folder, since no home folder is known; set HOME "
+            "or MMSEARCH_LEDGER to an absolute path"
+        ) from error
 
 
 def _check_stored(

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[^\W_](?:[\w.-]{0,98}[\w-])?")
 _RESERVED = re.compile(r"artifacts|lock|logs|(?:mlflow|optuna)\.db(?:-.*)?", re.IGNORECASE)
 """Other names in a workspace; a file system may ignore case."""
+_typed: dict[Path, Path] = {}
+"""How the workspaces were named, by their absolute paths, for hints."""
 _MAX_BYTES = 255
 """Longest folder name on common file systems, in bytes."""
 
@@ -50,6 +52,7 @@ class Workspace:
                 "--workspace"
             ) from None
         root = path.absolute()
+        _typed[root] = path
         for odd in _odd_entries(root):
             raise InputError(
                 f"{odd!r} is a link or a special file, through which a command could write outside "
@@ -121,11 +124,14 @@ class Workspace:
                 have = f"it has {', '.join(names)}" if names else "it has none"
                 raise InputError(
                     f"no study {study!r} in {str(self.root)!r} ({have}); "
-                    f"start it with: mmsearch run --study {study}"
+                    f"start it with: mmsearch run{options_in(self.root, study)}"
                 )
             return self.journal(study)
         if not names:
-            raise InputError(f"no study in {str(self.root)!r}; start one with: mmsearch run")
+            raise InputError(
+                f"no study in {str(self.root)!r}; start one with: mmsearch run"
+                f"{options_in(self.root)}"
+            )
         if len(names) > 1:
             raise InputError(
                 f"{str(self.root)!r} has several studies; name one with --study: {', '.join(names)}"
@@ -171,11 +177,22 @@ def _odd_entries(root: Path) -> Iterator[str]:
 
 
 def options_of(journal: Journal) -> str:
-    """Return the options that select a study from any folder, quoted for a shell."""
-    words = ["--study", journal.name]
-    if journal.folder.parent != Path("runs").absolute():
-        words += ["--workspace", str(journal.folder.parent)]
-    return " " + shlex.join(words)
+    """Return the options that select a study, as `options_in`."""
+    return options_in(journal.folder.parent, journal.name)
+
+
+def options_in(root: Path, study: str | None = None) -> str:
+    """Return the options that select a workspace and a study in it, quoted for a shell.
+
+    Args:
+        root: absolute path of the workspace, which is named as it was typed.
+        study: the name of the study; None for none.
+    """
+    words = ["--study", study] if study is not None else []
+    typed = _typed.get(root, root)
+    if root != Path("runs").absolute() and str(typed) != os.environ.get("MMSEARCH_WORKSPACE"):
+        words += ["--workspace", str(typed)]
+    return "".join(f" {shlex.quote(word)}" for word in words)
 
 
 def check_name(study: str) -> None:

@@ -9,15 +9,17 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from mmsearch.errors import MMSearchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
 
 
 NEXT_STEP = "restore it from a copy, or start a new study with --study"
@@ -95,6 +97,26 @@ def make_folder(folder: Path) -> None:
     """Make a folder, private to its owner, if it is missing."""
     with _named(folder, "made"):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Make a temporary folder, and delete it afterwards.
+
+    Raises:
+        MMSearchError: no folder for temporary files can be written.
+    """
+    try:
+        folder = Path(tempfile.mkdtemp())
+    except OSError as error:
+        raise MMSearchError(
+            f"no temporary folder can be made: {error.strerror}; name a folder that can be "
+            "written with TMPDIR"
+        ) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def private(path: str, flags: int) -> int:

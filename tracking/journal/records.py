@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
+from mmsearch.counts import counted
 from mmsearch.errors import InputError
 
 if TYPE_CHECKING:
@@ -186,7 +187,9 @@ def check_record(record: TrialRecord) -> None:
     losses = [segment.dev_loss for segment in record.curve]
     has_ended = record.spec.has_ended
     if has_ended(losses[:-1]) or (record.is_complete and not has_ended(losses)):
-        raise InputError(f"a {record.state} trial of this spec cannot have {len(losses)} segments")
+        raise InputError(
+            f"a {record.state} trial of this spec cannot have {counted(len(losses), 'segment')}"
+        )
 
 
 def counts_by_state(trials: Iterable[TrialRecord]) -> Counter[TrialState]:

@@ -31,9 +31,11 @@ class UserLedger:
         Raises:
             JournalError: the folder cannot be written.
         """
-        files.make_folder(self.folder)
         path = self.folder / f"{split}.lock"
-        with files.opened(path) as file:
+        with _hint():
+            files.make_folder(self.folder)
+            file = files.opened(path)
+        with file:
             files.lock(file, path)
             yield
 
@@ -69,10 +71,11 @@ class UserLedger:
         if look in self.read(look.split):
             return
         path, content = self._path(look.split), self._content(look.split)
-        if content and not content.endswith(b"\n"):
-            # A killed process left a line without its end, which the new one would join.
-            files.replace(path, content[: content.rfind(b"\n") + 1])
-        files.append(path, json.dumps(look.to_json(), allow_nan=False).encode() + b"\n")
+        with _hint():
+            if content and not content.endswith(b"\n"):
+                # A killed process left a line without its end, which the new one would join.
+                files.replace(path, content[: content.rfind(b"\n") + 1])
+            files.append(path, json.dumps(look.to_json(), allow_nan=False).encode() + b"\n")
 
     def _content(self, split: str) -> bytes:
         path = self._path(split)
@@ -80,3 +83,15 @@ class UserLedger:
 
     def _path(self, split: str) -> Path:
         return self.folder / f"{split}.jsonl"
+
+
+@contextlib.contextmanager
+def _hint() -> Iterator[None]:
+    """Say in an error how to use another folder."""
+    try:
+        yield
+    except files.JournalError as error:
+        raise files.JournalError(
+            f"{error}; if the ledger of test evaluations cannot be kept there, set MMSEARCH_LEDGER "
+            "to the absolute path of a folder that can be written"
+        ) from error

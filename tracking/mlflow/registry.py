@@ -8,14 +8,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 import warnings
 from importlib.metadata import version as installed
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from mmsearch.tracking.journal.files import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
     from types import ModuleType
 
     from mlflow import MlflowClient
@@ -120,9 +121,9 @@ def _ready_model(  # noqa: PLR0913, PLR0917 (as above)
     )
     if model.status == "READY":
         return model
-    with tempfile.TemporaryDirectory() as scratch:
+    with scratch_folder() as scratch:
         # The names are always the same, so the files of a killed process are overwritten.
-        client.log_model_artifacts(model.model_id, str(_save(model, folder, Path(scratch))))
+        client.log_model_artifacts(model.model_id, str(_save(model, folder, scratch)))
     return client.finalize_logged_model(model.model_id, "READY")
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 import math
-import tempfile
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmsearch.counts import counted
+from mmsearch.tracking.journal import files
 from mmsearch.tracking.journal.records import TrialState, best_trial, counts_by_state
 from mmsearch.tracking.mlflow import metrics, notes
 from mmsearch.tracking.mlflow.charts import IMAGE_KEY, read_scale, view_tag
@@ -34,6 +34,7 @@ from mmsearch.tracking.mlflow.curve_axes import widened
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from mlflow import MlflowClient
     from mlflow.entities import Run
@@ -148,7 +149,7 @@ class StudyTracker:
         for run in strays:
             self._set_tags(run.info.run_id, {_PARENT: self.parent_id})
         if strays:
-            self.mended.append(f"nested {len(strays)} runs under the study's own again")
+            self.mended.append(f"nested {counted(len(strays), 'run')} under the study's own again")
         self._children = {}
         # Of two runs of one trial (see delete_doubles), the one that has ended.
         for run in sorted(children, key=lambda run: run.info.status in _OPEN):
@@ -282,8 +283,8 @@ class StudyTracker:
         """Log the figures of the study; return the Markdown that shows them."""
         from mmsearch.tracking.figures.build import study_figures  # noqa: PLC0415 (matplotlib is slow)
 
-        with tempfile.TemporaryDirectory() as folder:
-            paths = study_figures(summary, self.facts.name, Path(folder))
+        with files.scratch_folder() as folder:
+            paths = study_figures(summary, self.facts.name, folder)
             for path in paths:
                 self.client.log_artifact(self.parent_id, str(path), "figures")
         return [notes.figure_link(path.stem, self.parent_id) for path in paths]
@@ -418,8 +419,8 @@ class StudyTracker:
             self.client.log_artifact(run_id, str(folder / name), "model")
         if (folder / "samples.txt").exists():
             self.client.log_artifact(run_id, str(folder / "samples.txt"))
-        with tempfile.TemporaryDirectory() as scratch:
-            paths = trial_figures(record, weights, self.facts.characters, Path(scratch))
+        with files.scratch_folder() as scratch:
+            paths = trial_figures(record, weights, self.facts.characters, scratch)
             for path in paths:
                 self.client.log_artifact(run_id, str(path), "figures")
             self._log_image(run_id, record, paths[-1])

@@ -20,14 +20,13 @@ COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;\d+)*m"
 TERMINAL = {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
 """Makes a command take its output for a terminal."""
 TAKEN = ("--corpus", "no/such/folder/of/a/rather/long/name/words.txt")
+NOWHERE = "nowhere/" + "in-a-folder-with-a-name-that-does-not-end/" * 3
 WRONG = {
     ("trials", "--study", "another"): "mmsearch run --study another",
-    ("replay", 99): "mmsearch trials",
-    ("sample", "--trial", 99): "mmsearch trials",
-    ("final-test", "--trial", 99): "mmsearch trials",
-    ("trials", "--workspace", "nowhere/" + "in-a-folder-with-a-name-that-does-not-end/" * 3): (
-        "mmsearch run"
-    ),
+    ("replay", 99): "mmsearch trials --study few",
+    ("sample", "--trial", 99): "mmsearch trials --study few",
+    ("final-test", "--trial", 99): "mmsearch trials --study few",
+    ("trials", "--workspace", NOWHERE): f"mmsearch run --workspace {NOWHERE.rstrip('/')}",
     ("run", *TAKEN): None,
     ("run", "--study", "no name"): None,
 }

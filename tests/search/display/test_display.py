@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Sequence
 
-    from rich.table import Table
+    from rich.text import Text
 
 SPEC = make_spec(embedding_dim=48, hidden_width=512, block_size=10, weight_decay=0.2, n_steps=6000)
 
@@ -209,7 +209,7 @@ POINTS = st.fixed_dictionaries(
 )
 
 
-def lines(shown: Table) -> list[str]:
+def lines(shown: Text) -> list[str]:
     """Print a table as a wide terminal would."""
     out = io.StringIO()
     Console(file=out, width=200).print(shown)

@@ -90,7 +90,7 @@ def test_json_gives_the_settings_back(settings: Settings) -> None:
     stored = json.loads(json.dumps(settings.to_json()))
 
     assert Settings.from_json(stored) == settings == settle({}, settings)
-    assert differences(settings, settle(stored, settings)) == []
+    assert differences(settings, settle(stored, settings), stored) == []
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_values_that_differ_are_not_said_as_equal(low: float, high: float) -> No
     stored = Settings(space=Space.parse({"learning_rate": {"low": 0.01, "high": 1.0}}))
 
     given = {"space": {"learning_rate": {"low": low, "high": high}}}
-    found = differences(stored, settle(given, stored))
+    found = differences(stored, settle(given, stored), given)
 
     assert len(found) == ((low, high) != (0.01, 1.0))
     for text in found:
@@ -153,8 +153,50 @@ def test_recipe_stands_for_its_keys_and_other_keys_win() -> None:
     assert str(settings.space.dimensions["block_size"]) == "3"
     assert settings.space.dimensions["weight_decay"].is_fixed
     assert "recipe" not in settings.to_json()
-    stored = differences(Settings(), settle({"recipe": "article"}, Settings()))
-    assert any(text.startswith("init ") for text in stored)
+
+
+def test_differences_name_only_what_was_given() -> None:
+    """A recipe stands for settings that its user may never have heard of."""
+    given = {"recipe": "article", "batch_size": 16, "space": {"block_size": 4}}
+    found = differences(Settings(), settle(given, Settings()), given)
+    assert [text.split()[0] for text in found[:2]] == ["batch_size", "block_size"]
+    assert len(found) == 3
+    assert "'article'" in found[2]
+
+
+@pytest.mark.parametrize(
+    ("given", "named", "unnamed"),
+    [
+        ({"steps": 10}, "steps", "segments"),
+        ({"segments": 5000}, "segments", "steps "),
+        ({"segments": 0}, "segments", "steps"),
+        ({"steps": 4, "segments": 5}, "segments", "batch"),
+        ({"recipe": "article", "steps": 10}, "steps", "segments"),
+    ],
+)
+@pytest.mark.parametrize("stored", [None, Settings()])
+def test_error_names_no_setting_that_was_not_given(
+    stored: Settings | None, given: dict[str, Any], named: str, unnamed: str
+) -> None:
+    """Whoever asks for ten steps has never heard of segments."""
+    with pytest.raises(InputError) as caught:
+        settle(given, stored)
+    assert named in str(caught.value)
+    assert unnamed not in str(caught.value)
+
+
+def test_flag_goes_before_the_file_also_while_it_is_checked(tmp_path: Path) -> None:
+    """A value that is not used is no error; an error of a flag alone does not name the file."""
+    path = tmp_path / "few.toml"
+    path.write_text("[training]\nsteps = 10\n")
+    assert read_config(path, {"steps": 300}).settings == {"steps": 10}
+    with pytest.raises(InputError, match=r"few\.toml"):
+        read_config(path)
+
+    path.write_text("[search]\nlanes = 2\n")
+    with pytest.raises(InputError) as caught:
+        read_config(path, {"steps": 10})
+    assert "few.toml" not in str(caught.value)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -241,7 +283,7 @@ def test_flag_goes_before_the_file_while_it_is_checked(config_path: Path) -> Non
         ("[[training]]\nsteps = 1", "training must be a table"),
         ("[search]\nsteps = 100", "'steps' in [search]"),
         ("[training]\nsteps = 10.5", "10.5"),
-        ("[training]\nsteps = 10", "segments"),
+        ("[training]\nsteps = 10", "steps"),
         ("[training]\nrecipe = []", "recipe"),
         ('[space]\noptimizer = { choices = ["sgd", "adam"] }', "learning_rate"),
         ("[space]\npatience = 3", "'patience'"),
