@@ -32,6 +32,7 @@ IMPORTED = (
     *("mmsearch.search.cli.app", "mmsearch.search.execution.runner"),
     *("mmsearch.search.execution.search_job", "mmsearch.search.results.final_evaluation"),
     *("mmsearch.search.results.word_samples", "mmsearch.tracking.figures.build"),
+    *("mmsearch.tracking.mlflow.local_database", "mmsearch.tracking.mlflow.registry"),
 )
 """What commands import."""
 IMPORTED_BY_WORKERS = ["mmsearch.model.training", "mmsearch.model.sampling"]
@@ -149,7 +150,8 @@ def _become(job: dict[str, Any]) -> NoReturn:
 def _serve() -> None:
     for name in IMPORTED:
         importlib.import_module(name)
-    # A command that registers a model would take seconds to list all that is installed.
+    # Commands would list the versions of MLflow's tables, and all packages to register a model.
+    sys.modules["mmsearch.tracking.mlflow.local_database"]._installed_revisions()
     sys.modules["mlflow.utils.requirements_utils"]._init_modules_to_packages_map()
     multiprocessing.set_forkserver_preload(IMPORTED_BY_WORKERS)
     resource_tracker.ensure_running()
