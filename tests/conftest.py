@@ -213,10 +213,14 @@ def told(
 
 
 @pytest.fixture(scope="session")
-def short(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> dict[int, Any]:
+def short(
+    tmp_path_factory: pytest.TempPathFactory, small_corpus: Path, warm_command: Warm
+) -> dict[int, Any]:
     """Return the trials of `SHORT`, searched without a fault."""
     folder = build_once(
-        tmp_path_factory, "short", lambda folder: undisturbed(SHORT, folder, small_corpus)
+        tmp_path_factory,
+        "short",
+        lambda folder: undisturbed(SHORT, folder, small_corpus, warm_command),
     )
     return curves(folder / "runs", "few")
 
