@@ -8,6 +8,7 @@ import math
 import shlex
 import tomllib
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
 from mmsearch.counts import counted
@@ -129,7 +130,7 @@ class Settings:
     space: Space = field(default_factory=Space)
 
     def __post_init__(self) -> None:
-        for name, kind in get_type_hints(type(self)).items():
+        for name, kind in _kinds().items():
             if name != "space":
                 check_setting(name, getattr(self, name))
             if kind is float:
@@ -200,13 +201,19 @@ class Settings:
         return [point] if point else []
 
 
+@cache
+def _kinds() -> Mapping[str, Any]:
+    """Return the type of each setting."""
+    return get_type_hints(Settings)
+
+
 def check_setting(name: str, value: Any) -> None:
     """Check one setting other than `space`.
 
     Raises:
         InputError: it has the wrong type or is out of range.
     """
-    kind = get_type_hints(Settings)[name]
+    kind = _kinds()[name]
     if get_args(kind):
         if value not in get_args(kind):
             raise InputError(f"{name} must be one of {listed(get_args(kind))}, got {value!r}")

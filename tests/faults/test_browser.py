@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from mlflow.entities import Run
 
-    from tests.support.forked_cli import Warm
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = (
@@ -56,12 +55,10 @@ N_TRIALS = 4
 
 
 @pytest.fixture(scope="module")
-def study(searched: Path, tmp_path_factory: pytest.TempPathFactory, warm_command: Warm) -> Path:
-    """Copy a searched workspace, and confirm its best trials."""
+def study(confirmed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy a workspace whose best trials were confirmed."""
     folder = tmp_path_factory.mktemp("browsed")
-    shutil.copytree(searched / "runs", folder / "runs")
-    done = warm_command("confirm", "--top", 2, "--seeds", 2, folder=folder)
-    assert done.returncode == 0, done.stderr
+    shutil.copytree(confirmed / "runs", folder / "runs")
     return folder
 
 

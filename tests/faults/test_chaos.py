@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
 
+    from tests.support.forked_cli import Warm
+
 
 @dataclass(slots=True)
 class Storm:
@@ -116,9 +118,11 @@ def test_search_killed_at_random_moments_ends_as_if_undisturbed(
 
 
 @pytest.fixture(scope="module")
-def calm(tmp_path_factory: pytest.TempPathFactory, small_corpus: Path) -> dict[int, Any]:
+def calm(
+    tmp_path_factory: pytest.TempPathFactory, small_corpus: Path, warm_command: Warm
+) -> dict[int, Any]:
     """Return the undisturbed result of a study of thirty trials."""
-    return undisturbed(LONG, tmp_path_factory.mktemp("calm"), small_corpus)
+    return undisturbed(LONG, tmp_path_factory.mktemp("calm"), small_corpus, warm_command)
 
 
 @pytest.mark.long

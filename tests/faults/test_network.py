@@ -32,7 +32,7 @@ def note(event, arguments):
                 print(event, repr(address), sys.argv[:2], file=file)
 sys.addaudithook(note)
 """
-RUN = ("run", "--corpus", "few.txt", "-n", 3, "--steps", 100, "--workers", 2)
+RUN = ("run", "--corpus", "few.txt", "-n", 1, "--steps", 100, "--workers", 1)
 SHORT: tuple[tuple[object, ...], ...] = (RUN, ("final-test",))
 LONG: tuple[tuple[object, ...], ...] = (
     RUN,

@@ -43,7 +43,7 @@ sampler = "tpe"
 pruner = "none"
 """
 STORY: tuple[tuple[object, ...], ...] = (
-    ("run", "--corpus", "few.txt", "--config", "config.toml", "-n", 9, "--workers", 2),
+    ("run", "--corpus", "few.txt", "--config", "config.toml", "-n", 4, "--workers", 1),
     ("confirm", "--top", 1, "--seeds", 1),
     ("final-test", "--anyway"),
     ("export", "exported"),

@@ -16,7 +16,7 @@ import optuna
 import pytest
 import torch
 
-from tests.support.fault_injection import STOP_SERVER
+from tests.support.fault_injection import SPAWN_WORKERS, STOP_SERVER
 from tests.support.forked_cli import Command
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.support.forked_cli import Done, Warm
 
 COMMANDS: dict[str, tuple[object, ...]] = {
-    "run": ("run", "--study", "few", "-n", 6, "--workers", 2),
+    "run": ("run", "--study", "few", "-n", 5, "--workers", 1),
     "sync": ("sync",),
     "ui": ("ui", "--no-browser"),
     "trials": ("trials",),
@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "exclude": ("exclude", 0, "--reason", "leaks"),
     "delete": ("delete", "few", "--yes"),
 }
+PATCHES = {"run": SPAWN_WORKERS, "ui": STOP_SERVER}
 MODULES = (
     *("json", "matplotlib", "mlflow", "mmsearch", "multiprocessing", "numpy", "optuna", "pickle"),
     *("runpy", "safetensors", "sitecustomize", "threading", "torch", "usercustomize", "uvicorn"),
@@ -88,7 +89,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 def call(warm_command: Warm, folder: Path, name: str) -> Done:
     """Run a command by its name."""
-    return warm_command(*COMMANDS[name], folder=folder, patch=STOP_SERVER if name == "ui" else "")
+    return warm_command(*COMMANDS[name], folder=folder, patch=PATCHES.get(name, ""))
 
 
 @pytest.fixture
@@ -197,8 +198,7 @@ def test_every_command_refuses_links(copied: Path, mine: Path, warm_command: War
     """So do commands that only read, since they show what they read."""
     link = copied / "runs/artifacts/loose"
     link.symlink_to(mine)
-    patches = {"ui": STOP_SERVER}
-    commands = [Command(words, copied, patches.get(n, "")) for n, words in COMMANDS.items()]
+    commands = [Command(words, copied, PATCHES.get(n, "")) for n, words in COMMANDS.items()]
     for name, done in zip(COMMANDS, warm_command.together(commands), strict=True):
         assert done.returncode == 2, (name, done)
         assert str(link) in done.stderr.replace("\n", ""), name

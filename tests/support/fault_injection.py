@@ -155,6 +155,11 @@ KILL_WORKERS = replaced(
     START_PROCESS, "lambda self: (real(self), os.kill(self.pid, signal.SIGKILL))[0]"
 )
 """Kills each worker as soon as it has been started."""
+SPAWN_WORKERS = """
+import multiprocessing
+multiprocessing.get_context = multiprocessing.context._default_context.get_context
+"""
+"""Starts workers as a user's command does, in its environment and folder; see `forked_cli`."""
 SEAL_BROKEN = 77
 EXIT_AT_TEST_WORDS = replaced(OPEN_TEST_WORDS, f"lambda self, claim: os._exit({SEAL_BROKEN})")
 """Ends a command with `SEAL_BROKEN` where it would read the test words."""

@@ -1,24 +1,41 @@
 """Runs commands in processes forked from one that has imported everything.
 
-Each command has a process of its own, which can be killed, and saves a second of imports. Run as a
-script, this file is the process that forks: it reads a line of JSON and writes one.
+Each command and each of its workers has a process of its own, which can be killed, and saves the
+seconds of imports. Run as a script, this file is the process that forks: it reads a line of JSON
+and writes one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+IMPORTED = (
+    *("alembic.command", "matplotlib.backends.backend_agg", "matplotlib.figure"),
+    *("mlflow.pyfunc", "mlflow.store.model_registry.sqlalchemy_workspace_store"),
+    *("mlflow.store.tracking.sqlalchemy_workspace_store", "optuna.storages._rdb.models"),
+    *("PIL.WebPImagePlugin", "safetensors.numpy", "sqlalchemy.dialects.sqlite"),
+    *("mmsearch.search.cli.app", "mmsearch.search.execution.runner"),
+    *("mmsearch.search.execution.search_job", "mmsearch.search.results.final_evaluation"),
+    *("mmsearch.search.results.word_samples", "mmsearch.tracking.figures.build"),
+    *("mmsearch.tracking.mlflow.local_database", "mmsearch.tracking.mlflow.registry"),
+)
+"""What commands import."""
+IMPORTED_BY_WORKERS = ["mmsearch.model.training", "mmsearch.model.sampling"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +125,10 @@ def _become(job: dict[str, Any]) -> NoReturn:
         opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         os.dup2(opened, number)
     sys.argv = ["mmsearch", *job["words"]]
+    # Workers come from the server that this process's parent has started, instead of being spawned.
+    forkserver._forkserver.ensure_running = lambda: None  # type: ignore[method-assign]
+    context = multiprocessing.get_context("forkserver")
+    multiprocessing.get_context = lambda _method: context  # type: ignore[assignment]
     code: object = 1
     try:
         exec(job["patch"], {})  # noqa: S102 (our own)
@@ -127,13 +148,14 @@ def _become(job: dict[str, Any]) -> NoReturn:
 
 
 def _serve() -> None:
-    import matplotlib.figure  # noqa: PLC0415, F401 (what commands import)
-    import mlflow.pyfunc  # noqa: PLC0415, F401
-
-    import mmsearch.search.cli.app  # noqa: PLC0415
-    import mmsearch.search.results.final_evaluation  # noqa: PLC0415
-    import mmsearch.search.results.word_samples  # noqa: PLC0415, F401
-
+    for name in IMPORTED:
+        importlib.import_module(name)
+    # Commands would list the versions of MLflow's tables, and all packages to register a model.
+    sys.modules["mmsearch.tracking.mlflow.local_database"]._installed_revisions()
+    sys.modules["mlflow.utils.requirements_utils"]._init_modules_to_packages_map()
+    multiprocessing.set_forkserver_preload(IMPORTED_BY_WORKERS)
+    resource_tracker.ensure_running()
+    forkserver.ensure_running()
     for line in sys.stdin:
         children = []
         for job in json.loads(line):

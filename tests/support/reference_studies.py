@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tests.support import plain_settings
-from tests.support.assertions import curves, start
+from tests.support.assertions import curves
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.support.forked_cli import Warm
 
 N_SEGMENTS = 5
 PATIENCE_S = 120
@@ -60,9 +62,8 @@ SHORT = dataclasses.replace(LONG, n_trials=6, n_steps=300)
 """Six finished trials, besides those that diverge."""
 
 
-def undisturbed(study: Study, folder: Path, corpus: Path) -> dict[int, Any]:
+def undisturbed(study: Study, folder: Path, corpus: Path, warm: Warm) -> dict[int, Any]:
     """Search a study with one worker and without a fault; returns its `curves`."""
-    process = start(folder, *study.words(folder, corpus, n_workers=1))
-    output, _ = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 0, output
+    done = warm("run", *study.words(folder, corpus, n_workers=1), folder=folder)
+    assert done.returncode == 0, done.stderr
     return curves(folder / "runs", "few")

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -239,6 +240,7 @@ def _revision(database: Path) -> str | None:
     return str(row[0]) if row else None
 
 
+@cache
 def _installed_revisions() -> tuple[str, frozenset[str]]:
     """Return the newest schema version of the installed MLflow, and all that it knows."""
     import mlflow  # noqa: PLC0415 (slow; see client.connect)

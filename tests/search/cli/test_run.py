@@ -23,6 +23,7 @@ from tests.support.assertions import (
     n_segments,
 )
 from tests.support.background_search import Search
+from tests.support.fault_injection import SPAWN_WORKERS
 from tests.support.in_process import run_in_process
 from tests.support.terminal import begin, read
 
@@ -137,7 +138,7 @@ def test_stopped_search_goes_on_as_if_undisturbed(
     assert_gone(started)
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        search = Search(warm_command, tmp_path, *words)
+        search = Search(warm_command, tmp_path, *words, patch=SPAWN_WORKERS)
         search.wait(1)  # early enough that segments are left for the next signal
         started = children_of(search.pid)
         os.killpg(search.pid, number)  # a terminal, timeout and systemd send it to workers, too

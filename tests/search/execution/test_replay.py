@@ -14,7 +14,7 @@ from mmsearch.search.study import provenance
 from mmsearch.tracking.journal.journal import Journal
 from tests.support import plain_settings
 from tests.support.cli_contract import contents
-from tests.support.fault_injection import KILL_WORKERS
+from tests.support.fault_injection import KILL_WORKERS, SPAWN_WORKERS
 from tests.support.in_process import run_in_process
 
 if TYPE_CHECKING:
@@ -86,7 +86,8 @@ def replayed(warm_command: Warm) -> Replayed:
 
     def call(folder: Path, *words: object, **env: str) -> dict[str, Any]:
         before = contents(folder)
-        done = warm_command("replay", *words, "--json", folder=folder, **env)
+        patch = SPAWN_WORKERS if env else ""
+        done = warm_command("replay", *words, "--json", folder=folder, patch=patch, **env)
         assert contents(folder) == before
         values: dict[str, Any] = json.loads(done.stdout)
         assert done.returncode == (0 if values["is_reproduced"] else 1)
