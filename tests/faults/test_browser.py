@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from mlflow.entities import Run
 
+    from tests.support.forked_cli import Warm
+
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = (
