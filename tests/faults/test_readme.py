@@ -51,11 +51,11 @@ EXCHANGED = {
     "mmsearch run --trials 50": "mmsearch run --trials 6 --config short.toml",
     "mmsearch ui": "mmsearch ui --no-browser --port {ui}",
     "mmsearch confirm": "mmsearch confirm --seeds 2",
-    "mmsearch final-test --trial 34": "mmsearch final-test --trial 0",
-    "mmsearch replay 34": "mmsearch replay 0",
+    "mmsearch final-test --trial 49": "mmsearch final-test --trial 0",
+    "mmsearch replay 49": "mmsearch replay 0",
     "mmsearch ui --all": "mmsearch ui --all --no-browser --port {all}",
-    "mmsearch exclude 34 --reason 'too wide'": "mmsearch exclude 1 --reason 'too wide'",
-    "mmsearch extend 34 --steps 1000": "mmsearch extend 0 --steps 20",
+    "mmsearch exclude 49 --reason 'too wide'": "mmsearch exclude 1 --reason 'too wide'",
+    "mmsearch extend 49 --steps 1000": "mmsearch extend 0 --steps 20",
     "mmsearch run --corpus api.csv --column name --lower --boundary / --trials 20": (
         "mmsearch run --corpus api.csv --column name --lower --boundary / --trials 4 --steps 50 "
         "--pruner none"
@@ -77,7 +77,7 @@ SET_UP = {
 }
 """Commands that set up an environment; run in a fresh clone, in the long version."""
 EXIT_CODES = {
-    "mmsearch final-test --trial 34": 3,
+    "mmsearch final-test --trial 49": 3,
     "mmsearch corpus api.csv": 2,
     "mmsearch corpus api.csv --column name": 2,
 }
