@@ -27,10 +27,8 @@ test: $(VENV)/.installed-dev
 faults: $(VENV)/.installed-dev
 	$(PYTEST) -n 3 -m "fault and not long"
 
-# What CI runs. One session for all tests builds what they share once, and leaves no worker idle
-# between the two suites.
-check: versions lint types layers security wheel
-	$(PYTEST) -n 3 -m "not long"
+# What CI runs.
+check: versions lint types layers security wheel test faults
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
