@@ -74,7 +74,7 @@ def test_reference_split_is_the_articles_with_its_leak(reference_split: Split) -
     ("n_words", "seed", "named"),
     [
         (100, -42, "-42"),  # Python shuffles by -42 as by 42, which would name one split twice
-        *((n, 42, f" {n} words") for n in (0, 1, 2, 5)),
+        *((n, 42, f" {n} word") for n in (0, 1, 2, 5)),
     ],
 )
 def test_split_that_cannot_be_is_refused(n_words: int, seed: int, named: str) -> None:

@@ -58,10 +58,12 @@ def test_server_that_is_down_stops_no_search(
     """With the server down throughout, `mmsearch sync` uploads everything later."""
     service.kill()
     given = words(small_corpus, tmp_path, "down", service)
-    assert_behind(warm_command("run", *given, folder=tmp_path, patch=HURRIED))
+    quick = (*given, "--steps", 1000)
+    assert_behind(warm_command("run", *quick, folder=tmp_path, patch=HURRIED))
 
     service.start()
-    done = warm_command("sync", "--study", "down", folder=tmp_path)
+    place = ("--tracking-uri", service.uri)  # which never answered, so that it is not stored
+    done = warm_command("sync", "--study", "down", *place, folder=tmp_path)
 
     assert done.returncode == 0, done.stderr
     assert_same_everywhere(tmp_path / "runs", "down", N_TRIALS, tracking_uri=service.uri)

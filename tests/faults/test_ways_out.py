@@ -258,7 +258,9 @@ def test_no_temporary_folder_is_one_line(place: Path, words: Sequence[object]) -
     assert run(place, "trials", before=before, is_limited=True).returncode == 0
 
 
-def test_numbers_and_nouns_agree_and_no_line_ends_in_blanks(tmp_path: Path) -> None:
+def test_numbers_and_nouns_agree_and_no_line_ends_in_blanks(
+    tmp_path: Path, warm_command: Warm
+) -> None:
     """The smallest study has one of everything, and nothing to compare it with."""
     (tmp_path / "ten.txt").write_text("\n".join(f"{c}{c}ab" for c in "abcdefghij") + "\n")
     small = ("--corpus", "ten.txt", "--pruner", "none", "--steps", 20, "--workers", 1)
@@ -278,7 +280,7 @@ def test_numbers_and_nouns_agree_and_no_line_ends_in_blanks(tmp_path: Path) -> N
         ("lr-range", "--corpus", "ten.txt", "--steps", 20, "--seeds", 1),
         ("final-test", "--anyway"),
     ):
-        done = run(tmp_path, *words)
+        done = warm_command(*words, folder=tmp_path)
         assert done.returncode == 0, done.stderr
         assert done.stderr == "", words
         said += done.stdout

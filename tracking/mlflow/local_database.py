@@ -240,13 +240,19 @@ def _revision(database: Path) -> str | None:
     return str(row[0]) if row else None
 
 
-@cache
 def _installed_revisions() -> tuple[str, frozenset[str]]:
     """Return the newest schema version of the installed MLflow, and all that it knows."""
     import mlflow  # noqa: PLC0415 (slow; see client.connect)
-    from alembic.script import ScriptDirectory  # noqa: PLC0415 (likewise)
 
-    scripts = ScriptDirectory(str(Path(mlflow.__file__).parent / "store/db_migrations"))
+    return _revisions(Path(mlflow.__file__).parent / "store/db_migrations")
+
+
+@cache
+def _revisions(folder: Path) -> tuple[str, frozenset[str]]:
+    """Return the newest schema version of a folder of migrations, and all that it has."""
+    from alembic.script import ScriptDirectory  # noqa: PLC0415 (slow; see client.connect)
+
+    scripts = ScriptDirectory(str(folder))
     [head] = scripts.get_heads()
     return head, frozenset(script.revision for script in scripts.walk_revisions())
 

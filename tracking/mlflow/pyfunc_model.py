@@ -100,13 +100,13 @@ class CharacterModel(PythonModel):
             counted from 1; the other two are None, since JSON has no NaN.
 
         Raises:
-            MlflowException: INVALID_PARAMETER_VALUE, for a parameter that is not valid, or if rows
-                have neither of the two columns.
+            MlflowException: INVALID_PARAMETER_VALUE, for a parameter that is not valid, or if the
+                input has neither of the two columns, as an empty JSON list has none.
         """
         seed, temperature, max_length = _checked(DEFAULTS | (params or {}))
         rng = np.random.default_rng(seed)
         columns = [name for name in ("word", "prefix") if name in model_input]
-        if not columns and len(model_input):
+        if not columns:
             raise _invalid(
                 f"the input must have a column 'word' or 'prefix', got {list(model_input.columns)}"
             )

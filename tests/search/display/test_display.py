@@ -142,7 +142,7 @@ def test_display_agrees_with_a_scan_of_all_trials(
 
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue())
     assert [
-        mark == "*" for mark in re.findall(r"trial .*(?:complete|pruned  ) \d\.\d{4}(.)", text)
+        mark == "*" for mark in re.findall(r"trial .*(?:complete|pruned  ) \d\.\d{4}(\*?)", text)
     ] == stars
     counts = [
         [r.state for r in records].count(TrialState(s))

@@ -157,7 +157,7 @@ def test_divergence_comes_out_at_its_step(
     done = warm_command("replay", number, folder=trained)
     said = " ".join(done.stdout.split())
     assert done.returncode == 0, done.stderr
-    assert f"bit for bit: {n_segments} of {n_segments} segments" in said
+    assert f"bit for bit: {n_segments} of {n_segments} segment" in said
     assert said.endswith(record.divergence)
 
 

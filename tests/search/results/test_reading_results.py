@@ -33,6 +33,9 @@ PAGE = (ROOT / "docs" / "results.md").read_text()
 SCRIPT = ROOT / "docs" / "read_results.py"
 SELDOM = {
     "error.txt",
+    "excluded.json",
+    ("mmsearch.excluded", "trial"),
+    ("mmsearch.excluded", "the study"),
     "logs/",
     ("figures/importance.png", "study"),
     ("mmsearch.reason", "confirm"),

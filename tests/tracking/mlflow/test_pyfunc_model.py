@@ -178,7 +178,6 @@ def test_rows_of_both_kinds_keep_their_places(model: Any, parameters: Parameters
     assert isinstance(new, str)
     assert "NaN" not in json.dumps(answer.to_dict("records"))
     assert model.predict(None, pd.DataFrame({"word": []})).empty
-    assert model.predict(None, pd.DataFrame([])).empty, "a JSON list of no rows has no columns"
 
 
 def test_text_is_read_as_the_corpus_was(served: ModuleType, tmp_path: Path) -> None:
