@@ -262,7 +262,12 @@ def failure(
     return [f"$ {real}\n{differs}"] if differs else []
 
 
-@pytest.mark.parametrize("page", [README, GUIDE], ids=["README", "own-words"])
+@pytest.mark.parametrize(
+    "page",
+    # The guide's commands are the README's, on other words.
+    [README, pytest.param(GUIDE, marks=pytest.mark.long)],
+    ids=["README", "own-words"],
+)
 def test_every_block_of_a_page_runs_and_prints_what_it_shows(
     page: str, terminal: Terminal, tmp_path: Path
 ) -> None:
