@@ -52,7 +52,7 @@ def content_of(client: MlflowClient, run: Run) -> dict[str, Any]:
         "times": (info.start_time, info.end_time) if is_training else None,
         "params": data.params,
         "points": points,
-        "tags": {key: tag for key, tag in data.tags.items() if key not in VOLATILE},
+        "tags": {k: RUN_ID.sub("", tag) for k, tag in data.tags.items() if k not in VOLATILE},
         "is_child": "mlflow.parentRunId" in data.tags,
         "artifacts": artifacts(client, info.run_id),
     }
