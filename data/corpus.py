@@ -191,10 +191,10 @@ def read_corpus(
     path = Path(path)
     lines = _decode(path, _read_bytes(path)).split("\n")
     cells = _column(path, lines, column) if column else lines
+    if lower:
+        cells = [lowered(cell) for cell in cells]
     words = [word for cell in cells if (word := cell.strip())]
     _check_characters(path, words, cells, boundary)
-    if lower:
-        words = [lowered(word) for word in words]
     corpus = Corpus.of(words, name=path.stem, keep_duplicates=keep_duplicates, boundary=boundary)
     n_distinct = corpus.n_lines - corpus.n_repeats
     if n_distinct < MIN_DISTINCT_WORDS:

@@ -140,7 +140,7 @@ ANY_BYTES = (
     keep_duplicates=st.booleans(),
     column=st.sampled_from(["", "", "1", "2", "emma"]),
     lower=st.booleans(),
-    boundary=st.sampled_from(".|"),
+    boundary=st.sampled_from(".|ae"),
 )
 def test_any_bytes_give_clean_words_or_a_refusal(  # noqa: PLR0913 (how a file is read)
     tmp_path_factory: pytest.TempPathFactory,
@@ -239,6 +239,13 @@ def test_number_of_a_column_goes_before_a_heading(tmp_path: Path) -> None:
     """The first line may hold a count that looks like the number that was asked for."""
     path = write(tmp_path, "".join(f"{word} {n}\n" for n, word in enumerate(TEN, start=1)))
     assert read_corpus(path, column="1").words == TEN
+
+
+def test_boundary_is_looked_for_in_lowered_words(tmp_path: Path) -> None:
+    path = write(tmp_path, LINES.upper())
+    assert read_corpus(path, boundary="a").words == tuple(word.upper() for word in TEN)
+    with pytest.raises(InputError, match="boundary"):
+        read_corpus(path, boundary="a", lower=True)
 
 
 def test_words_beside_their_counts_are_a_table(tmp_path: Path) -> None:
