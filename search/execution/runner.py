@@ -112,14 +112,14 @@ def train(  # noqa: PLR0913 (what is trained, and who hears of it)
                 journal,
                 say,
                 earlier if view else None,
-                on_open=partial(session.save, "tracking_uri") if view else lambda: None,
+                on_open=partial(session.keep, "tracking_uri") if view else lambda: None,
                 is_idle=not n_left,
                 receipt=journal.folder / "mlflow.json" if journal.kind == "trial" else None,
             )
         ]
         if view is not None:
             job.begin()
-            on_open = partial(session.save, "storage")
+            on_open = partial(session.keep, "storage")
             uploaders.append(
                 Uploader(view, journal, say, earlier, on_open=on_open, is_awaited=True)
             )

@@ -23,7 +23,7 @@ from mmsearch.search.study.settings import (
     read_config,
     settle,
 )
-from mmsearch.search.study.study_file import StudyFile
+from mmsearch.search.study.study_file import StudyFile, keep_places
 from mmsearch.search.study.urls import absolute, check_apart, storage_url, tracking_uri
 from mmsearch.search.study.workspace import Workspace, name_from
 from mmsearch.secrets import without_password
@@ -156,33 +156,33 @@ class Session:
         file = self.file
         return tracking_uri(self.workspace, self.given_tracking_uri, file.tracking_uri, file.id)
 
-    def save(self, answered: Literal["storage", "tracking_uri"] | None = None) -> None:
-        """Write the study's file; may be called from several threads.
-
-        A database that was given is stored only once it has answered, since its URL may be a typing
-        error, and every later command would use it.
-
-        Args:
-            answered: the one that has just answered.
-        """
+    def save(self) -> None:
+        """Write the study's file, with the databases that it has; `keep` adds one that answered."""
         with self._saving:
             stored = StudyFile.read(self.journal)
-            kept: dict[str, Any] = {
-                name: stored and getattr(stored, name) for name in ("storage", "tracking_uri")
-            }
-            if answered is not None:
-                kept[answered] = getattr(self.file, answered)
-            self.journal.write_study(dataclasses.replace(self.file, **kept).to_json())
+            places = (stored.storage, stored.tracking_uri) if stored else (None, None)
+            file = dataclasses.replace(self.file, storage=places[0], tracking_uri=places[1])
+            self.journal.write_study(file.to_json())
+
+    def keep(self, place: Literal["storage", "tracking_uri"]) -> None:
+        """Store a database with the study, now that it has answered; may be called by any thread.
+
+        Not before: its URL may be a typing error, and every later command would use it.
+        """
+        url = getattr(self.file, place)
+        if url is not None:
+            with self._saving:
+                keep_places(self.journal, **{place: url})
 
     def unsaved_options(self) -> str:
         """Return the options for given databases that have not answered, for a later command."""
-        stored = StudyFile.require(self.journal)
-        options = []
+        stored, options = StudyFile.require(self.journal), []
         if self.given_storage and stored.storage != self.file.storage:
             options += ["--storage", str(self.file.storage)]
-        is_in_environment = bool(os.environ.get("MLFLOW_TRACKING_URI"))
-        if self.given_tracking_uri and stored.tracking_uri != self.file.tracking_uri:
-            options += [] if is_in_environment else ["--tracking-uri", str(self.file.tracking_uri)]
+        in_environment = absolute(os.environ.get("MLFLOW_TRACKING_URI"))
+        is_given = self.given_tracking_uri not in {None, in_environment}
+        if is_given and stored.tracking_uri != self.file.tracking_uri:
+            options += ["--tracking-uri", str(self.file.tracking_uri)]
         return "".join(f" {shlex.quote(option)}" for option in options)
 
     @property
