@@ -61,13 +61,11 @@ def corpus(  # noqa: PLR0913 (each is one flag)
 
     if path is not None and corpus is not None:
         raise InputError("give the file once, with --corpus or without")
-    given = {
-        "keep_duplicates": keep_duplicates,
-        "column": column,
-        "lower": lower,
-        "boundary": boundary,
-    }
-    settings = settle({name: value for name, value in given.items() if value is not None})
+    settings = settle(
+        options.given(
+            keep_duplicates=keep_duplicates, column=column, lower=lower, boundary=boundary
+        )
+    )
     words = read_corpus(path or corpus or BUILTIN_CORPUS, **settings.reading)
     split = split_corpus(words, split_seed)
     looks = known_looks(make_console(stderr=True), split.fingerprint)

@@ -98,12 +98,6 @@ def lr_range(  # noqa: PLR0913 (each is one flag)
 
     if apply and config is None:
         raise InputError("--apply writes into a config file; name it with --config")
-    reading = {
-        "keep_duplicates": keep_duplicates,
-        "column": column,
-        "lower": lower,
-        "boundary": boundary,
-    }
     session = Session.open(
         Request(
             workspace=workspace,
@@ -111,7 +105,9 @@ def lr_range(  # noqa: PLR0913 (each is one flag)
             study=study,
             corpus=corpus,
             config=config,
-            given={name: value for name, value in reading.items() if value is not None},
+            given=options.given(
+                keep_duplicates=keep_duplicates, column=column, lower=lower, boundary=boundary
+            ),
             tracking_uri=tracking_uri,
         )
     )

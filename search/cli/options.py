@@ -23,6 +23,11 @@ def number(text: str, *flags: str, default: str | bool = True, **limits: Any) ->
     return typer.Option(*flags, metavar="N", help=text, show_default=default, **limits)
 
 
+def given(**values: Any) -> dict[str, Any]:
+    """Return the settings that were given on the command line, by name."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def study_names(context: typer.Context, incomplete: str) -> list[str]:
     """Complete the name of a study; without a workspace there are none."""
     return _numbered(context, "*/study.json", incomplete)

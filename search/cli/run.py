@@ -105,17 +105,17 @@ def run(  # noqa: PLR0913 (each is one flag)
 
     if timeout is not None and not math.isfinite(timeout):
         raise InputError(f"--timeout takes a number of seconds, got {timeout}")
-    given = {
-        "keep_duplicates": keep_duplicates,
-        "column": column,
-        "lower": lower,
-        "boundary": boundary,
-        "steps": steps,
-        "batch_size": batch_size,
-        "sampler": sampler,
-        "pruner": pruner,
-        "seed": seed,
-    }
+    given = options.given(
+        keep_duplicates=keep_duplicates,
+        column=column,
+        lower=lower,
+        boundary=boundary,
+        steps=steps,
+        batch_size=batch_size,
+        sampler=sampler,
+        pruner=pruner,
+        seed=seed,
+    )
     session = Session.open(
         Request(
             workspace=workspace,
@@ -123,7 +123,7 @@ def run(  # noqa: PLR0913 (each is one flag)
             study=study,
             corpus=corpus,
             config=config,
-            given={name: value for name, value in given.items() if value is not None},
+            given=given,
             storage=storage,
             tracking_uri=tracking_uri,
         )
@@ -135,7 +135,8 @@ def run(  # noqa: PLR0913 (each is one flag)
         file = dataclasses.replace(session.file, n_trials=trials)
         session = dataclasses.replace(session, file=file)
         if not (quiet or as_json):
-            out.print(f"{n_extended} finished extensions count, which leaves {trials} trials")
+            count = counted(n_extended, "finished extension counts", "finished extensions count")
+            out.print(f"{count}, which leaves {counted(trials, 'trial')}")
     job = Search(session)
     began_s = time.monotonic()
     with going_on("the search"), opened(job) as earlier:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 DELETED = "deleted.jsonl"
 """Name of the file in the workspace's `logs` that has a line for each deleted study."""
-_AGAIN = "what is left of the study is unchanged; run the same command again"
+_AGAIN = "the study's folder is unchanged; run the same command again"
 
 
 def delete_study(

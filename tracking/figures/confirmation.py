@@ -69,7 +69,7 @@ def _mean_and_sd(losses: Sequence[float]) -> tuple[float, float]:
 
 
 def _details(rows: Sequence[_Row]) -> list[str]:
-    """Say what cannot be compared."""
+    """Return notes on what the figure cannot compare, and why."""
     counts = [sum(map(math.isfinite, losses)) for *_, losses in rows]
     n_seeds = max(counts)
     fewer = [number for (number, *_), n in zip(rows, counts, strict=True) if n < n_seeds]

@@ -34,7 +34,7 @@ _UNASSIGNED: Final = ("Co", "Cn")
 _families: dict[str, str] = {}
 """The font of each character that has been searched, "" where no font has it."""
 _circled: set[str] = set()
-"""Those fonts that have a dotted circle."""
+"""The fonts in `_families` that also have a dotted circle."""
 
 
 def drawable(text: str) -> str:

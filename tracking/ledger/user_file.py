@@ -87,7 +87,7 @@ class UserLedger:
 
 @contextlib.contextmanager
 def _hint() -> Iterator[None]:
-    """Say in an error how to use another folder."""
+    """Turn an error of the file system into one that names the ledger and MMSEARCH_LEDGER."""
     try:
         yield
     except files.JournalError as error:

@@ -357,7 +357,9 @@ class StudyTracker:
         for run in doubles:
             self.client.delete_run(run.info.run_id)
         if doubles:
-            self.mended.append(f"deleted {len(doubles)} second runs of trials or of the study")
+            self.mended.append(
+                f"deleted {counted(len(doubles), 'second run')} of trials or of the study"
+            )
 
     @property
     def _shared_tags(self) -> dict[str, str]:
