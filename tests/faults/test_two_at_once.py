@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.support.forked_cli import Warm
 
 N_TRIALS = 3
-N_READERS = 2
+N_READERS = 8
 CONFIG = (
     f"[training]\n{plain_settings.TRAINING}[space]\nhidden_width = 32\n{plain_settings.SPACE}"
     f'[search]\nsampler = "random"\npruner = "none"\n{plain_settings.SEARCH}'
@@ -29,7 +29,7 @@ def words(folder: Path, corpus: Path, study: str) -> tuple[object, ...]:
     config = folder / "config.toml"
     config.write_text(CONFIG)
     given = ("--corpus", corpus, "--config", config, "--study", study, "--workers", 2)
-    return (*given, "-n", N_TRIALS, "--steps", 8000)
+    return (*given, "-n", N_TRIALS, "--steps", 4000)
 
 
 def test_studies_begun_at_the_same_moment_share_a_new_workspace(
@@ -75,6 +75,7 @@ def test_readers_disturb_no_search_and_are_not_disturbed(
     given = words(tmp_path, small_corpus, "s")
     assert warm_command("run", *given, "-n", 1, folder=tmp_path).returncode == 0
     with warm() as reading:
+        reading("trials", "--study", "s", folder=tmp_path)  # returns when its imports are done
         search = Search(warm_command, tmp_path, *given)
         search.wait()
         looking = threading.Thread(target=look)
@@ -93,7 +94,7 @@ def test_readers_disturb_no_search_and_are_not_disturbed(
         done = search.end()
 
     assert failures == []
-    assert min(n_read, len(looks)) >= 1
+    assert min(n_read, len(looks)) >= 2
     assert (done.returncode, done.stderr) == (0, "")
     assert_same_everywhere(workspace, "s", N_TRIALS)
     assert curves(workspace, "s") == curves(apart / "runs", "s")

@@ -53,7 +53,7 @@ def test_study_goes_and_its_look_at_the_test_split_stays(
 def test_new_study_of_the_same_name_starts_empty(
     copied: Path, small_corpus: Path, warm_command: Warm
 ) -> None:
-    """In MLflow too, which keeps the name of a deleted experiment taken."""
+    """MLflow reserves the name of a deleted experiment, and would restore its runs with it."""
     assert warm_command(*DELETE, folder=copied).returncode == 0
     again = ("run", "--corpus", small_corpus, "-n", 1, "--steps", 40, "--workers", 1)
     assert warm_command(*again, folder=copied).returncode == 0

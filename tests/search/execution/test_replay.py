@@ -157,7 +157,8 @@ def test_divergence_comes_out_at_its_step(
     done = warm_command("replay", number, folder=trained)
     said = " ".join(done.stdout.split())
     assert done.returncode == 0, done.stderr
-    assert f"bit for bit: {n_segments} of {n_segments} segment" in said
+    equal = "segment is" if n_segments == 1 else "segments are"
+    assert f"bit for bit: {n_segments} of {n_segments} {equal} equal" in said
     assert said.endswith(record.divergence)
 
 

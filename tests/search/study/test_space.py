@@ -32,6 +32,7 @@ def test_part_of_a_table_keeps_the_other_defaults_and_their_order() -> None:
     """Optuna is asked in one order whatever order a file has, so a seed means one study."""
     assert Space.parse({}) == Space()
     assert list(Space().dimensions) == list(DEFAULTS) == list(HYPERPARAMETERS)
+    assert not any(dimension.is_fixed for dimension in DEFAULTS.values())
     space = Space.parse(
         {
             "averaging": {"choices": ["none", "polynomial"]},

@@ -13,7 +13,7 @@ from mmsearch.tracking.figures.style import save_figure
 from tests.support.drawings import CHARACTERS, legend, make_embedding, texts, title
 
 ORDER = ["vowel", "consonant", "boundary", "other letter", "other sign"]
-"""Of the groups in the legend."""
+"""Colour of each group in the legend."""
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -73,7 +73,7 @@ def test_groups_of_characters_are_told_apart() -> None:
 def test_vowels_are_known_by_their_unicode_names(
     vowels: str, consonants: str, letters: str
 ) -> None:
-    """In Latin, Greek and Cyrillic, with whatever is on, under or through the letter."""
+    """An accent, a hook or a stroke makes no consonant of a Latin, Greek or Cyrillic vowel."""
     groups = {"vowel": vowels, "consonant": consonants, "other letter": letters}
     for group, characters in groups.items():
         for character in characters:

@@ -132,7 +132,7 @@ def test_trial_that_was_deleted_and_restored_is_there_once(
 def test_final_test_counts_in_an_experiment_that_was_renamed(
     copied: Path, warm_command: Warm
 ) -> None:
-    """Its ledger is found by the tag of the experiment, too, so that the split stays used up."""
+    """MLflow's ledger has looks of every experiment with our tag, whatever its name."""
     assert warm_command("final-test", "--trial", 0, folder=copied).returncode == 0
     store = Store(copied)
     store.rename()

@@ -425,5 +425,5 @@ def test_plain_mlflow_serves_the_champion_and_blames_who_asks_wrongly(
     assert em["continuation"].startswith("em")
     assert max(len(em["continuation"]), len(new["continuation"])) <= 6
     for (_, _, named), (status, text) in zip(wrong, refusals, strict=True):
-        assert status == 400, text
-        assert named in text
+        assert (status, json.loads(text)["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+        assert named in json.loads(text)["message"]
