@@ -218,7 +218,7 @@ def once(root: Path, arguments: argparse.Namespace) -> dict[str, float]:
                 spec, len(dev_losses) + 1, vocab_size, lasts=spec.seed in carried_on
             ),
             clock=clock,
-            n_workers=arguments.workers,
+            n_slots=lambda: arguments.workers,
             n_lanes=arguments.workers,
             observers=(progress,),
         )

@@ -38,6 +38,7 @@ def confirm(  # noqa: PLR0913 (each is one flag)
         int | None, options.number("Planned training steps.", default="the study's", min=1)
     ] = None,
     workers: options.Workers = None,
+    dask: options.Dask = None,
     study: options.Study = None,
     workspace: options.Workspace = options.DEFAULT_WORKSPACE,
     tracking_uri: options.TrackingUri = None,
@@ -50,13 +51,14 @@ def confirm(  # noqa: PLR0913 (each is one flag)
     trial usually scores worse.
     Run the same command again to resume.
     """
-    from mmsearch.search.cli.training import train_live  # noqa: PLC0415 (imports wait)
+    from mmsearch.search.cli.training import chosen_workers, train_live  # noqa: PLC0415 (imports wait)
     from mmsearch.search.execution.confirm_job import Confirm, make_plan  # noqa: PLC0415
     from mmsearch.search.execution.coordinator import Limits  # noqa: PLC0415
     from mmsearch.search.execution.runner import opened  # noqa: PLC0415
     from mmsearch.search.results.selection import Confirmation  # noqa: PLC0415
     from mmsearch.search.study.session import Session  # noqa: PLC0415
 
+    training = chosen_workers(workers, dask)
     session = Session.reopen(Workspace.at(workspace), study, tracking_uri=tracking_uri)
     journal, settings = session.journal, session.file.settings
     plan = make_plan(journal, top, seeds, steps or settings.steps)
@@ -75,7 +77,7 @@ def confirm(  # noqa: PLR0913 (each is one flag)
             job,
             earlier,
             Limits(n_trials=job.n_trials),
-            workers,
+            training,
             out,
             noun="trainings",
             is_quiet=quiet,

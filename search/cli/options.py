@@ -152,6 +152,14 @@ TrackingUri = Annotated[
 Workers = Annotated[
     int | None, number("Number of worker processes.", default="one per CPU core", min=1)
 ]
+Dask = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CLUSTER",
+        help="Train on a Dask cluster: tcp://HOST:PORT, tls://..., a scheduler file, or local:N.",
+        show_default=False,
+    ),
+]
 Trial = Annotated[
     int | None,
     typer.Option(

@@ -9,7 +9,7 @@ import typer
 from mmsearch.counts import counted
 from mmsearch.errors import InputError
 from mmsearch.search.cli import options
-from mmsearch.search.cli.training import n_workers
+from mmsearch.search.cli.training import chosen_workers
 from mmsearch.search.display.console import make_console, print_json
 from mmsearch.search.study.workspace import Workspace
 
@@ -47,6 +47,7 @@ def replay(  # noqa: PLR0913 (each is one flag)
         ),
     ] = False,
     workers: options.Workers = None,
+    dask: options.Dask = None,
     study: options.Study = None,
     workspace: options.Workspace = options.DEFAULT_WORKSPACE,
     as_json: options.Json = False,
@@ -64,10 +65,14 @@ def replay(  # noqa: PLR0913 (each is one flag)
 
     if (number is not None) + (extension is not None) + whole > 1:
         raise InputError("give one of the number of a trial, --extension and --search")
+    session = Session.reopen(Workspace.at(workspace), study)
     if whole:
-        _replay_search(Session.reopen(Workspace.at(workspace), study), workers, as_json=as_json)
+        _replay_search(session, chosen_workers(workers, dask), as_json=as_json)
         return
-    result = train_again(Session.reopen(Workspace.at(workspace), study), number, extension)
+    # One segment needs the one before it.
+    training = chosen_workers(1 if dask is None else workers, dask)
+    say = make_console(stderr=True).print
+    result = train_again(session, number, extension, training, say)
     if as_json:
         print_json(_to_json(result))
     else:
@@ -76,7 +81,7 @@ def replay(  # noqa: PLR0913 (each is one flag)
         raise typer.Exit(1)
 
 
-def _replay_search(session: Session, workers: int | None, *, as_json: bool) -> None:
+def _replay_search(session: Session, workers: int | str, *, as_json: bool) -> None:
     """Search again, and print whether all trials are as recorded."""
     from mmsearch.search.display.live import LiveDisplay  # noqa: PLC0415 (imports wait)
     from mmsearch.search.execution.replay_search import replay_search  # noqa: PLC0415
@@ -84,7 +89,7 @@ def _replay_search(session: Session, workers: int | None, *, as_json: bool) -> N
     out = make_console()
     display = LiveDisplay(out, session.file.n_trials, [], is_quiet=as_json)
     with display:
-        result = replay_search(session, n_workers(workers), (display,))
+        result = replay_search(session, workers, (display,), display.say)
     parting = None if result.parting is None else result.parting.number
     if as_json:
         print_json(

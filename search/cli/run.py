@@ -64,6 +64,7 @@ def run(  # noqa: PLR0913 (each is one flag)
         ),
     ] = None,
     workers: options.Workers = None,
+    dask: options.Dask = None,
     sampler: Annotated[
         Sampler | None,
         typer.Option(metavar="NAME", help="Optuna sampler: tpe, gp or random.", show_default="tpe"),
@@ -97,7 +98,7 @@ def run(  # noqa: PLR0913 (each is one flag)
     as_json: options.Json = False,
 ) -> None:
     """Search until the study has N finished trials; run again to resume a search."""
-    from mmsearch.search.cli.training import train_live  # noqa: PLC0415 (imports wait)
+    from mmsearch.search.cli.training import chosen_workers, train_live  # noqa: PLC0415 (imports wait)
     from mmsearch.search.execution.coordinator import Limits  # noqa: PLC0415
     from mmsearch.search.execution.runner import opened  # noqa: PLC0415
     from mmsearch.search.execution.search_job import Search  # noqa: PLC0415
@@ -105,6 +106,7 @@ def run(  # noqa: PLR0913 (each is one flag)
 
     if timeout is not None and not math.isfinite(timeout):
         raise InputError(f"--timeout takes a number of seconds, got {timeout}")
+    training = chosen_workers(workers, dask)
     given = options.given(
         keep_duplicates=keep_duplicates,
         column=column,
@@ -144,7 +146,7 @@ def run(  # noqa: PLR0913 (each is one flag)
             _print_start(out, session, earlier, trials)
         limits = Limits(n_trials=trials, timeout_s=timeout)
         result, interrupted_code = train_live(
-            job, earlier, limits, workers, out, is_quiet=quiet, as_json=as_json
+            job, earlier, limits, training, out, is_quiet=quiet, as_json=as_json
         )
     wall_s = time.monotonic() - began_s
     if as_json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mmsearch.errors import InputError
 from mmsearch.search.display.console import make_console
 from mmsearch.search.display.live import LiveDisplay
 from mmsearch.search.execution.interrupts import Interrupts
@@ -22,7 +23,7 @@ def train_live(  # noqa: PLR0913 (what is trained, and how it is shown)
     job: Job,
     earlier: Sequence[TrialRecord],
     limits: Limits,
-    workers: int | None,
+    workers: int | str,
     out: Console,
     *,
     noun: str = "trials",
@@ -44,7 +45,7 @@ def train_live(  # noqa: PLR0913 (what is trained, and how it is shown)
             job,
             earlier,
             limits,
-            n_workers=n_workers(workers),
+            workers=workers,
             observers=(display,),
             say=say,
             interrupts=interrupts,
@@ -52,10 +53,20 @@ def train_live(  # noqa: PLR0913 (what is trained, and how it is shown)
     return result, interrupts.exit_code
 
 
-def n_workers(given: int | None) -> int:
-    """Return the number of workers: that given, or one for each core that may be used."""
-    if given is not None:
-        return given
+def chosen_workers(workers: int | None, dask: str | None) -> int | str:
+    """Return the cluster to train on, or the number of processes: one for each core if not given.
+
+    Raises:
+        InputError: both were given.
+    """
+    if dask is not None and workers is not None:
+        raise InputError(
+            "give one of --workers and --dask; a cluster has as many workers as it has threads"
+        )
+    if dask is not None:
+        return dask
+    if workers is not None:
+        return workers
     from joblib import cpu_count  # noqa: PLC0415 (slow; respects affinity and container limits)
 
     count: int = cpu_count()

@@ -18,6 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from mmsearch.errors import MMSearchError
+from mmsearch.search.execution.executor import CallLostError
 from mmsearch.search.execution.virtual_time import BEGINNING, STARTED_NS, Event
 from mmsearch.search.study import provenance
 from mmsearch.tracking.journal.records import (
@@ -121,10 +122,10 @@ class Coordinator:
     run_segment: Callable[[TrialSpec, tuple[float, ...], bytes | None], SegmentResult]
     """Function that the executor calls, with a spec, the dev losses so far and the weights."""
     clock: VirtualClock
-    n_workers: int
-    """Segments that are trained at once."""
+    n_slots: Callable[[], int]
+    """Returns how many segments the executor can train at once now."""
     n_lanes: int | None
-    """Trials that run at once; None if none depends on another: as many as workers, and each ends
+    """Trials that run at once; None if none depends on another: as many as slots, and each ends
     when it has been trained."""
     initial_weights: bytes | None = None
     """Weights that every trial starts from, as safetensors; None where each draws its own."""
@@ -155,8 +156,8 @@ class Coordinator:
         """Search until the study has its trials, the time is up or `stop` is called.
 
         Raises:
-            MMSearchError: `MAX_FAILURES_IN_A_ROW` trials in a row failed, or the journal cannot
-                be written.
+            MMSearchError: `MAX_FAILURES_IN_A_ROW` trials in a row failed, the journal cannot be
+                written, or the executor is lost.
         """
         timeout_s = math.inf if limits.timeout_s is None else limits.timeout_s
         deadline = time.monotonic() + timeout_s
@@ -177,7 +178,7 @@ class Coordinator:
                 continue
             if not must_stop:
                 self._submit()
-            if not self._n_in_flight:
+            if not self._n_in_flight and (must_stop or not self._ready):
                 break
             self._handle_result()
         ended_by: EndedBy = "trials"
@@ -195,7 +196,7 @@ class Coordinator:
         n_running = len(self._running)
         return (
             not self._has_all
-            and n_running < (self.n_lanes or self.n_workers)
+            and n_running < (self.n_lanes or max(1, self.n_slots()))
             and self._n_finished + n_running < limits.n_trials
         )
 
@@ -246,7 +247,8 @@ class Coordinator:
 
     def _submit(self) -> None:
         """Give the workers what may be trained, the earliest first."""
-        while self._ready and self._n_in_flight < self.n_workers:
+        n_slots = self.n_slots()
+        while self._ready and self._n_in_flight < n_slots:
             number = heapq.heappop(self._ready).number
             trial = self._running[number]
             future = self.executor.submit(
@@ -268,6 +270,9 @@ class Coordinator:
         trial = self._running[number]
         try:
             result = future.result()
+        except CallLostError:
+            self._make_ready(trial)
+            return
         except BrokenExecutor:
             trial.n_deaths += 1
             if trial.n_deaths <= MAX_WORKER_DEATHS:

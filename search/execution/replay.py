@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mmsearch.errors import InputError, MMSearchError
 from mmsearch.model.training import DivergedError
-from mmsearch.search.execution import worker
+from mmsearch.search.execution.coordinator import POLL_S
+from mmsearch.search.execution.executor import CallLostError, make_executor
 from mmsearch.search.execution.extend_job import parent_weights
-from mmsearch.search.execution.worker_pool import WorkerPool
+from mmsearch.search.execution.worker import run_segment
 from mmsearch.search.results.selection import choose, extensions, find_extension, find_trial
 from mmsearch.search.study import provenance
 from mmsearch.search.study.workspace import options_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from mmsearch.search.execution.executor import SegmentExecutor
     from mmsearch.search.execution.worker import SegmentResult
     from mmsearch.search.study.session import Session
     from mmsearch.tracking.journal.records import TrialRecord
@@ -98,16 +101,24 @@ class Replay:
         return None
 
 
-def replay(session: Session, number: int | None, extension: int | None = None) -> Replay:
+def replay(
+    session: Session,
+    number: int | None,
+    extension: int | None,
+    workers: int | str,
+    say: Callable[[str], None],
+) -> Replay:
     """Train a trial again as far as its record goes, in a worker process.
 
     Args:
         session: the study.
         number: the trial's number; None for the chosen model.
         extension: number of an extension to replay instead; None without.
+        workers: number of processes on this machine, or a Dask cluster.
+        say: called with each line that the user should read.
 
     Raises:
-        InputError: there is no such trial, or it has no segment yet.
+        InputError: there is no such trial, it has no segment yet, or there is no such cluster.
         RefusedError: no trial is complete, so none is chosen.
         JournalError: a file is damaged.
         MMSearchError: the worker process died.
@@ -132,7 +143,9 @@ def replay(session: Session, number: int | None, extension: int | None = None) -
         journal.read_weights(record)  # raises if the file does not match the record
     then = record.facts.get("versions") or session.file.versions
     now = provenance.versions()
-    results, end = _train(session, record, weights)
+    with make_executor(workers, session.words, say) as pool:
+        pool.start()
+        results, end = _train(pool, record, weights)
     return Replay(
         record=record,
         changed={
@@ -158,7 +171,7 @@ def replay(session: Session, number: int | None, extension: int | None = None) -
 
 
 def _train(
-    session: Session, record: TrialRecord, weights: bytes | None
+    pool: SegmentExecutor, record: TrialRecord, weights: bytes | None
 ) -> tuple[list[SegmentResult], str]:
     """Train the segments of a record again, from weights or, with None, from its own first ones.
 
@@ -167,17 +180,20 @@ def _train(
     """
     n_segments = len(record.curve) + bool(record.divergence)
     results: list[SegmentResult] = []
-    with WorkerPool(1, worker.start, (session.words,)) as pool:
-        for segment in range(1, n_segments + 1):
-            losses = tuple(result.dev_loss for result in results)
-            try:
-                result = pool.submit(worker.run_segment, record.spec, losses, weights).result()
-            except DivergedError as error:
-                return results, str(error)
-            except BrokenExecutor as error:
-                raise MMSearchError(
-                    f"the worker process died in segment {segment}; is there enough memory?"
-                ) from error
-            results.append(result)
-            weights = result.weights
+    while len(results) < n_segments:
+        losses = tuple(result.dev_loss for result in results)
+        pool.n_slots()  # raises if there never will be a worker
+        try:
+            result = pool.submit(run_segment, record.spec, losses, weights).result()
+        except DivergedError as error:
+            return results, str(error)
+        except CallLostError:
+            time.sleep(POLL_S)
+            continue
+        except BrokenExecutor as error:
+            raise MMSearchError(
+                f"the worker process died in segment {len(results) + 1}; is there enough memory?"
+            ) from error
+        results.append(result)
+        weights = result.weights
     return results, ""

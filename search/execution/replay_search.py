@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from mmsearch.counts import counted
 from mmsearch.errors import RefusedError
-from mmsearch.search.execution import worker
 from mmsearch.search.execution.coordinator import Coordinator, Limits
+from mmsearch.search.execution.executor import make_executor
 from mmsearch.search.execution.replay import MATTERS, TOLERANCE_NATS
 from mmsearch.search.execution.search_job import Search
 from mmsearch.search.execution.virtual_time import STARTED_NS, VirtualClock
-from mmsearch.search.execution.worker_pool import WorkerPool
+from mmsearch.search.execution.worker import run_segment
 from mmsearch.search.optimizer.optuna_study import ENQUEUED, RUNNING, OptunaProposer
 from mmsearch.search.study import provenance
 from mmsearch.search.study.workspace import options_of
@@ -22,7 +22,7 @@ from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.journal.records import n_finished
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from mmsearch.search.protocols import Observer
     from mmsearch.search.study.session import Session
@@ -44,14 +44,18 @@ class SearchReplay:
 
 
 def replay_search(
-    session: Session, n_workers: int, observers: tuple[Observer, ...] = ()
+    session: Session,
+    workers: int | str,
+    observers: tuple[Observer, ...],
+    say: Callable[[str], None],
 ) -> SearchReplay:
     """Search again from the study's settings, seed and words, in a temporary folder.
 
     Args:
         session: the study, which is only read.
-        n_workers: number of processes.
+        workers: number of processes on this machine, or a Dask cluster.
         observers: receive every update of a trial.
+        say: called with each line that the user should read.
 
     Raises:
         RefusedError: a trial has not ended, or is of a version without virtual time.
@@ -70,11 +74,13 @@ def replay_search(
         )
     job, settings = Search(session), session.file.settings
     clock = VirtualClock(session.file.costs, session.corpus.vocabulary.size, job.decides)
-    n_workers = min(n_workers, settings.lanes)
+    if isinstance(workers, int):
+        workers = min(workers, settings.lanes)
     with (
         files.scratch_folder() as folder,
-        WorkerPool(n_workers, worker.start, (session.words,)) as pool,
+        make_executor(workers, session.words, say) as pool,
     ):
+        pool.start()
         journal = Journal(folder / name)
         journal.create()
         for n_trials in _stages(then):
@@ -86,9 +92,9 @@ def replay_search(
                 settings=settings,
                 journal=journal,
                 executor=pool,
-                run_segment=worker.run_segment,
+                run_segment=run_segment,
                 clock=clock,
-                n_workers=n_workers,
+                n_slots=pool.n_slots,
                 n_lanes=settings.lanes,
                 observers=observers,
             ).run(Limits(n_trials=n_trials))

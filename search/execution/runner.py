@@ -8,7 +8,6 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mmsearch.counts import counted
 from mmsearch.errors import InputError, RefusedError
 from mmsearch.search.execution.interrupts import Interrupts
 from mmsearch.search.study.locks import own
@@ -61,43 +60,44 @@ def train(  # noqa: PLR0913 (what is trained, and who hears of it)
     earlier: Sequence[TrialRecord],
     limits: Limits,
     *,
-    n_workers: int,
+    workers: int | str,
     observers: tuple[Observer, ...],
     say: Callable[[str], None],
     interrupts: Interrupts | None = None,
 ) -> SearchResult:
-    """Train a job's trials in worker processes until `limits`, and keep its views up to date.
+    """Train a job's trials until `limits`, and keep its views up to date.
 
     Args:
         job: the trials to train.
         earlier: the trials that `opened` returned.
         limits: when to end.
-        n_workers: number of processes, with one torch thread each.
+        workers: number of processes on this machine, with one torch thread each, or a Dask cluster.
         observers: receive every update of a trial.
         say: called with each line that the user should read.
         interrupts: signal handling, not entered yet; has the exit code afterwards.
 
     Raises:
-        InputError: too many workers, or the URL is not that of an Optuna storage.
+        InputError: too many workers, no such cluster, or the URL is not that of an Optuna storage.
         RefusedError: the Optuna storage has another study of this name.
         MMSearchError: training cannot start or continue.
     """
-    if n_workers > MAX_WORKERS:
-        raise InputError(f"--workers must be at most {MAX_WORKERS:,}, got {n_workers}")
+    if isinstance(workers, int) and workers > MAX_WORKERS:
+        raise InputError(f"--workers must be at most {MAX_WORKERS:,}, got {workers}")
     session, journal = job.session, job.journal
     with contextlib.ExitStack() as stack:
         # Imported while the workers start: each import takes a good part of a second.
-        from mmsearch.search.execution import worker  # noqa: PLC0415
-        from mmsearch.search.execution.worker_pool import WorkerPool  # noqa: PLC0415
+        from mmsearch.search.execution.executor import make_executor  # noqa: PLC0415
 
         interrupts = stack.enter_context(interrupts or Interrupts(say))
         n_left = job.n_left(earlier)
-        n_workers = _n_workers(job, n_workers, n_left, say)
-        pool = stack.enter_context(WorkerPool(n_workers, worker.start, (session.words,)))
+        if isinstance(workers, int):
+            workers = max(1, min(workers, n_left))
+        pool = stack.enter_context(make_executor(workers, session.words, say, job.n_lanes))
         if n_left:
             pool.start()
         from mmsearch.search.execution.coordinator import Coordinator  # noqa: PLC0415
         from mmsearch.search.execution.virtual_time import VirtualClock  # noqa: PLC0415
+        from mmsearch.search.execution.worker import run_segment  # noqa: PLC0415
         from mmsearch.search.results.baselines import BaselineCount  # noqa: PLC0415
         from mmsearch.search.results.publish import make_tracker  # noqa: PLC0415
         from mmsearch.tracking.uploader import Uploader  # noqa: PLC0415
@@ -141,9 +141,9 @@ def train(  # noqa: PLR0913 (what is trained, and who hears of it)
             settings=job.settings,
             journal=journal,
             executor=pool,
-            run_segment=worker.run_segment,
+            run_segment=run_segment,
             clock=clock,
-            n_workers=n_workers,
+            n_slots=pool.n_slots,
             n_lanes=job.n_lanes,
             initial_weights=job.initial_weights,
             observers=(*uploaders, baselines, *observers),
@@ -158,18 +158,6 @@ def train(  # noqa: PLR0913 (what is trained, and who hears of it)
         finally:
             baselines.finish()
             _close(job, uploaders, trials, interrupts, say)
-
-
-def _n_workers(job: Job, wanted: int, n_left: int, say: Callable[[str], None]) -> int:
-    """Return how many workers have something to do; say if the study's lanes are fewer."""
-    n_lanes = job.n_lanes or wanted
-    if n_lanes < min(wanted, n_left):
-        say(
-            f"only {n_lanes} of {wanted} workers are used, since the study trains "
-            f"{counted(n_lanes, 'trial')} at once; a new study can have more: lanes = {wanted} "
-            "under [search]"
-        )
-    return max(1, min(wanted, n_left, n_lanes))
 
 
 def _close(

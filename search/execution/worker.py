@@ -48,18 +48,67 @@ class SegmentResult:
     """Seconds spent on training and scoring."""
 
 
-_words: Words | None = None
+class DataCache:
+    """The examples of a study's words, by block size; those used last are kept."""
+
+    def __init__(self, words: Words) -> None:
+        self.words = words
+        self._widest: dict[Targets, TrialData] = {}
+        """Those of the largest block size so far."""
+        self._held: OrderedDict[tuple[int, Targets], TrialData] = OrderedDict()
+        """Those of smaller block sizes, the ones used last at the end."""
+
+    def of(self, block_size: int, targets: Targets) -> TrialData:
+        """Return the examples of one block size, kept ones if possible."""
+        from mmsearch.model.training import TrialData  # noqa: PLC0415 (torch)
+
+        words, held = self.words, self._held
+        widest = self._widest.get(targets)
+        if widest is None or widest.block_size < block_size:
+            # Free what was derived from the old one before the new one needs the memory.
+            del widest
+            self._widest.pop(targets, None)
+            for key in [key for key in held if key[1] == targets]:
+                del held[key]
+            widest = TrialData(words.train, words.dev, words.vocabulary, block_size, targets)
+            self._widest[targets] = widest
+        if block_size == widest.block_size:
+            return widest
+        key = block_size, targets
+        if key not in held:
+            while held and self._n_bytes() > MAX_BYTES_HELD:
+                held.popitem(last=False)
+            held[key] = widest.narrowed(block_size)
+        held.move_to_end(key)
+        return held[key]
+
+    def _n_bytes(self) -> int:
+        return sum(data.n_bytes for data in (*self._widest.values(), *self._held.values()))
+
+
+class _Here(threading.local):
+    """What this thread trains with."""
+
+    cache: DataCache | None = None
+
+
+_here = _Here()
+
+
+def use(words: Words) -> None:
+    """Prepare this thread to train with a study's words."""
+    from mmsearch.model.arithmetic import fix_arithmetic  # noqa: PLC0415 (torch; only in a worker)
+
+    fix_arithmetic()
+    if _here.cache is None or _here.cache.words is not words:
+        _here.cache = DataCache(words)
 
 
 def start(words: Words) -> None:
     """Prepare this process, which exits when the coordinator does."""
-    from mmsearch.model.arithmetic import fix_arithmetic  # noqa: PLC0415 (torch; only in a worker)
-
-    global _words  # noqa: PLW0603 (sent once; with each call it would cost more)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the coordinator handles them
-    fix_arithmetic()
-    _words = words
+    use(words)
     parent = parent_process()
     if parent is not None:
 
@@ -87,9 +136,10 @@ def run_segment(
     from mmsearch.model.sampling import sample_words  # noqa: PLC0415
     from mmsearch.model.training import train_segment  # noqa: PLC0415
 
-    if _words is None:
+    cache = _here.cache
+    if cache is None:
         raise RuntimeError("the worker was not started with its words")
-    data = _data(spec.block_size, spec.targets)
+    data = cache.of(spec.block_size, spec.targets)
     begun = time.perf_counter()
     state = None if weights is None else checkpoint.state_from_bytes(weights)
     result = train_segment(spec, dev_losses, state, data)
@@ -97,7 +147,7 @@ def run_segment(
     content = checkpoint.to_bytes(result.state)
     samples: tuple[str, ...] = ()
     if spec.has_ended([*dev_losses, result.dev_loss]):
-        drawn = sample_words(result.state.parameters, _words.vocabulary, N_SAMPLES)
+        drawn = sample_words(result.state.parameters, cache.words.vocabulary, N_SAMPLES)
         samples = tuple(sample.word for sample in drawn)
     return SegmentResult(
         train=result.curve,
@@ -109,39 +159,3 @@ def run_segment(
         samples=samples,
         wall_s=wall_s,
     )
-
-
-_widest: dict[Targets, TrialData] = {}
-"""Examples of the largest block size so far."""
-_held: OrderedDict[tuple[int, Targets], TrialData] = OrderedDict()
-"""Examples of smaller block sizes, the one used last at the end."""
-
-
-def _data(block_size: int, targets: Targets) -> TrialData:
-    """Return the examples of one block size, from the cache if possible."""
-    from mmsearch.model.training import TrialData  # noqa: PLC0415 (torch)
-
-    if _words is None:
-        raise RuntimeError("the worker was not started with its words")
-    widest = _widest.get(targets)
-    if widest is None or widest.block_size < block_size:
-        # Free what was derived from the old one before the new one needs the memory.
-        del widest
-        _widest.pop(targets, None)
-        for key in [key for key in _held if key[1] == targets]:
-            del _held[key]
-        widest = TrialData(_words.train, _words.dev, _words.vocabulary, block_size, targets)
-        _widest[targets] = widest
-    if block_size == widest.block_size:
-        return widest
-    key = block_size, targets
-    if key not in _held:
-        while _held and _n_bytes_held() > MAX_BYTES_HELD:
-            _held.popitem(last=False)
-        _held[key] = widest.narrowed(block_size)
-    _held.move_to_end(key)
-    return _held[key]
-
-
-def _n_bytes_held() -> int:
-    return sum(data.n_bytes for data in (*_widest.values(), *_held.values()))

@@ -8,11 +8,12 @@ import queue
 import signal
 import threading
 import traceback
-from concurrent.futures import BrokenExecutor, Executor, Future
+from concurrent.futures import Future
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from mmsearch.errors import MMSearchError
+from mmsearch.search.execution.executor import SegmentExecutor, WorkerDiedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,21 +31,7 @@ MAX_STARTS = 3
 """Attempts to start the workers if every one of them is killed while it starts."""
 
 
-class WorkerDiedError(BrokenExecutor):
-    """A worker process died in the middle of a call."""
-
-    def __init__(self, exitcode: int | None) -> None:
-        """Create the error.
-
-        Args:
-            exitcode: the process's exit code as in `multiprocessing`; None if it did not start.
-        """
-        super().__init__("a worker process died in the middle of a call")
-        self.signal = -exitcode if exitcode is not None and exitcode < 0 else None
-        """Number of the signal that killed it; None if it exited by itself."""
-
-
-class WorkerPool(Executor):
+class WorkerPool(SegmentExecutor):
     """A `concurrent.futures` executor of spawned processes that survives dead workers.
 
     A worker that dies fails only its own call, with `WorkerDiedError`, and a new process takes the
@@ -105,6 +92,10 @@ class WorkerPool(Executor):
             else:
                 return None
         return died[0] if died else None
+
+    def n_slots(self) -> int:
+        """Return the number of processes."""
+        return len(self._workers)
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Call `fn` in the worker with the fewest waiting calls."""

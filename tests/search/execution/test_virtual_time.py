@@ -143,7 +143,7 @@ def search(  # noqa: PLR0913 (what is searched, and when it is stopped)
             executor=executor,
             run_segment=train,
             clock=clock,
-            n_workers=n_workers,
+            n_slots=lambda: n_workers,
             n_lanes=settings.lanes,
         )
         coordinator.observers = (_Stopper(coordinator, n_shown),)
