@@ -10,14 +10,15 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import platform
 import signal
-import sys
 import threading
 import traceback
 import uuid
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -29,6 +30,7 @@ from mmsearch.search.execution.executor import (
     WorkerDiedError,
     idle_line,
 )
+from mmsearch.search.study import provenance
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -49,8 +51,8 @@ LOOK_S = 2.0
 """Seconds between looks at the workers; the scheduler also tells at once when one comes or goes."""
 CLOSE_S = 5.0
 """Seconds to wait for a connection to close."""
-MUST_AGREE = ("python", "mmsearch", "torch", "numpy")
-"""Versions that a worker must share with the search."""
+MUST_AGREE = ("mmsearch", "torch", "numpy")
+"""Packages of which a worker must have the search's version."""
 _OF_THE_GROUP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _CHANGES = ("add-worker", "remove-worker", "worker-status-change")
 
@@ -75,23 +77,18 @@ _words: dict[str, Words] = {}
 """Words that this worker was handed, by fingerprint."""
 
 
-def _versions() -> dict[str, str]:
-    """Return the versions of `MUST_AGREE`, and the processor."""
-    from mmsearch.search.study import provenance  # noqa: PLC0415 (where it is called)
-
-    return {**provenance.versions(), "python": "{}.{}".format(*sys.version_info)}
-
-
-def _hand_over(fingerprint: str, sealed: _Sealed) -> str:
-    """Keep words, and import torch; return why that failed, or an empty text."""
+def _hand_over(fingerprint: str, sealed: _Sealed) -> tuple[str, str]:
+    """Keep words, and import torch; return the processor, and why that failed or an empty text."""
     try:
         from mmsearch.search.execution import worker  # noqa: PLC0415 (where it is called)
+        from mmsearch.search.study import provenance  # noqa: PLC0415
 
         worker.use(sealed.words)
-    except Exception as error:  # noqa: BLE001 (its kind is returned, and no text with words)
-        return f"it cannot be prepared: {type(error).__name__}"
+        processor = provenance.versions()["processor"]
+    except Exception as error:  # noqa: BLE001 (its kind is returned, as its text may have words)
+        return "", type(error).__name__
     _words[fingerprint] = sealed.words
-    return ""
+    return processor, ""
 
 
 def _call(
@@ -142,7 +139,6 @@ class DaskPool(SegmentExecutor):
         self._connected: Future[None] = Future()
         self._lost: ExecutorLostError | None = None
         self._n_slots = 0
-        self._versions = _versions()
         self._said: set[str] = set()
 
     def start(self) -> None:
@@ -296,17 +292,33 @@ class DaskPool(SegmentExecutor):
 
     async def _prepare(self, client: Client, worker: _Worker) -> str:
         """Check a worker's versions and hand it the words; return why it is unfit, if it is."""
+        # By functions of Python's own: one without mmsearch that is sent ours loses its connection.
+        python = await worker.ask(client, platform.python_version_tuple)
+        if python[:2] != platform.python_version_tuple()[:2]:
+            return f"it has Python {'.'.join(python)}, not {platform.python_version()}"
+        for name in MUST_AGREE:
+            try:
+                theirs = await worker.ask(client, metadata.version, name)
+            except metadata.PackageNotFoundError:
+                return f"it has no {name}"
+            if theirs != metadata.version(name):
+                return f"it has {name} {theirs}, not {metadata.version(name)}"
         try:
-            theirs = await worker.ask(client, _versions)
+            given = self._fingerprint, self._sealed
+            processor, failure = await worker.ask(client, _hand_over, *given)
         except (WorkerDiedError, CallLostError):
             raise
         except Exception as error:  # noqa: BLE001 (named)
-            return _line(error)
-        for name in MUST_AGREE:
-            if theirs[name] != self._versions[name]:
-                return f"it has {name} {theirs[name]}, and the search {self._versions[name]}"
-        reason: str = await worker.ask(client, _hand_over, self._fingerprint, self._sealed)
-        return reason
+            return f"the scheduler needs mmsearch, too ({_line(error)})"
+        if failure:
+            return f"it cannot be prepared ({failure})"
+        ours = provenance.versions()["processor"]
+        if processor != ours:
+            self.say_once(
+                f"some workers have another processor, {processor}; losses trained there can "
+                f"differ in their last digits from those on {ours}"
+            )
+        return ""
 
     async def _serve_thread(self, client: Client, worker: _Worker) -> None:
         while not worker.gone.done():
@@ -500,7 +512,9 @@ class _Worker:
         except KilledWorker as error:
             raise WorkerDiedError from error
         except (FutureCancelledError, asyncio.CancelledError, OSError) as error:
-            raise CallLostError("the scheduler is away") from error
+            lost = CallLostError("the scheduler is away")
+            self.end(lost)
+            raise lost from error
 
 
 async def _connect(address: Mapping[str, Any], timeout_s: float) -> Client:

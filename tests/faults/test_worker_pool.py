@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -123,25 +121,6 @@ def assert_at_once(pool: WorkerPool, gates: Sequence[Gate]) -> None:
         assert calls[number].result(PATIENCE_S) == f"call {number}"
 
 
-def test_calls_return_and_raise_as_in_any_executor(make_pool: Callable[..., WorkerPool]) -> None:
-    """Another Executor can take the pool's place; errors keep the line that raised them."""
-    pool = make_pool(1)
-
-    assert pool.submit(divmod, 7, 2).result(PATIENCE_S) == (3, 1)
-    assert pool.submit(int, "ff", base=16).result(PATIENCE_S) == 255
-    assert list(pool.map(abs, [-1, -2])) == [1, 2]
-    with pytest.raises(ZeroDivisionError):
-        pool.submit(divmod, 7, 0).result(PATIENCE_S)
-    with pytest.raises(json.JSONDecodeError) as caught:
-        pool.submit(json.loads, "[").result(PATIENCE_S)
-    assert "in raw_decode" in caught.value.__notes__[0]
-    with pytest.raises((AttributeError, TypeError, pickle.PicklingError)):
-        pool.submit(lambda: None).result(PATIENCE_S)
-    with pytest.raises(RuntimeError):
-        pool.submit(threading.Lock).result(PATIENCE_S)
-    assert pool.submit(abs, -1).result(PATIENCE_S) == 1
-
-
 def test_calls_go_to_idle_workers(make_pool: Callable[..., WorkerPool], gates: list[Gate]) -> None:
     """Three workers take three calls at once; a short call never waits behind a long one."""
     pool = make_pool(3)
@@ -157,23 +136,6 @@ def test_calls_go_to_idle_workers(make_pool: Callable[..., WorkerPool], gates: l
         assert not call.done()
         gate.open("done")
         assert call.result(PATIENCE_S) == "done"
-
-
-def test_killed_worker_fails_its_own_call_alone(
-    make_pool: Callable[..., WorkerPool], gates: list[Gate]
-) -> None:
-    """A worker that runs out of memory costs one segment; the other segments go on."""
-    pool = make_pool(2)
-    other = gates[0].submit_to(pool)
-    killed = pool.submit(signal.raise_signal, signal.SIGKILL)
-
-    with pytest.raises(BrokenExecutor):
-        killed.result(PATIENCE_S)
-    assert not other.done()
-    gates[0].open("arrived")
-
-    assert other.result(PATIENCE_S) == "arrived"
-    assert_at_once(pool, gates[1:])
 
 
 def _die_while_answering() -> bytes:

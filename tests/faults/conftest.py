@@ -1,0 +1,33 @@
+"""What several fault tests share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.dask_cluster import DaskCluster, forking
+from tests.support.mlflow_server import free_port
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[subprocess.Popen[str]]:
+    """Fork processes of clusters."""
+    with forking() as process:
+        yield process
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, forks: subprocess.Popen[str]) -> Iterator[DaskCluster]:
+    """Start a scheduler without workers."""
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    made = DaskCluster(folder, f"tcp://127.0.0.1:{free_port()}", forks)
+    made.start_scheduler()
+    yield made
+    made.end()
