@@ -25,6 +25,11 @@ class Postgres:
     _server: Any
     _pg_ctl: Any
 
+    def new_database(self, name: str) -> str:
+        """Create an empty database; returns its URL."""
+        self._server.psql(f"CREATE DATABASE {name};")
+        return str(self._server.get_uri(name))
+
     def stop(self) -> None:
         """Stop it at once, as a crash does, with every connection."""
         words = ["-w", "-m", "immediate", "stop"]
