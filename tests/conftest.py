@@ -46,6 +46,11 @@ learning_rate = 1e30
 """
 
 
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the commands of tests that a shell script runs in its background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that `make faults` runs: those in tests/faults, or named for PostgreSQL.
 

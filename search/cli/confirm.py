@@ -69,9 +69,10 @@ def confirm(  # noqa: PLR0913 (each is one flag)
             is_one = len(plan.trials) == 1
             best = "trial, fresh " if is_one else f"{len(plan.trials)} trials, each with fresh "
             fresh = "seed 1" if plan.n_seeds == 1 else f"seeds 1 to {plan.n_seeds}"
-            out.print(
+            print_wrapped(
+                out,
                 f"study {journal.name!r}: the best {best}{fresh}, "
-                f"{counted(plan.steps, 'step')}, on dev"
+                f"{counted(plan.steps, 'step')}, on dev",
             )
         result, interrupted_code = train_live(
             job,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mmsearch.search.cli import options
-from mmsearch.search.display.console import make_console, print_json
+from mmsearch.search.display.console import make_console, print_json, print_wrapped
 from mmsearch.search.study.study_file import StudyFile
 from mmsearch.search.study.workspace import Workspace
 
@@ -47,4 +47,5 @@ def export(  # noqa: PLR0913 (each is one flag)
     else:
         if choice.unsettled:
             out.print(choice.unsettled, style="yellow")
-        out.print(f"wrote {choice.record.name} to {str(folder)!r} ({choice.why})")
+        out.print(f"wrote {choice.record.name} to {str(folder)!r}")
+        print_wrapped(out, f"  {choice.why}")

@@ -74,7 +74,7 @@ def extend(  # noqa: PLR0913 (each is one flag)
     except MMSearchError as error:
         where = options_of(session.journal)
         make_console(stderr=True).print(
-            f"not in Optuna's storage yet; add it with: mmsearch sync{where} ({error})",
+            f"not in Optuna's storage yet: {error}; add it with: mmsearch sync{where}",
             style="yellow",
         )
     record = result.records[-1] if result.records else None

@@ -74,7 +74,8 @@ def final_test(  # noqa: PLR0913 (each is one flag)
 def print_final_test(out: Console, test: FinalTest) -> None:
     """Print the model, why it was chosen, and its test loss beside the baselines."""
     look, result = test.look, test.look.result or {}
-    out.print(f"study {look.study!r}, {look.model}: {_format_spec(result['spec'])}")
+    out.print(f"study {look.study!r}, {look.model}")
+    print_wrapped(out, f"  {_format_spec(result['spec'])}")
     print_wrapped(out, f"  {result['why']}")
     out.print(_table(result))
     n_words, n_characters = result["n_test_words"], result["n_test_characters"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from shlex import quote
 from typing import Annotated
 
 import typer
@@ -46,12 +46,10 @@ def init(  # noqa: PLR0913 (each is one flag)
 
     if study is not None and article:
         raise InputError("--study and --article exclude each other; give one of them")
-    text, where = template(), ""
+    text, corpus, opened = template(), None, Workspace.at(workspace)
     if study is not None:
-        journal = Workspace.at(workspace).existing(study)
-        settings = StudyFile.require(journal).settings
-        where = options_in(journal.folder.parent)
-        text = template(settings, f"its value in study {journal.name!r}")
+        stored = StudyFile.require(opened.existing(study))
+        text, corpus = template(stored.settings, f"its value in study {study!r}"), stored.corpus
     if article:
         text = template(settle({"recipe": "article"}), "its value in makemore's recipe")
     try:
@@ -66,5 +64,9 @@ def init(  # noqa: PLR0913 (each is one flag)
     elif quiet:
         make_console().print(str(path))
     else:
-        command = f"mmsearch run --config {quote(str(path))}{where}"
-        make_console().print(f"wrote {str(path)!r}; edit it, then search with: {command}")
+        words = ["mmsearch", "run", "--config", str(path)]
+        words += [] if corpus is None else ["--corpus", corpus]
+        # The settings of an existing study are fixed.
+        name = "NEW-NAME" if opened.studies() else None
+        command = shlex.join(words) + options_in(opened.root, name)
+        make_console().print(f"wrote {str(path)!r}\nedit it, then search with: {command}")

@@ -15,6 +15,7 @@ from mmsearch.errors import InputError, MMSearchError
 from mmsearch.search.cli import options
 from mmsearch.search.display.console import make_console, print_json, print_wrapped
 from mmsearch.search.display.streams import going_on
+from mmsearch.search.study.settings import Settings
 from mmsearch.search.study.workspace import options_in, options_of
 
 if TYPE_CHECKING:
@@ -192,8 +193,12 @@ def _print_places(out: Console, session: Session, figure: Path | None, run_id: s
 
 def _command(session: Session, config: Path, corpus: Path | None) -> str:
     """Return the command that searches with a config file, on the same words."""
+    source, usual = corpus or session.file.corpus, Settings().reading
     words = ["mmsearch", "run", "--config", str(config)]
-    words += [] if corpus is None else ["--corpus", str(corpus)]
+    words += [] if source is None else ["--corpus", str(source)]
+    for name, value in session.file.settings.reading.items():
+        if value != usual[name]:
+            words += [f"--{name.replace('_', '-')}"] + ([] if value is True else [value])
     # The settings of an existing study are fixed.
     name = session.journal.name if session.before is None else "NEW-NAME"
     return shlex.join(words) + options_in(session.workspace.root, name)

@@ -200,9 +200,10 @@ def _print_end(  # noqa: PLR0913 (what a search came to)
     if not is_quiet:
         out.print()
     if result.n_begun == 0 and result.n_finished >= n_trials:
-        out.print(
+        print_wrapped(
+            out,
             f"study {name!r} already has {counted(result.n_finished, 'finished trial')} "
-            f"({counts}), and --trials is {n_trials}"
+            f"({counts}), and --trials is {n_trials}",
         )
     else:
         out.print(

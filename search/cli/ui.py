@@ -13,7 +13,8 @@ import typer
 from mmsearch.errors import InputError, MMSearchError
 from mmsearch.search.cli import options
 from mmsearch.search.display.console import make_console, print_json
-from mmsearch.search.study.workspace import Workspace
+from mmsearch.search.execution.interrupts import stopping_signals
+from mmsearch.search.study.workspace import Workspace, options_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,7 +110,8 @@ def ui(  # noqa: PLR0913 (each is one flag)
             allowed_hosts=allowed,
             stored=compared_view(experiments) if len(shown) > 1 else None,
         ) as server:
-            signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
+            if signal.SIGINT in stopping_signals():
+                signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
             show(server.base)
             for base in server.elsewhere:
                 messages.print(f"from other machines: {_links(base, shown)[0]['leaderboard']}")
@@ -133,7 +135,7 @@ def _opened(
     if len({tracker.uri for _, tracker in shown}) > 1:
         raise InputError(
             "these studies are in several MLflow stores; upload them to one, each with: "
-            "mmsearch sync --study NAME --tracking-uri URI"
+            f"mmsearch sync --tracking-uri URI{options_in(journals[0].folder.parent, 'NAME')}"
         )
     return shown
 

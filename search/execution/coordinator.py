@@ -21,6 +21,7 @@ from mmsearch.errors import MMSearchError
 from mmsearch.search.execution.executor import CallLostError
 from mmsearch.search.execution.virtual_time import BEGINNING, STARTED_NS, Event
 from mmsearch.search.study import provenance
+from mmsearch.search.study.workspace import options_of
 from mmsearch.tracking.journal.records import (
     Outcome,
     SegmentRecord,
@@ -361,8 +362,8 @@ class Coordinator:
         if self._n_failures >= MAX_FAILURES_IN_A_ROW:
             raise MMSearchError(
                 f"{self._n_failures} trials in a row failed, the last one, trial {record.number}, "
-                f"since {outcome.reason}; find learning rates that train with mmsearch lr-range, "
-                "and search them in a new --study"
+                f"since {outcome.reason}; search other learning rates in a new --study; to find "
+                f"some that train, run: mmsearch lr-range{options_of(self.journal)}"
             )
 
     def _show(self, record: TrialRecord) -> None:

@@ -20,9 +20,12 @@ _SHOW_CURSOR = b"\x1b[?25h"
 
 
 def stopping_signals() -> tuple[signal.Signals, ...]:
-    """Return the signals that end a command; without SIGHUP if it is ignored, as under nohup."""
+    """Return the signals that end a command, without those that its parent made it ignore.
+
+    nohup does so with SIGHUP, and a shell script with SIGINT for what it starts in the background.
+    """
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    return tuple(n for n in signals if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN)
+    return tuple(number for number in signals if signal.getsignal(number) != signal.SIG_IGN)
 
 
 def exit_code(number: int) -> int:

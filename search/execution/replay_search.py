@@ -70,7 +70,7 @@ def replay_search(
     if not all(STARTED_NS in record.facts for record in then):
         raise RefusedError(
             f"study {name!r} has trials of version 0.2 or earlier, whose order was not recorded; "
-            "mmsearch replay N trains one of them again"
+            f"train one of them again with: mmsearch replay N{options_of(session.journal)}"
         )
     job, settings = Search(session), session.file.settings
     clock = VirtualClock(session.file.costs, session.corpus.vocabulary.size, job.decides)

@@ -30,19 +30,20 @@ _RESULT = "mmsearch.result"
 
 @contextlib.contextmanager
 def optuna_looks(
-    url: str, creating: AbstractContextManager[None] | None = None
+    url: str, next_step: str, creating: AbstractContextManager[None] | None = None
 ) -> Iterator[OptunaLooks]:
     """Open the looks in an Optuna storage.
 
     Args:
         url: of the storage.
+        next_step: what the user can do once a damaged storage has been moved away.
         creating: held while the storage's tables are created.
 
     Raises:
         InputError: the URL is not that of an Optuna storage.
         MMSearchError: the storage cannot be opened or does not answer.
     """
-    with telling_errors(url):
+    with telling_errors(url, next_step):
         with creating or contextlib.nullcontext():
             storage = open_storage(url)
         try:

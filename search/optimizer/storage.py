@@ -24,8 +24,10 @@ WAIT_S = 60.0
 """Seconds to wait for a locked SQLite file."""
 _DAMAGED = re.compile("malformed|not a database|no such (table|column)")
 """SQLite's error messages for a damaged file."""
-REBUILD = "move the file away, and mmsearch sync rebuilds it from the workspace"
-"""Next step for a damaged storage."""
+
+
+class _DamagedStorageError(MMSearchError):
+    """The storage is a damaged file, which its owner may move away."""
 
 
 def open_storage(url: str, wait_s: float = WAIT_S) -> optuna.storages.RDBStorage:
@@ -63,6 +65,7 @@ def open_storage(url: str, wait_s: float = WAIT_S) -> optuna.storages.RDBStorage
         *(ImportError, RuntimeError, ValueError),
     ) as error:
         # A database error may be gone soon; any other error is a mistake in the URL.
+        kind: type[MMSearchError]
         is_away = isinstance(_root(error), sqlite3.Error) or isinstance(
             error, sqlalchemy.exc.DBAPIError | optuna.exceptions.StorageInternalError
         )
@@ -71,7 +74,7 @@ def open_storage(url: str, wait_s: float = WAIT_S) -> optuna.storages.RDBStorage
         text = f"the Optuna storage {without_password(url)} cannot be opened: "
         text += without_secrets(reason, url)
         if _DAMAGED.search(text):
-            text += f"; {REBUILD}"
+            kind, text = _DamagedStorageError, f"{text}; move the file away"
         raise kind(text) from error
     if is_sqlite:
         _tune_sqlite(storage.engine)
@@ -158,17 +161,20 @@ def _tune_sqlite(engine: sqlalchemy.Engine) -> None:
 
 
 @contextlib.contextmanager
-def telling_errors(url: str) -> Iterator[None]:
+def telling_errors(url: str, next_step: str) -> Iterator[None]:
     """Turn any error of the storage into one line that names it and hides passwords.
 
     Args:
         url: the database URL.
+        next_step: what the user can do once a damaged file has been moved away.
 
     Raises:
         MMSearchError: instead of an error of Optuna or the database.
     """
     try:
         yield
+    except _DamagedStorageError as error:
+        raise MMSearchError(f"{error}; {next_step}") from error
     except (
         optuna.exceptions.OptunaError,
         sqlalchemy.exc.SQLAlchemyError,
@@ -176,7 +182,8 @@ def telling_errors(url: str) -> Iterator[None]:
     ) as error:
         if _DAMAGED.search(_cause(error)):
             raise MMSearchError(
-                f"the Optuna storage {without_password(url)} is damaged; {REBUILD}"
+                f"the Optuna storage {without_password(url)} is damaged; move the file away; "
+                f"{next_step}"
             ) from error
         raise MMSearchError(
             f"the Optuna storage {without_password(url)} failed "

@@ -62,7 +62,7 @@ def delete_study(
                 delete_runs(create(tracking), journal.name, file.id)
         database = local_path(url)
         if database is None or database.exists():
-            with telling_errors(url), workspace.locked("optuna"):
+            with telling_errors(url, _AGAIN), workspace.locked("optuna"):
                 delete_view(url, journal.name, file.id)
         files.make_folder(workspace.root / "logs")
         files.append(workspace.root / "logs" / DELETED, json.dumps(line).encode() + b"\n")

@@ -98,7 +98,7 @@ def final_test(
             )
         weights = _weights(choice)
         creating = session.workspace.locked("optuna")
-        with optuna_looks(session.storage, creating) as central:
+        with optuna_looks(session.storage, _later(session), creating) as central:
             if not central.has_study(journal.name, session.file.id):
                 raise RefusedError(
                     f"the Optuna storage lacks study {journal.name!r} or was created anew, so it "
@@ -140,7 +140,7 @@ class _Test:
         if look not in looks:
             look = self._claim(look)
         self._record([*looks, look])
-        with mlflow_at(tracker.uri, self._later):
+        with mlflow_at(tracker.uri, _later(self.session)):
             show_looks(tracker, self.session.journal, self.session.file, [look])
         # Two Optuna storages that share only MLflow cannot decide between their claims. Each
         # writes before it reads again, so that at least one of two sees the other and gives way.
@@ -161,15 +161,11 @@ class _Test:
         except MMSearchError as error:
             return None, error
 
-    @property
-    def _later(self) -> str:
-        return sync_later(self.session.workspace, self.session.journal)
-
     def _read(self, tracker: StudyTracker | None) -> Sequence[Look]:
         split = self.session.split.fingerprint
         stores = [self.central.read(split), self.local.read(split)]
         if tracker is not None:
-            with mlflow_at(tracker.uri, self._later):
+            with mlflow_at(tracker.uri, _later(self.session)):
                 stores.append(MLflowLedger(tracker).read(split))
         return merged(stores)
 
@@ -280,11 +276,16 @@ class _Test:
         """Bring MLflow up to the study's looks; a failure only prints a line."""
         session = self.session
         try:
-            with mlflow_at(tracker.uri, self._later):
+            with mlflow_at(tracker.uri, _later(self.session)):
                 show_looks(tracker, session.journal, session.file, looks, is_fresh=is_fresh)
                 tracker.show_study(summarise(session.journal, session.file, looks=looks))
         except MMSearchError as error:
             self.say(f"the result is recorded; run the command again to show it in MLflow: {error}")
+
+
+def _later(session: Session) -> str:
+    """Return what to do about results that a database lacks."""
+    return sync_later(session.journal, session.given_storage, session.given_tracking_uri)
 
 
 def _rivals(look: Look, looks: Sequence[Look]) -> list[Look]:

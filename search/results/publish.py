@@ -14,13 +14,14 @@ from mmsearch.search.results.final_note import final_note
 from mmsearch.search.results.selection import find_model
 from mmsearch.search.results.summary import describe, describe_words
 from mmsearch.search.study import provenance
-from mmsearch.search.study.study_file import StudyFile
+from mmsearch.search.study.study_file import StudyFile, unsaved_options
 from mmsearch.search.study.urls import artifacts_folder, tracking_uri
-from mmsearch.search.study.workspace import options_in
+from mmsearch.search.study.workspace import options_of
 from mmsearch.secrets import without_password
 from mmsearch.tracking.journal import files
 from mmsearch.tracking.ledger.mlflow_runs import MLflowLedger
 from mmsearch.tracking.mlflow.client import DataSet, first_line
+from mmsearch.tracking.mlflow.local_database import UnusableDatabaseError
 from mmsearch.tracking.mlflow.tracker import StudyFacts, StudyTracker
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def open_tracker(workspace: Workspace, journal: Journal, uri: str | None) -> Stu
     file = StudyFile.require(journal)
     settled = tracking_uri(workspace, uri, file.tracking_uri, file.id)
     tracker = make_tracker(workspace, journal, file, settled)
-    with mlflow_at(settled, sync_later(workspace, journal)):
+    with mlflow_at(settled, sync_later(journal, uri=uri)):
         tracker.open()
     return tracker
 
@@ -102,10 +103,16 @@ def show_looks(
         )
 
 
-def sync_later(workspace: Workspace, journal: Journal) -> str:
-    """Return what to do about results that MLflow lacks."""
-    command = f"mmsearch sync{options_in(workspace.root, journal.name)}"
-    return f"to add what is missing there later, run: {command}"
+def sync_later(journal: Journal, storage: str | None = None, uri: str | None = None) -> str:
+    """Return what to do about results that MLflow or the Optuna storage lacks.
+
+    Args:
+        journal: the study's journal.
+        storage: URL of the Optuna storage if given.
+        uri: MLflow's tracking URI if given.
+    """
+    options = options_of(journal) + unsaved_options(journal, storage, uri)
+    return f"to add what is missing there later, run: mmsearch sync{options}"
 
 
 @contextlib.contextmanager
@@ -121,6 +128,8 @@ def mlflow_at(uri: str, next_step: str) -> Iterator[None]:
     """
     try:
         yield
+    except UnusableDatabaseError as error:
+        raise MMSearchError(f"{error}; {next_step}") from error
     except MMSearchError:
         raise
     except Exception as error:

@@ -12,7 +12,7 @@ from mmsearch.counts import counted
 from mmsearch.errors import InputError, RefusedError
 from mmsearch.search.study.workspace import options_of
 from mmsearch.tracking.journal.files import damaged
-from mmsearch.tracking.journal.journal import CONFIRM_AGAIN, Journal
+from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.journal.records import TrialRecord, TrialState, ranked
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ class Plan:
         Raises:
             JournalError: the file is damaged.
         """
-        values = journal.read_plan()
+        again = f"move it away, and confirm again with: mmsearch confirm{options_of(journal)}"
+        values = journal.read_plan(again)
         if values is None:
             return None
         names = {"top", "trials", "n_seeds", "steps"}
@@ -70,7 +71,7 @@ class Plan:
             if all(type(n) is int for n in (*numbers, *trials)) and min(numbers) >= 1:
                 return cls(**{**values, "trials": tuple(trials)})
         path = journal.folder / "confirm.json"
-        raise damaged(path, "it is not a plan", f"{CONFIRM_AGAIN}{options_of(journal)}")
+        raise damaged(path, "it is not a plan", again)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON values that `read` reads."""

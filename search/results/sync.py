@@ -63,12 +63,12 @@ def sync_study(
     url = storage_url(workspace, storage, file.storage, file.id)
     with own(journal), logging_to(journal.folder / "logs", url, uri or ""):
         mended: list[str] = []
-        later = sync_later(workspace, journal)
+        later = sync_later(journal, storage, uri)
         searched, confirmed = _Part(journal), _Part(confirmations(journal))
         extended = _Part(extensions(journal))
         away: MMSearchError | None = None
         try:
-            _fill_optuna(workspace, searched, file, url)
+            _fill_optuna(workspace, searched, file, url, later)
         except MMSearchError as error:
             away = error  # MLflow is filled anyway
         for part in (searched, confirmed, *([extended] if extended.journal.numbers() else [])):
@@ -82,7 +82,7 @@ def sync_study(
                 [UserLedger(ledger_folder()).read(split), MLflowLedger(tracker).read(split)]
             )
         if away is None:
-            with optuna_looks(url) as central:
+            with optuna_looks(url, later) as central:
                 looks = merged([central.read(split), looks])
                 central.restore(journal.name, looks)
         with mlflow_at(tracker.uri, later):
@@ -116,17 +116,19 @@ def sync_optuna(workspace: Workspace, journal: Journal) -> None:
     file = StudyFile.require(journal)
     url = storage_url(workspace, None, file.storage, file.id)
     with own(journal), logging_to(journal.folder / "logs", url):
-        _fill_optuna(workspace, _Part(journal), file, url)
+        _fill_optuna(workspace, _Part(journal), file, url, sync_later(journal))
 
 
-def _fill_optuna(workspace: Workspace, searched: _Part, file: StudyFile, url: str) -> None:
+def _fill_optuna(
+    workspace: Workspace, searched: _Part, file: StudyFile, url: str, later: str
+) -> None:
     """Add what an Optuna storage lacks of a study."""
     from mmsearch.search.optimizer.optuna_view import OptunaView  # noqa: PLC0415 (Optuna is slow)
     from mmsearch.search.optimizer.storage import telling_errors  # noqa: PLC0415 (likewise)
 
     journal, creating = searched.journal, partial(workspace.locked, "optuna")
     view = OptunaView(url, journal.name, file.id, file.settings.space, creating)
-    with telling_errors(url), contextlib.closing(view):
+    with telling_errors(url, later), contextlib.closing(view):
         searched.send(view)
         trials = list(searched.records.values())
         view.show_study(summarise(journal, file, trials=trials))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import shlex
 import threading
 import uuid
 from dataclasses import dataclass, field
@@ -23,7 +21,7 @@ from mmsearch.search.study.settings import (
     read_config,
     settle,
 )
-from mmsearch.search.study.study_file import StudyFile, keep_places
+from mmsearch.search.study.study_file import StudyFile, keep_places, unsaved_options
 from mmsearch.search.study.urls import absolute, check_apart, storage_url, tracking_uri
 from mmsearch.search.study.workspace import Workspace, name_from
 from mmsearch.secrets import without_password
@@ -176,14 +174,7 @@ class Session:
 
     def unsaved_options(self) -> str:
         """Return the options for given databases that have not answered, for a later command."""
-        stored, options = StudyFile.require(self.journal), []
-        if self.given_storage and stored.storage != self.file.storage:
-            options += ["--storage", str(self.file.storage)]
-        in_environment = absolute(os.environ.get("MLFLOW_TRACKING_URI"))
-        is_given = self.given_tracking_uri not in {None, in_environment}
-        if is_given and stored.tracking_uri != self.file.tracking_uri:
-            options += ["--tracking-uri", str(self.file.tracking_uri)]
-        return "".join(f" {shlex.quote(option)}" for option in options)
+        return unsaved_options(self.journal, self.given_storage, self.given_tracking_uri)
 
     @property
     def words(self) -> Words:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
+import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -140,3 +142,21 @@ def keep_places(journal: Journal, **places: str) -> None:
     }
     if any(getattr(file, name) != url for name, url in kept.items()):
         journal.write_study(dataclasses.replace(file, **kept).to_json())
+
+
+def unsaved_options(journal: Journal, storage: str | None, tracking_uri: str | None) -> str:
+    """Return the options for given databases that are not stored with a study.
+
+    Args:
+        journal: the study's journal.
+        storage: URL of the Optuna storage if given.
+        tracking_uri: MLflow's tracking URI if given.
+    """
+    stored, options = StudyFile.require(journal), list[str]()
+    if (url := absolute(storage)) and without_password(url) != stored.storage:
+        options += ["--storage", without_password(url)]
+    in_environment = absolute(os.environ.get("MLFLOW_TRACKING_URI"))
+    uri = absolute(tracking_uri)
+    if uri and uri != in_environment and without_password(uri) != stored.tracking_uri:
+        options += ["--tracking-uri", without_password(uri)]
+    return "".join(f" {shlex.quote(option)}" for option in options)

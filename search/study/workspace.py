@@ -190,7 +190,7 @@ def options_in(root: Path, study: str | None = None) -> str:
     """
     words = ["--study", study] if study is not None else []
     typed = _typed.get(root, root)
-    if root != Path("runs").absolute() and str(typed) != os.environ.get("MMSEARCH_WORKSPACE"):
+    if str(typed) not in {"runs", os.environ.get("MMSEARCH_WORKSPACE")}:
         words += ["--workspace", str(typed)]
     return "".join(f" {shlex.quote(word)}" for word in words)
 

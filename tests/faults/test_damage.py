@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import sqlite3
 from contextlib import closing
@@ -352,3 +354,53 @@ def test_wrong_database_gets_no_table(whole: Path, tmp_path: Path, warm_command:
     with closing(sqlite3.connect(tmp_path / "runs/optuna.db")) as connection:
         rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         assert "experiments" not in {name for (name,) in rows}
+
+
+def outdate(path: Path) -> None:
+    """Make a database of MLflow one of a later version."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'later'")
+
+
+def forge(path: Path) -> None:
+    """Give runs and models of MLflow's database names that lead elsewhere."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE logged_models SET model_id = '../' || model_id")
+        connection.execute("UPDATE runs SET run_uuid = '../' || run_uuid")
+
+
+@pytest.mark.parametrize(
+    ("path", "damage", "words"),
+    [
+        ("mlflow.db", outdate, ("ui", "--no-browser")),
+        ("mlflow.db", forge, ("final-test",)),
+        ("optuna.db", flip, ("final-test",)),
+        ("optuna.db", flip, ("sync",)),
+        ("few/confirm.json", flip, ("sample",)),
+    ],
+    ids=str,
+)
+def test_hint_is_a_line_that_mends_the_damage(
+    reconfirmed: Path,
+    warm_command: Warm,
+    path: str,
+    damage: Callable[[Path], None],
+    words: Sequence[object],
+) -> None:
+    """It can be pasted once the file has been moved away, in any workspace."""
+    place = reconfirmed / "my runs"
+    (reconfirmed / "runs").rename(place)
+    damage(place / path)
+    words = (*words, "--workspace", "my runs")
+    said = warm_command(*words, folder=reconfirmed, patch=STOP).stderr
+    (place / path).unlink()
+    if path == "mlflow.db":
+        shutil.rmtree(place / "artifacts")
+
+    line = re.findall(r"mmsearch [a-z]+ .*", said)[-1]
+    confirms = line.startswith("mmsearch confirm")
+    short = ("--top", 2, "--seeds", 1, "--workers", 1) if confirms else ()
+    done = warm_command(*shlex.split(line)[1:], *short, folder=reconfirmed)
+
+    assert done.returncode == 0, (said, done.stderr)
+    assert line not in warm_command(*words, folder=reconfirmed, patch=STOP).stderr

@@ -78,10 +78,14 @@ def test_hangup_is_no_second_signal(first: signal.Signals) -> None:
     assert "still here" in done.stdout
 
 
-def test_ignored_hangup_stays_ignored() -> None:
-    """A search started with nohup survives its terminal."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with Interrupts(lambda _: None) as interrupts:
-        interrupts.phase(lambda: pytest.fail("stopped"), "stopping")
-        os.kill(os.getpid(), signal.SIGHUP)
-        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ignored_signal_stays_ignored(number: signal.Signals) -> None:
+    """A search started with nohup survives its terminal, one in a script's background a Ctrl-C."""
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with Interrupts(lambda _: None) as interrupts:
+            interrupts.phase(lambda: pytest.fail("stopped"), "stopping")
+            os.kill(os.getpid(), number)
+            assert signal.getsignal(number) == signal.SIG_IGN
+    finally:
+        signal.signal(number, before)

@@ -21,6 +21,7 @@ from mmsearch.tracking.journal.records import n_finished
 from tests.support.commands import COMMAND, environment
 from tests.support.drop_capabilities import UNPRIVILEGED
 from tests.support.terminal import begin, read
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -164,6 +165,27 @@ def test_search_outlives_a_terminal_that_is_closed_without_a_signal(place: Path)
     assert n_trials(place, "new") == 2
 
 
+def test_search_outlives_its_current_folder(place: Path) -> None:
+    """Its last lines name the workspace, which has an absolute path."""
+    gone, trial = place / "gone", place / "runs/new/trials/0000/curve.jsonl"
+    gone.mkdir()
+    typed = ("--workspace", place / "runs", "--corpus", place / "few.txt", "--workers", 1)
+    words = ("run", "--study", "new", *typed, "-n", 2, "--steps", 400, "--pruner", "none")
+    process = subprocess.Popen(
+        [COMMAND, *map(str, words)],
+        cwd=gone,
+        env=environment(place),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until(trial.exists)
+    gone.rmdir()
+    printed, said = process.communicate(timeout=120)
+    assert (process.returncode, said) == (0, "")
+    assert f"mmsearch ui --study new --workspace {place / 'runs'}" in printed
+
+
 def narrow_pipe() -> tuple[int, int]:
     """Return a pipe that takes less than a long help text."""
     reader, writer = os.pipe()
@@ -258,7 +280,7 @@ def test_no_temporary_folder_is_one_line(place: Path, words: Sequence[object]) -
     assert run(place, "trials", before=before, is_limited=True).returncode == 0
 
 
-def test_numbers_and_nouns_agree_and_no_line_ends_in_blanks(
+def test_numbers_and_nouns_agree_and_lines_fit_a_terminal(
     tmp_path: Path, warm_command: Warm
 ) -> None:
     """The smallest study has one of everything, and nothing to compare it with."""
@@ -279,6 +301,7 @@ def test_numbers_and_nouns_agree_and_no_line_ends_in_blanks(
         ("sync",),
         ("lr-range", "--corpus", "ten.txt", "--steps", 20, "--seeds", 1),
         ("final-test", "--anyway"),
+        ("export", "model"),
     ):
         done = warm_command(*words, folder=tmp_path)
         assert done.returncode == 0, done.stderr
@@ -286,6 +309,7 @@ def test_numbers_and_nouns_agree_and_no_line_ends_in_blanks(
         said += done.stdout
     assert said.count("nothing to compare") == 3
     assert not re.findall(r"^.*[ \t]$", said, re.MULTILINE)
+    assert not [line for line in said.splitlines() if len(line) > 80]
     assert not re.findall(r"(?<![\d.,/-])1 (?:[a-z]+ )?[a-z]{3,}s\b", said), said
 
 
@@ -299,6 +323,8 @@ def test_hints_name_the_workspace_as_it_was_typed(place: Path, warm_command: War
         ("sample", "--trial", 99),
         ("extend", 99, "--steps", 1),
         ("run", "--study", "few", "-n", 4),
+        ("init", "defaults.toml"),
+        ("init", "few.toml", "--study", "few"),
     ):
         done = warm_command(*words, *typed, folder=place)
         named = re.findall(r"mmsearch [a-z]+ .*", done.stdout + done.stderr)

@@ -89,12 +89,12 @@ class InOptuna:
 
     def read(self, split: str = SPLIT) -> list[Look]:
         """Read the looks at a split."""
-        with optuna_looks(self._url) as looks:
+        with optuna_looks(self._url, "") as looks:
             return looks.read(split)
 
     def write(self, look: Look) -> None:
         """Write a look."""
-        with optuna_looks(self._url) as looks:
+        with optuna_looks(self._url, "") as looks:
             looks.write(look)
 
     def n_entries(self) -> int:

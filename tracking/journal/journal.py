@@ -48,9 +48,7 @@ if TYPE_CHECKING:
 
 
 _FOLDERS = {"trial": "trials", "confirm": "confirm", "extend": "extend"}
-CONFIRM_AGAIN = "move it away, and confirm again with: mmsearch confirm"
-"""What the user can do about a damaged plan."""
-COUNT_AGAIN = "move it away; the next mmsearch run or confirm computes it again"
+COUNT_AGAIN = "move it away; the next search or confirmation computes it again"
 """What the user can do about damaged baselines."""
 
 
@@ -101,10 +99,14 @@ class Journal:
         """Delete the settings of a study in which nothing has been trained."""
         (self.folder / "study.json").unlink(missing_ok=True)
 
-    def read_plan(self) -> dict[str, Any] | None:
-        """Read the plan of the latest confirmation; None where there is none."""
+    def read_plan(self, next_step: str = files.NEXT_STEP) -> dict[str, Any] | None:
+        """Read the plan of the latest confirmation; None where there is none.
+
+        Args:
+            next_step: what the user can do where it is damaged.
+        """
         path = self.folder / "confirm.json"
-        return files.read_json(path, CONFIRM_AGAIN) if files.exists(path) else None
+        return files.read_json(path, next_step) if files.exists(path) else None
 
     def write_plan(self, plan: Mapping[str, Any]) -> None:
         """Write the plan of a confirmation."""

@@ -34,6 +34,10 @@ _ERROR = re.compile(r"[\w.]+(Error|Exception)\b")
 _logger = logging.getLogger(__name__)
 
 
+class UnusableDatabaseError(MMSearchError):
+    """A database that its owner may move away; a new one can be filled in its place."""
+
+
 def local_path(uri: str) -> Path | None:
     """Return the file of a SQLite URI; None for any other URI."""
     if not uri.startswith("sqlite:///"):
@@ -55,8 +59,8 @@ def prepare_database(path: Path) -> None:
 
     Raises:
         InputError: the file is a database of something else.
-        MMSearchError: it cannot be opened or migrated, or a newer MLflow has written it; it is
-            unchanged.
+        UnusableDatabaseError: a newer MLflow has written it.
+        MMSearchError: it cannot be opened or migrated; it is unchanged.
     """
     if path.exists():
         _check_tables(path)
@@ -136,10 +140,9 @@ def _migrate(database: Path) -> None:
     if current == head:
         return
     if current not in known:
-        raise MMSearchError(
+        raise UnusableDatabaseError(
             f"{str(database)!r} was written by a newer MLflow than the installed {_version()}; "
-            "install that version, or move the file and artifacts/ away and run mmsearch sync, "
-            "which rebuilds them from the workspace"
+            "install that version, or move the file and artifacts/ away"
         )
     # Two workspaces may share a database, and each has locks of its own.
     lock_path = database.with_name(f".{database.name}.migrating-lock")

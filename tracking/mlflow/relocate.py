@@ -13,8 +13,7 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from mmsearch.errors import MMSearchError
-from mmsearch.tracking.mlflow.local_database import WAIT_S
+from mmsearch.tracking.mlflow.local_database import WAIT_S, UnusableDatabaseError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +37,7 @@ _MOVE_VERSION = """UPDATE model_versions SET source = ?, storage_location = ?
     WHERE name = ? AND version = ?"""
 
 
-class UnknownTablesError(MMSearchError):
+class UnknownTablesError(UnusableDatabaseError):
     """MLflow's tables are not the ones that this module knows."""
 
 
@@ -52,7 +51,7 @@ def relocate(database: Path, experiment_id: str, artifacts: Path) -> None:
 
     Raises:
         UnknownTablesError: a table or column is missing; nothing has been changed.
-        MMSearchError: the id of a run or model is not a plain name.
+        UnusableDatabaseError: the id of a run or model is not a plain name.
     """
     with closing(sqlite3.connect(database, timeout=WAIT_S)) as connection:
         try:
@@ -63,7 +62,7 @@ def relocate(database: Path, experiment_id: str, artifacts: Path) -> None:
             raise UnknownTablesError(
                 f"the tables of {str(database)!r} are not those of MLflow 3.17 and 3.18 ({error}), "
                 "so its artifacts cannot be relocated; install one of these versions, or move the "
-                "file and artifacts/ away and run: mmsearch sync"
+                "file and artifacts/ away"
             ) from error
         with connection:
             for statement, values in updates:
@@ -92,9 +91,8 @@ def _updates(
 
 def _checked(name: object) -> str:
     if not isinstance(name, str) or not _ID.fullmatch(name):
-        raise MMSearchError(
+        raise UnusableDatabaseError(
             f"the workspace's mlflow.db has a run or model with the id {name!r}, which MLflow does "
-            "not make: the file is damaged or forged; move mlflow.db and artifacts/ away, and "
-            "rebuild them with: mmsearch sync"
+            "not make: the file is damaged or forged; move mlflow.db and artifacts/ away"
         )
     return name

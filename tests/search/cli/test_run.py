@@ -152,6 +152,23 @@ def test_stopped_search_goes_on_as_if_undisturbed(
     assert curves(tmp_path / "runs", "few") == curves(apart / "runs", "few")
 
 
+def test_only_a_signal_that_is_not_ignored_stops_a_search(
+    tmp_path: Path, small_corpus: Path, warm_command: Warm
+) -> None:
+    """A script ignores SIGINT for what runs in its background, and nohup ignores SIGHUP."""
+    ignore = (
+        "import signal\nfor n in (signal.SIGINT, signal.SIGHUP): signal.signal(n, signal.SIG_IGN)"
+    )
+    patch = f"{SPAWN_WORKERS}\n{ignore}"
+    search = Search(warm_command, tmp_path, *resumable(small_corpus), patch=patch)
+    search.wait(1)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        search.interrupt(number)
+    search.wait(2)  # the first may have been in flight
+    search.interrupt(signal.SIGTERM)
+    assert search.end().returncode == 128 + signal.SIGTERM
+
+
 def test_diverging_trials_fail_with_their_reason(
     tmp_path: Path, small_corpus: Path, warm_command: Warm
 ) -> None:

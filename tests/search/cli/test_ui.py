@@ -60,10 +60,12 @@ def answers(base: str) -> bool:
         return probe.connect_ex((address.hostname, address.port)) == 0
 
 
-def test_serves_until_ctrl_c_ends_it(copied: Path) -> None:
-    """It prints a link that answers, and leaves no server behind."""
+@pytest.mark.parametrize("is_ignored", [False, True])
+def test_serves_until_a_signal_ends_it(copied: Path, *, is_ignored: bool) -> None:
+    """It prints a link that answers, leaves no server behind, and lets an ignored Ctrl-C be."""
+    shell = f'trap \'{"" if is_ignored else "-"}\' INT; exec "$0" "$@"'
     process = subprocess.Popen(
-        [COMMAND, "ui", "--no-browser"],
+        ["sh", "-c", shell, COMMAND, "ui", "--no-browser"],
         cwd=copied,
         env=environment(copied),
         stdout=subprocess.PIPE,
@@ -78,6 +80,10 @@ def test_serves_until_ctrl_c_ends_it(copied: Path) -> None:
     assert "workflowType=machine_learning" in url
     assert answers(base)
     process.send_signal(signal.SIGINT)
+    if is_ignored:
+        time.sleep(1)
+        assert answers(base)
+        process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
-    assert process.returncode == 0
+    assert process.returncode == (128 + signal.SIGTERM if is_ignored else 0)
     assert not answers(base)

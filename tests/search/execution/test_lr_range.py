@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import TYPE_CHECKING
 
 import pytest
 
 from mmsearch.search.study.settings import read_config, settle
 from mmsearch.search.study.space import Range
+from mmsearch.search.study.study_file import StudyFile
+from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.mlflow.client import connect, search_runs
 from tests.support.in_process import run_in_process
 
@@ -74,6 +77,32 @@ def test_apply_changes_the_rate_alone(
         file.write("[search]\nseed = 1\n")
     other = json.loads(warm_command(*words, "--json", folder=tmp_path, **AWAY).stdout)
     assert other["curve"] != printed["curve"]
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_hint_searches_the_same_words(
+    warm_command: Warm, tmp_path: Path, small_corpus: Path, *, has_begun: bool
+) -> None:
+    """It says how they were read, too, which the config file need not."""
+    rows = [
+        f"{word.upper()};{number}" for number, word in enumerate(small_corpus.read_text().split())
+    ]
+    (tmp_path / "table.csv").write_text("\n".join(["word;count", *rows]) + "\n")
+    words: tuple[str, ...] = ("--corpus", "table.csv", "--column", "word")
+    words += ("--lower", "--boundary", "/")
+    search = ("-n", 1, "--workers", 1, "--steps", 40, "--pruner", "none")
+    if has_begun:
+        assert warm_command("run", *words, *search, folder=tmp_path).returncode == 0
+        words = ("--study", "table")
+    (tmp_path / "my config.toml").touch()
+    asked = (*SHORT, *words, "--config", "my config.toml", "--apply")
+    done = warm_command(*asked, folder=tmp_path, **AWAY)
+    line = next(line for line in done.stdout.splitlines() if "mmsearch run " in line)
+    again = warm_command(*shlex.split(line.partition("mmsearch ")[2]), *search, folder=tmp_path)
+    assert again.returncode == 0, again.stderr
+    journal = Journal(tmp_path / "runs" / ("NEW-NAME" if has_begun else "table"))
+    reading = {"keep_duplicates": False, "column": "word", "lower": True, "boundary": "/"}
+    assert StudyFile.require(journal).settings.reading == reading
 
 
 def test_test_stands_in_mlflow_as_a_run_of_the_study(

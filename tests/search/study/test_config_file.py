@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ from tests.support.spaces import good_settings
 
 if TYPE_CHECKING:
     import pytest
+
+    from tests.support.forked_cli import Warm
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -72,6 +75,20 @@ def test_command_writes_a_study_s_settings(searched: Path, tmp_path: Path) -> No
     unknown = run_in_process("init", "no.toml", "--study", "none", *place, folder=tmp_path)
     assert unknown.exit_code == 2
     assert not (tmp_path / "no.toml").exists()
+
+
+def test_hint_searches_the_same_words_in_a_new_study(copied: Path, warm_command: Warm) -> None:
+    """It is pasted after an edit, which the study itself would refuse."""
+    done = warm_command("init", "few.toml", "--study", "few", folder=copied)
+    path = copied / "few.toml"
+    path.write_text(path.read_text().replace("steps = 400", "steps = 40"))
+    line = done.stdout.partition("search with: mmsearch ")[2]
+    again = warm_command(*shlex.split(line), "-n", 1, "--workers", 1, folder=copied)
+    assert again.returncode == 0, again.stderr
+    few, new = (StudyFile.require(Journal(copied / "runs" / n)) for n in ("few", "NEW-NAME"))
+    assert new.corpus_fingerprint == few.corpus_fingerprint
+    assert new.settings.steps == 40
+    assert "--study NEW-NAME" in warm_command("init", "other.toml", folder=copied).stdout
 
 
 def test_command_writes_a_new_file_alone(tmp_path: Path) -> None:
