@@ -7,6 +7,7 @@ import math
 import os
 import platform
 import resource
+import socket
 import statistics
 import subprocess
 import sys
@@ -36,6 +37,13 @@ def environment(home: Path) -> dict[str, str]:
     dropped = ("MLFLOW_", "MMSEARCH_", "XDG_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
     return {**kept, "HOME": str(home), "COLUMNS": "80", "MPLCONFIGDIR": str(home / "matplotlib")}
+
+
+def free_port() -> int:
+    """Find a free port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def busy_s() -> float:
