@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from growth import Instant, Window, coordinate, open_session, sleep
-from report import busy_s, environment, free_port, report, spread
+from report import busy_s, environment, free_port, report, spreads
 
 from mmsearch.search.execution.executor import make_executor
 from mmsearch.search.execution.search_job import Search
@@ -39,7 +39,9 @@ from mmsearch.search.results.publish import make_tracker
 from mmsearch.tracking.uploader import Uploader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+
+    from mmsearch.tracking.uploader import View
 
 N_PROCESSES, WARM_UP = 4, 4
 START_S = 120.0
@@ -56,64 +58,65 @@ CALLS = {
 def cluster(slots: int, folder: Path) -> Iterator[tuple[str, list[int]]]:
     """Start a scheduler and workers; yield its address, and their process ids."""
     port = str(free_port())
-    python = [sys.executable, "-m"]
-    host = ["--host", "127.0.0.1", "--no-dashboard"]
     address = f"tcp://127.0.0.1:{port}"
-    scheduler = [*python, "distributed.cli.dask_scheduler", *host, "--port", port]
-    scheduler += ["--dashboard-address", "127.0.0.1:0"]
-    worker = [*python, "distributed.cli.dask_worker", address, *host, "--no-nanny"]
-    worker += ["--nthreads", str(slots // N_PROCESSES)]
+    options = ["--no-dashboard", "--host", "127.0.0.1"]
+    scheduler = ["scheduler", *options, "--port", port, "--dashboard-address", "127.0.0.1:0"]
+    worker = ["worker", address, *options, "--no-nanny", "--nthreads", f"{slots // N_PROCESSES}"]
     env = {**environment(folder), "PYTHONPATH": str(Path(__file__).parent)}
-    with contextlib.ExitStack() as stack:
-        log = stack.enter_context((folder / "cluster.txt").open("wb"))
+    with (folder / "cluster.txt").open("wb") as log, contextlib.ExitStack() as stack:
         running = []
-        for words in [scheduler, *[worker] * N_PROCESSES]:
-            process = subprocess.Popen(words, cwd=folder, env=env, stdout=log, stderr=log)  # noqa: S603 (our words)
+        for kind, *words in [scheduler, *[worker] * N_PROCESSES]:
+            command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", *words]
+            process = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log)  # noqa: S603 (our words)
             stack.enter_context(process)
             stack.callback(process.kill)
             running.append(process.pid)
         yield address, running
 
 
-def timed(call: Callable[..., Any], name: str, spent: Counter[str]) -> Callable[..., Any]:
-    """Add the wall time of each call to a name's."""
+def time_calls(owner: object, name: str, wall: Counter[str]) -> None:
+    """Add up the wall time of a method's calls."""
+    call = getattr(owner, name)
 
-    def timed_call(*args: Any, **kwargs: Any) -> Any:
+    def timed(*args: Any, **kwargs: Any) -> Any:
         begun = time.perf_counter()
         result = call(*args, **kwargs)
-        spent[name] += time.perf_counter() - begun
+        wall[f"{name}, wall"] += time.perf_counter() - begun
         return result
 
-    return timed_call
+    setattr(owner, name, timed)
 
 
-def clocks(processes: list[int]) -> dict[str, float]:
-    """Return the clocks, and the processor time by part; called by the coordinator's thread."""
-    now = {"window": time.perf_counter(), "machine": busy_s()}
+def clocks(processes: list[int]) -> Counter[str]:
+    """Return the processor time by part; called by the coordinator's thread."""
     spent = Counter({"other threads": time.process_time(), "coordinator": time.thread_time()})
     for thread in threading.enumerate():
-        if thread.name == "dask" or thread.name.startswith("uploader"):
+        if thread.name.startswith(("dask", "uploader")):
             clock = time.pthread_getcpuclockid(thread.ident or 0)
-            spent[thread.name.replace("dask", "client")] += time.clock_gettime(clock)
+            spent[thread.name] += time.clock_gettime(clock)
     spent["other threads"] = 2 * spent["other threads"] - spent.total()
     for n, pid in enumerate(processes):
-        words = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
-        ticks = int(words[11]) + int(words[12])
-        spent["workers" if n else "scheduler"] += ticks / os.sysconf("SC_CLK_TCK")
-    return {**now, **spent}
+        ticks = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()[11:13]
+        spent["workers" if n else "scheduler"] += sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+    return spent
 
 
 def once(folder: Path, arguments: argparse.Namespace, slots: int) -> dict[str, float]:
     """Measure one window."""
-    n_before, n_segments = WARM_UP * slots, arguments.segments
-    session, trial = (open_session(folder / name, slots) for name in ("runs", "rehearsal"))
-    vocab_size = session.corpus.vocabulary.size
+    job, trial = (Search(open_session(folder / name, slots)) for name in ("runs", "rehearsal"))
+    session, vocab_size = job.session, job.session.corpus.vocabulary.size
+    sizes = (WARM_UP * slots, arguments.segments)
     # The order of decisions makes the trials the same, whatever trains them.
-    with coordinate(Search(trial), Instant(), partial(sleep, 1e-9, vocab_size), slots) as one:
-        rehearsal = Window(one, n_before, n_segments, dict)
+    with coordinate(trial, Instant(), partial(sleep, 1e-9, vocab_size), slots, slots) as rehearsing:
+        rehearsal = Window(rehearsing, *sizes, dict)
         rehearsal.run()
-    scale = 1e-9 * arguments.mean_s * n_segments / rehearsal.wall_s
+    scale = 1e-9 * arguments.mean_s * arguments.segments / rehearsal.wall_s
     wall: Counter[str] = Counter()
+
+    def mark() -> Counter[str]:
+        now = {"window": time.perf_counter(), "machine": busy_s()}
+        return Counter({**now, **clocks(processes), **wall})
+
     with contextlib.ExitStack() as stack:
         address, processes = stack.enter_context(cluster(slots, folder))
         pool = stack.enter_context(make_executor(address, session.words, print, slots))
@@ -123,16 +126,16 @@ def once(folder: Path, arguments: argparse.Namespace, slots: int) -> dict[str, f
             if time.monotonic() > deadline:
                 raise SystemExit((folder / "cluster.txt").read_text("utf-8"))
             time.sleep(0.1)
-        job, answer = Search(session), partial(sleep, scale, vocab_size)
-        is_ordered = not arguments.independent
-        coordinator = stack.enter_context(
-            coordinate(job, pool, answer, slots, is_ordered=is_ordered)
+        answer, n_lanes = (
+            partial(sleep, scale, vocab_size),
+            None if arguments.independent else slots,
         )
-        tracker = make_tracker(
-            session.workspace, session.journal, session.file, session.tracking_uri
-        )
-        views = [] if arguments.no_views else [job.view(), tracker]
-        uploaders = [Uploader(view, session.journal, print) for view in views]
+        coordinator = stack.enter_context(coordinate(job, pool, answer, slots, n_lanes))
+        views: list[View] = []
+        if not arguments.no_views:
+            uri = session.tracking_uri
+            views = [job.view(), make_tracker(session.workspace, job.journal, session.file, uri)]
+        uploaders = [Uploader(view, job.journal, print) for view in views]
         for uploader in uploaders:
             stack.callback(uploader.stop)
             uploader.start()
@@ -140,10 +143,9 @@ def once(folder: Path, arguments: argparse.Namespace, slots: int) -> dict[str, f
                 raise error
         coordinator.observers += tuple(uploaders)
         for part, names in CALLS.items():
-            owner = getattr(coordinator, part)
             for name in names:
-                setattr(owner, name, timed(getattr(owner, name), f"{part}.{name}, wall", wall))
-        window = Window(coordinator, n_before, n_segments, lambda: {**clocks(processes), **wall})
+                time_calls(getattr(coordinator, part), name, wall)
+        window = Window(coordinator, *sizes, mark)
         window.run()
         ended = time.perf_counter()
         for uploader in uploaders:
@@ -154,10 +156,10 @@ def once(folder: Path, arguments: argparse.Namespace, slots: int) -> dict[str, f
     window_s, machine_s = spent.pop("window"), spent.pop("machine")
     ours_s = sum(seconds for name, seconds in spent.items() if not name.endswith("wall"))
     return {
-        "segments/s": n_segments / window_s,
+        "segments/s": arguments.segments / window_s,
         "utilisation, %": 100 * window.wall_s / (slots * window_s),
-        "mean sleep, s": window.wall_s / n_segments,
-        **{f"{name}, ms": 1e3 * seconds / n_segments for name, seconds in spent.items()},
+        "mean sleep, s": window.wall_s / arguments.segments,
+        **{f"{name}, ms": 1e3 * seconds / arguments.segments for name, seconds in spent.items()},
         "our cores": ours_s / window_s,
         "neighbours' cores": max(0.0, machine_s - ours_s) / window_s,
         "views behind, s": behind_s,
@@ -184,10 +186,7 @@ def main() -> None:
         for slots in arguments.slots:
             with tempfile.TemporaryDirectory() as scratch:
                 found[slots].append(once(Path(scratch), arguments, slots))
-    figures = {
-        slots: {name: spread([run[name] for run in runs]) for name in runs[0]}
-        for slots, runs in found.items()
-    }
+    figures = {slots: spreads(runs) for slots, runs in found.items()}
     rows = [
         {"slots": name, **{f"{n}": f"{its[name]['median']:.2f}" for n, its in figures.items()}}
         for name in found[arguments.slots[0]][0]

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from unittest import mock
 
 import numpy as np
-from report import draw_point, report, spread
+from report import draw_point, report, spreads
 from rich.console import Console
 from safetensors.numpy import save
 
@@ -149,14 +149,9 @@ def coordinate(
     executor: Executor,
     run_segment: Callable[[TrialSpec, tuple[float, ...], bytes | None], SegmentResult],
     n_slots: int,
-    *,
-    is_ordered: bool = True,
+    n_lanes: int | None,
 ) -> Iterator[Coordinator]:
-    """Make the coordinator of `mmsearch run`, with a display that nobody sees.
-
-    With `is_ordered`, decisions are made in the order of virtual time, with a lane for each slot;
-    otherwise as soon as their segment has ended, as in a confirmation.
-    """
+    """Make the coordinator of `mmsearch run`, with a display that nobody sees."""
     with Path("/dev/null").open("w", encoding="utf-8") as nowhere, opened(job) as earlier:
         session = job.session
         clock = VirtualClock(session.file.costs, session.corpus.vocabulary.size, job.decides)
@@ -169,20 +164,18 @@ def coordinate(
             run_segment=run_segment,
             clock=clock,
             n_slots=lambda: n_slots,
-            n_lanes=n_slots if is_ordered else None,
+            n_lanes=n_lanes,
             observers=(LiveDisplay(Console(file=nowhere), N_TRIALS, earlier),),
         )
 
 
 @dataclass(slots=True)
 class Window:
-    """An observer that stops a coordinator after a window of segments."""
+    """An observer of a coordinator, which stops it after a window of segments."""
 
     coordinator: Coordinator
     n_before: int
-    """Segments before the window."""
     n_segments: int
-    """Segments in the window."""
     mark: Callable[[], Any]
     """Called where the window begins and where it ends."""
     marks: list[Any] = field(default_factory=list)
@@ -191,22 +184,20 @@ class Window:
     """Seconds that workers spent on the window's segments."""
     _n_ended: int = 0
 
+    def show(self, record: TrialRecord) -> None:
+        """Count a segment."""
+        if record.outcome is None and record.curve:
+            self._n_ended += 1
+            self.wall_s += record.curve[-1].wall_s if len(self.marks) == 1 else 0.0
+            if self._n_ended in {self.n_before, self.n_before + self.n_segments}:
+                self.marks.append(self.mark())
+            if len(self.marks) > 1:
+                self.coordinator.stop()
+
     def run(self) -> None:
         """Run the coordinator until the window ends."""
         self.coordinator.observers += (self,)
         self.coordinator.run(Limits(n_trials=N_TRIALS))
-
-    def show(self, record: TrialRecord) -> None:
-        """Count a segment."""
-        if record.outcome is not None or not record.curve:
-            return
-        if len(self.marks) == 1:
-            self.wall_s += record.curve[-1].wall_s
-        if self._n_ended in {self.n_before, self.n_before + self.n_segments}:
-            self.marks.append(self.mark())
-        if len(self.marks) > 1:
-            self.coordinator.stop()
-        self._n_ended += 1
 
 
 @dataclass(slots=True)
@@ -266,19 +257,21 @@ def fill(root: Path, arguments: argparse.Namespace, n_trials: int) -> None:
 
 def once(root: Path, arguments: argparse.Namespace) -> dict[str, float]:
     """Measure one window of a filled study."""
-    session, executor = open_session(root, arguments.workers), Instant()
-    vocab_size, n_before = session.corpus.vocabulary.size, arguments.workers + WARM_UP
+    n_workers = arguments.workers
+    job, executor = Search(open_session(root, n_workers)), Instant()
+    vocab_size = job.session.corpus.vocabulary.size
 
     def answer(spec: TrialSpec, dev_losses: tuple[float, ...], _: bytes | None) -> SegmentResult:
         return simulate(spec, len(dev_losses) + 1, vocab_size, lasts=spec.seed in carried_on)
 
+    def mark() -> float:
+        return time.perf_counter() - executor.own_s
+
     begun = time.perf_counter()
-    with coordinate(Search(session), executor, answer, arguments.workers) as coordinator:
+    with coordinate(job, executor, answer, n_workers, n_workers) as coordinator:
         resume_s = time.perf_counter() - begun
         carried_on = {each.spec.seed for each in coordinator.earlier if each.outcome is None}
-        window = Window(
-            coordinator, n_before, arguments.segments, lambda: time.perf_counter() - executor.own_s
-        )
+        window = Window(coordinator, n_workers + WARM_UP, arguments.segments, mark)
         window.run()
     whole_ms = (window.marks[1] - window.marks[0]) / arguments.segments * 1e3
     return {"ms a segment": whole_ms, "segments/s": 1e3 / whole_ms, "resume, s": resume_s}
@@ -303,15 +296,9 @@ def main() -> None:
                 shutil.copytree(Path(scratch) / f"filled-{n_trials}", root)
                 found[n_trials].append(once(root, arguments))
                 shutil.rmtree(root)
-    sizes = {
-        n: {name: spread([run[name] for run in runs]) for name in runs[0]}
-        for n, runs in found.items()
-    }
+    sizes = {n: spreads(runs) for n, runs in found.items()}
     rows = [
-        {
-            "trials": f"{n:,}",
-            **{name: f"{figure['median']:.2f}" for name, figure in figures.items()},
-        }
+        {"trials": f"{n:,}", **{name: f"{its['median']:.2f}" for name, its in figures.items()}}
         for n, figures in sizes.items()
     ]
     title = f"{arguments.workers} trials at once; medians of {arguments.repeats} turns"

@@ -104,11 +104,13 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
 
+def spreads(runs: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Return the spread of each figure of repeated runs."""
+    return {name: spread([run[name] for run in runs]) for name in runs[0]}
+
+
 def report(
-    name: str,
-    title: str,
-    rows: Sequence[Mapping[str, str]],
-    figures: Mapping[str, Any],
+    name: str, title: str, rows: Sequence[Mapping[str, str]], figures: Mapping[str, Any]
 ) -> None:
     """Print a table, and write `bench/results/NAME.json` with the figures as measured."""
     console = Console()
