@@ -11,6 +11,8 @@ where the pruner ends it, so that Optuna is asked equally often at each size. Th
 first with ended trials; `--workers` more, of all ages, are left running, and after `WARM_UP`
 segments a window of `--segments` is measured. The sizes take turns, each on a fresh copy. "resume"
 is the time to read the journal and build the study from it.
+
+`cluster.py` uses the same trials and the same coordinator.
 """
 
 from __future__ import annotations
@@ -24,16 +26,17 @@ import shutil
 import tempfile
 import time
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from unittest import mock
 
 import numpy as np
-from report import draw_point, report, spread
+from report import draw_point, report, spreads
 from rich.console import Console
 from safetensors.numpy import save
 
+from mmsearch.model.cost import COSTS, step_ns
 from mmsearch.model.curve import CurvePoint
 from mmsearch.search.display.live import LiveDisplay
 from mmsearch.search.execution.coordinator import Coordinator, Limits
@@ -47,15 +50,18 @@ from mmsearch.search.study.session import Request, Session
 from mmsearch.tracking.journal.records import Outcome, SegmentRecord, TrialState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from mmsearch.model.spec import TrialSpec
     from mmsearch.search.study.settings import Settings
+    from mmsearch.tracking.journal.records import TrialRecord
 
 T = TypeVar("T")
 
 WARM_UP = 100
 """Segments before the window, besides one of each trial that goes on."""
+N_TRIALS = 10**9
+"""Trials of the study, which are never reached."""
 N_POINTS = 10
 """Points of a segment's curve, as in training."""
 COMPLETE, PRUNED_NOW = 0.35, 0.5
@@ -108,35 +114,6 @@ def simulate(spec: TrialSpec, segment: int, vocab_size: int, *, lasts: bool) -> 
     )
 
 
-@dataclass(slots=True)
-class Instant(Executor):
-    """Runs each call at once, and reports when a window of segments begins and ends."""
-
-    n_before: int
-    """Segments before the window."""
-    n_segments: int
-    """Segments in the window."""
-    on_begin: Callable[[], None]
-    on_end: Callable[[], None]
-    own_s: float = 0.0
-    """Seconds of the window spent in this executor."""
-    _n_calls: int = 0
-
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Call `fn` now."""
-        if self._n_calls == self.n_before:
-            self.own_s = 0.0
-            self.on_begin()
-        begun = time.perf_counter()
-        if self._n_calls == self.n_before + self.n_segments:
-            self.on_end()
-        self._n_calls += 1
-        future: Future[T] = Future()
-        future.set_result(fn(*args, **kwargs))
-        self.own_s += time.perf_counter() - begun
-        return future
-
-
 def draw(settings: Settings, number: int) -> TrialSpec:
     """Propose a trial: the best of eight at random, so better than chance."""
     seed = trial_seed(settings.seed, number)
@@ -145,9 +122,103 @@ def draw(settings: Settings, number: int) -> TrialSpec:
     return min((settings.trial_spec(point, seed) for point in points), key=quality)
 
 
+def sleep(
+    scale: float, vocab_size: int, spec: TrialSpec, dev_losses: tuple[float, ...], _: bytes | None
+) -> SegmentResult:
+    """Answer a segment after its cost by `model/cost.py`, in seconds times `scale`."""
+    begun, segment = time.perf_counter(), len(dev_losses) + 1
+    result = simulate(spec, segment, vocab_size, lasts=False)
+    n_steps = spec.segment_end(segment) - spec.segment_end(segment - 1)
+    wall_s = scale * n_steps * step_ns(COSTS, spec, vocab_size) / 1e9
+    time.sleep(max(0.0, begun + wall_s - time.perf_counter()))
+    return replace(result, wall_s=wall_s)
+
+
+def open_session(root: Path, lanes: int) -> Session:
+    """Open the study in a workspace."""
+    config = root.parent / "settings.toml"
+    config.write_text(f'[training]\nrecipe = "article"\n[search]\nlanes = {lanes}\n', "utf-8")
+    return Session.open(
+        Request(workspace=root, n_trials=N_TRIALS, study="simulated", config=config, given={})
+    )
+
+
+@contextlib.contextmanager
+def coordinate(
+    job: Search,
+    executor: Executor,
+    run_segment: Callable[[TrialSpec, tuple[float, ...], bytes | None], SegmentResult],
+    n_slots: int,
+    n_lanes: int | None,
+) -> Iterator[Coordinator]:
+    """Make the coordinator of `mmsearch run`, with a display that nobody sees."""
+    with Path("/dev/null").open("w", encoding="utf-8") as nowhere, opened(job) as earlier:
+        session = job.session
+        clock = VirtualClock(session.file.costs, session.corpus.vocabulary.size, job.decides)
+        yield Coordinator(
+            proposer=job.propose(clock.decided(earlier), ()),
+            earlier=earlier,
+            settings=session.file.settings,
+            journal=session.journal,
+            executor=executor,
+            run_segment=run_segment,
+            clock=clock,
+            n_slots=lambda: n_slots,
+            n_lanes=n_lanes,
+            observers=(LiveDisplay(Console(file=nowhere), N_TRIALS, earlier),),
+        )
+
+
+@dataclass(slots=True)
+class Window:
+    """An observer of a coordinator, which stops it after a window of segments."""
+
+    coordinator: Coordinator
+    n_before: int
+    n_segments: int
+    mark: Callable[[], Any]
+    """Called where the window begins and where it ends."""
+    marks: list[Any] = field(default_factory=list)
+    """What `mark` returned."""
+    wall_s: float = 0.0
+    """Seconds that workers spent on the window's segments."""
+    _n_ended: int = 0
+
+    def show(self, record: TrialRecord) -> None:
+        """Count a segment."""
+        if record.outcome is None and record.curve:
+            self._n_ended += 1
+            self.wall_s += record.curve[-1].wall_s if len(self.marks) == 1 else 0.0
+            if self._n_ended in {self.n_before, self.n_before + self.n_segments}:
+                self.marks.append(self.mark())
+            if len(self.marks) > 1:
+                self.coordinator.stop()
+
+    def run(self) -> None:
+        """Run the coordinator until the window ends."""
+        self.coordinator.observers += (self,)
+        self.coordinator.run(Limits(n_trials=N_TRIALS))
+
+
+@dataclass(slots=True)
+class Instant(Executor):
+    """Runs each call at once."""
+
+    own_s: float = 0.0
+    """Seconds spent in this executor."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Call `fn` now."""
+        begun = time.perf_counter()
+        future: Future[T] = Future()
+        future.set_result(fn(*args, **kwargs))
+        self.own_s += time.perf_counter() - begun
+        return future
+
+
 def fill(root: Path, arguments: argparse.Namespace, n_trials: int) -> None:
     """Write a journal of `n_trials` ended trials, and of `--workers` running ones of all ages."""
-    session = open_session(root)
+    session = open_session(root, arguments.workers)
     session.workspace.create()
     settings, journal = session.file.settings, session.journal
     journal.create()
@@ -186,54 +257,24 @@ def fill(root: Path, arguments: argparse.Namespace, n_trials: int) -> None:
 
 def once(root: Path, arguments: argparse.Namespace) -> dict[str, float]:
     """Measure one window of a filled study."""
-    session = open_session(root)
-    job = Search(session)
-    marks: list[float] = []
+    n_workers = arguments.workers
+    job, executor = Search(open_session(root, n_workers)), Instant()
+    vocab_size = job.session.corpus.vocabulary.size
 
-    def begin() -> None:
-        marks.append(time.perf_counter())
+    def answer(spec: TrialSpec, dev_losses: tuple[float, ...], _: bytes | None) -> SegmentResult:
+        return simulate(spec, len(dev_losses) + 1, vocab_size, lasts=spec.seed in carried_on)
 
-    def end() -> None:
-        marks.append(time.perf_counter() - executor.own_s)
-        coordinator.stop()
+    def mark() -> float:
+        return time.perf_counter() - executor.own_s
 
-    vocab_size = session.corpus.vocabulary.size
-    executor = Instant(arguments.workers + WARM_UP, arguments.segments, begin, end)
-    with contextlib.ExitStack() as stack:
-        nowhere = stack.enter_context(Path("/dev/null").open("w", encoding="utf-8"))
-        begun = time.perf_counter()
-        earlier = stack.enter_context(opened(job))
-        clock = VirtualClock(session.file.costs, vocab_size, job.decides)
-        proposer = job.propose(clock.decided(earlier), ())
+    begun = time.perf_counter()
+    with coordinate(job, executor, answer, n_workers, n_workers) as coordinator:
         resume_s = time.perf_counter() - begun
-        carried_on = {record.spec.seed for record in earlier if record.outcome is None}
-        progress = LiveDisplay(Console(file=nowhere), 10**9, earlier)
-        coordinator = Coordinator(
-            proposer=proposer,
-            earlier=earlier,
-            settings=session.file.settings,
-            journal=session.journal,
-            executor=executor,
-            run_segment=lambda spec, dev_losses, _: simulate(
-                spec, len(dev_losses) + 1, vocab_size, lasts=spec.seed in carried_on
-            ),
-            clock=clock,
-            n_slots=lambda: arguments.workers,
-            n_lanes=arguments.workers,
-            observers=(progress,),
-        )
-        coordinator.run(Limits(n_trials=10**9))
-    whole_ms = (marks[1] - marks[0]) / arguments.segments * 1e3
+        carried_on = {each.spec.seed for each in coordinator.earlier if each.outcome is None}
+        window = Window(coordinator, n_workers + WARM_UP, arguments.segments, mark)
+        window.run()
+    whole_ms = (window.marks[1] - window.marks[0]) / arguments.segments * 1e3
     return {"ms a segment": whole_ms, "segments/s": 1e3 / whole_ms, "resume, s": resume_s}
-
-
-def open_session(root: Path) -> Session:
-    """Open the study of one size."""
-    config = root.parent / "settings.toml"
-    config.write_text('[training]\nrecipe = "article"\n', "utf-8")
-    return Session.open(
-        Request(workspace=root, n_trials=10**9, study="growth", config=config, given={})
-    )
 
 
 def main() -> None:
@@ -255,15 +296,9 @@ def main() -> None:
                 shutil.copytree(Path(scratch) / f"filled-{n_trials}", root)
                 found[n_trials].append(once(root, arguments))
                 shutil.rmtree(root)
-    sizes = {
-        n: {name: spread([run[name] for run in runs]) for name in runs[0]}
-        for n, runs in found.items()
-    }
+    sizes = {n: spreads(runs) for n, runs in found.items()}
     rows = [
-        {
-            "trials": f"{n:,}",
-            **{name: f"{figure['median']:.2f}" for name, figure in figures.items()},
-        }
+        {"trials": f"{n:,}", **{name: f"{its['median']:.2f}" for name, its in figures.items()}}
         for n, figures in sizes.items()
     ]
     title = f"{arguments.workers} trials at once; medians of {arguments.repeats} turns"

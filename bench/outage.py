@@ -15,14 +15,13 @@ import argparse
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from report import MMSEARCH, environment, report, spread
+from report import MMSEARCH, environment, free_port, report, spread
 
 from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.mlflow.server import serve
@@ -34,13 +33,6 @@ GOAL = 0.05
 CONFIG = '[search]\nsampler = "random"\npruner = "none"\n'
 ARMS = ("up", "down", "hanging")
 LACKS = "mmsearch sync"
-
-
-def free_port() -> int:
-    """Find a free port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

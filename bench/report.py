@@ -7,6 +7,7 @@ import math
 import os
 import platform
 import resource
+import socket
 import statistics
 import subprocess
 import sys
@@ -36,6 +37,13 @@ def environment(home: Path) -> dict[str, str]:
     dropped = ("MLFLOW_", "MMSEARCH_", "XDG_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
     return {**kept, "HOME": str(home), "COLUMNS": "80", "MPLCONFIGDIR": str(home / "matplotlib")}
+
+
+def free_port() -> int:
+    """Find a free port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def busy_s() -> float:
@@ -96,11 +104,13 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
 
+def spreads(runs: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Return the spread of each figure of repeated runs."""
+    return {name: spread([run[name] for run in runs]) for name in runs[0]}
+
+
 def report(
-    name: str,
-    title: str,
-    rows: Sequence[Mapping[str, str]],
-    figures: Mapping[str, Any],
+    name: str, title: str, rows: Sequence[Mapping[str, str]], figures: Mapping[str, Any]
 ) -> None:
     """Print a table, and write `bench/results/NAME.json` with the figures as measured."""
     console = Console()
