@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 from mmsearch.data.corpus import BUILTIN_CORPUS, Corpus, read_corpus
@@ -28,6 +29,10 @@ from tests.support.tracked_study import NewStore, Study
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+# Nothing is timed: a machine that is busy with other work is slow now and then.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 _POSTGRESQL = re.compile(r"[_[]postgresql[]_]")
 _HERE = Path(__file__).resolve().parent

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mmsearch.data.contexts import Contexts, DistinctContexts, build_contexts, distinct
@@ -71,7 +71,6 @@ def test_first_name_reads_as_in_the_article() -> None:
     assert [vocabulary.itos[i] for i in contexts.targets.tolist()] == list("emma.")
 
 
-@settings(deadline=None)
 @given(words=WORDS, block_size=st.integers(1, 15), data=st.data())
 def test_contexts_are_those_of_the_plain_loop(
     words: list[str], block_size: int, data: st.DataObject
@@ -91,7 +90,6 @@ def test_contexts_are_those_of_the_plain_loop(
     assert_equal(distinct(build_contexts(shuffled, VOCABULARY, block_size)), found)
 
 
-@settings(deadline=None)
 @given(words=WORDS, block_size=st.integers(1, 12), data=st.data())
 def test_narrowed_contexts_are_those_of_the_smaller_block_size(
     words: list[str], block_size: int, data: st.DataObject

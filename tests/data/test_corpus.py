@@ -8,7 +8,7 @@ import pickle
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mmsearch.data.corpus import (
@@ -134,7 +134,6 @@ ANY_BYTES = (
 )
 
 
-@settings(deadline=None)
 @given(
     data=ANY_BYTES,
     keep_duplicates=st.booleans(),

@@ -51,9 +51,7 @@ resource.setrlimit(resource.RLIMIT_AS, (16 << 30, 16 << 30))
 """
 """Limits the memory that a command may ask for."""
 
-slow = settings(
-    deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
-)
+slow = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 
 
 def tries(command: str) -> list[tuple[object, ...]]:

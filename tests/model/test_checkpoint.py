@@ -154,7 +154,7 @@ def test_random_cut_and_extended_bytes_are_refused(noise: bytes, length: int) ->
                 from_bytes(content)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_damaged_checkpoint_is_refused_or_usable(data: st.DataObject) -> None:
     """Neither a flipped bit nor a rewritten header fails later, in a matrix product."""

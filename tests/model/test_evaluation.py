@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -67,7 +67,6 @@ def test_chunks_of_the_real_size_lose_no_context(n_distinct: int) -> None:
     )
 
 
-@settings(deadline=None)
 @given(
     words=st.lists(st.text("abcde", max_size=6), min_size=1, max_size=30),
     block_size=st.integers(1, 4),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mmsearch.data.corpus import Vocabulary
@@ -60,7 +60,6 @@ class Naive:
         )
 
 
-@settings(deadline=None)
 @given(train=SOME_WORDS, words=SOME_WORDS, order=st.integers(0, 4), strength=A_STRENGTH)
 def test_losses_are_those_of_the_formula(
     train: list[str], words: list[str], order: int, strength: float
@@ -82,7 +81,6 @@ def test_reference_corpus_gives_the_known_loss(reference: Corpus, reference_spli
     assert found.losses.mean == pytest.approx(1.97966, abs=1e-5)
 
 
-@settings(deadline=None)
 @given(train=SOME_WORDS, dev=SOME_WORDS)
 def test_order_and_strength_with_the_lowest_dev_loss_are_chosen(
     train: list[str], dev: list[str]

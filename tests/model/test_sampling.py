@@ -100,7 +100,7 @@ def test_low_temperature_takes_the_likeliest_character_after_the_prefix(prefix: 
     assert words(n_words=5, prefix=prefix, temperature=1e-6, max_length=12) == [expected] * 5
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(temperature=st.floats(0, exclude_min=True, allow_infinity=False))
 def test_any_positive_temperature_samples(temperature: float) -> None:
     assert len(words(n_words=2, temperature=temperature, max_length=3)) == 2

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
@@ -66,7 +66,6 @@ def pair_losses(
     ]
 
 
-@settings(deadline=None)
 @given(words=SOME_WORDS, block_size=st.integers(1, 4))
 def test_loss_of_a_word_is_the_sum_over_its_characters(words: list[str], block_size: int) -> None:
     parameters = make_parameters(6, 3, 7, block_size, dtype=torch.float64)
@@ -95,7 +94,6 @@ def test_mean_is_the_score_that_trials_are_ranked_by(
     assert losses.mean == pytest.approx(mean_loss(parameters, distinct(examples)), rel=close)
 
 
-@settings(deadline=None)
 @given(words=SOME_WORDS, n_positions=st.integers(1, 7))
 def test_positions_are_counted_from_the_start_of_each_word(
     words: list[str], n_positions: int

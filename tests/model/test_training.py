@@ -250,7 +250,7 @@ def test_training_learns() -> None:
     assert segment.dev_loss < 2.7
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(data=st.data(), n_steps=st.integers(1, 450))
 def test_curve_covers_every_step_once_at_its_rate(data: st.DataObject, n_steps: int) -> None:
     n_segments = data.draw(st.integers(max(1, n_steps // 60), n_steps))

@@ -8,6 +8,7 @@ and writes one.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import multiprocessing
@@ -156,6 +157,8 @@ def _serve() -> None:
     multiprocessing.set_forkserver_preload(IMPORTED_BY_WORKERS)
     resource_tracker.ensure_running()
     forkserver.ensure_running()
+    gc.collect()
+    gc.freeze()  # or each command would look through all that is loaded, and so copy it
     for line in sys.stdin:
         children = []
         for job in json.loads(line):

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console, Group
 
@@ -47,7 +47,6 @@ def drawn(status: SearchStatus, width: int, height: int, encoding: str = "utf-8"
     return re.sub(r"\x1b\[[0-9;]*m", "", file.read()).splitlines()
 
 
-@settings(deadline=None)
 @given(
     curves=st.lists(st.lists(st.floats(0, 100), max_size=70), max_size=20),
     width=st.integers(20, 200),
@@ -106,7 +105,6 @@ def updates(record: TrialRecord) -> list[TrialRecord]:
     return states if record.outcome is None else [*states, record]
 
 
-@settings(deadline=None)
 @given(
     rows=st.lists(
         st.tuples(
@@ -216,7 +214,6 @@ def lines(shown: Text) -> list[str]:
     return out.getvalue().splitlines()
 
 
-@settings(deadline=None)  # rich is slow on a busy machine
 @given(points=st.lists(POINTS, min_size=1, max_size=8))
 def test_trials_fit_with_all_hyperparameters(points: list[dict[str, Any]]) -> None:
     """Categories and the parameters make room for what is searched in every study."""

@@ -225,7 +225,7 @@ def test_pruner_ends_worse_trials_where_it_looks(pruner: Pruner) -> None:
 
 
 @pytest.mark.parametrize("pruner", get_args(Pruner))
-@how_often(max_examples=10, deadline=None)
+@how_often(max_examples=10)
 @given(data=st.data())
 def test_rebuilt_study_prunes_as_if_undisturbed(pruner: Pruner, data: st.DataObject) -> None:
     """Killed after any report, three trials at once: each decision is that of one process."""

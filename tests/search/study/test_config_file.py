@@ -47,7 +47,7 @@ def test_reference_is_the_one_that_the_code_writes() -> None:
     assert (ROOT / "docs" / "config.md").read_text() == reference()
 
 
-@how_often(max_examples=40, deadline=None)  # files are slow on a busy machine
+@how_often(max_examples=40)
 @given(settings=good_settings())
 def test_study_s_settings_come_back(
     tmp_path_factory: pytest.TempPathFactory, settings: Settings

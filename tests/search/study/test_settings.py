@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import example, given
-from hypothesis import settings as how_often
 from hypothesis import strategies as st
 
 from mmsearch.errors import InputError
@@ -83,7 +82,6 @@ def test_setting_out_of_range_is_refused(name: str, value: Any) -> None:
         settle({name: value}, Settings())
 
 
-@how_often(deadline=None)
 @given(settings=good_settings())
 def test_json_gives_the_settings_back(settings: Settings) -> None:
     """A study goes on with exactly what it was started with, said again or not."""
@@ -331,7 +329,6 @@ def test_config_that_is_no_text_file_is_refused(tmp_path: Path) -> None:
             read_config(path)
 
 
-@how_often(deadline=None)
 @given(lines=st.lists(LINES, max_size=8))
 @example(lines=["[space]", "embedding_dim = " + "9" * 400])
 @example(lines=["[search]", "seed = 0x" + "f" * 5000])

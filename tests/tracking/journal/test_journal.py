@@ -131,7 +131,7 @@ def test_study_that_has_not_begun_is_nothing_and_no_error(tmp_path: Path) -> Non
     assert journal.records() == []
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(facts=json_objects)
 def test_study_facts_read_back_as_written(scratch: Path, facts: dict[str, Any]) -> None:
     journal = Journal(scratch)
@@ -142,7 +142,7 @@ def test_study_facts_read_back_as_written(scratch: Path, facts: dict[str, Any]) 
     assert journal.read_study() == facts
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     spec=st.builds(make_spec, seed=st.integers(0, 2**63), learning_rate=st.floats(1e-9, 1e9)).map(
         lambda spec: dataclasses.replace(spec, n_steps=10**6, n_segments=10)
@@ -230,7 +230,7 @@ def test_record_sums_its_curve_up() -> None:
     assert record.steps_per_s == 4 * 12_000 / 2.0
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(
         st.tuples(
@@ -343,7 +343,7 @@ def test_writer_killed_at_any_step_carries_on_to_the_same_files(tmp_path: Path) 
     assert n_kills > 13  # three folders, four appends and renames, at the least
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_torn_last_line_counts_as_not_written(scratch: Path, data: st.DataObject) -> None:
     """The next line is not joined to what is left."""
@@ -406,7 +406,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Journal, dict[str, 
 NAMES = ["spec.json", "curve.jsonl", "outcome.json", "weights.safetensors"]
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(name=st.sampled_from(NAMES), data=st.data())
 def test_damaged_file_is_refused_by_name_or_reads(
     whole: tuple[Journal, dict[str, bytes]], name: str, data: st.DataObject
