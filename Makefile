@@ -28,10 +28,11 @@ test: $(VENV)/.installed-dev
 faults: $(VENV)/.installed-dev
 	$(PYTEST) -n 3 -m "fault and not long"
 
-# What CI runs: both test suites in one, whose workers start and build their fixtures only once.
+# What CI runs.
 check: $(VENV)/.installed-dev
 	$(MAKE) --jobs 2 wheel types versions lint layers security
-	$(PYTEST) -n 3 -m "not long"
+	$(MAKE) test
+	$(MAKE) faults
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
