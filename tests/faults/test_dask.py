@@ -6,20 +6,29 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.mlflow.server import serve
-from tests.support.assertions import assert_same_everywhere, curves
+from tests.support.assertions import assert_same_everywhere, curves, wait_for
 from tests.support.background_search import Search
+from tests.support.commands import COMMAND, environment
+from tests.support.hosts import two_hosts
 from tests.support.postgres import postgres_server
 from tests.support.reference_studies import SHORT
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from tests.support.dask_cluster import DaskCluster
     from tests.support.forked_cli import Warm
+    from tests.support.hosts import Host
 
 QUICK = "from mmsearch.search.execution import dask_pool; dask_pool.GIVE_UP_S = 4.0"
 """Python that shortens the patience with a scheduler that is away."""
@@ -160,3 +169,82 @@ def test_address_without_a_scheduler_creates_no_study(
     both = warm_command("run", *words, "--workers", 2, folder=tmp_path)
     assert both.returncode == 2
     assert "--workers" in both.stderr
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def hosts() -> Iterator[tuple[Host, Host]]:
+    """Make two machines."""
+    with two_hosts() as made:
+        yield made
+
+
+def test_two_machines_search_as_the_page_says(hosts: tuple[Host, Host], tmp_path: Path) -> None:
+    """The block of docs/cluster.md is run, with fewer and shorter trials."""
+    page = (ROOT / "docs" / "cluster.md").read_text()
+    (block,) = (b for b in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) if "ssh" in b)
+    (config,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "cluster.toml").write_text(config)
+    one, two = hosts
+    assert {one.address, two.address} == set(re.findall(r"10\.77\.0\.\d", block))
+    block = block.replace(f"ssh {two.address}", " ".join(two.words()))
+    assert "--trials 50" in block
+    block = block.replace("--trials 50", "--trials 6 --steps 200 --json")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    with subprocess.Popen(
+        one.words("sh", "-c", block),
+        cwd=tmp_path,
+        env={**environment(tmp_path), "PATH": path},
+        stdout=(tmp_path / "printed.txt").open("w"),
+        stderr=(tmp_path / "log.txt").open("w"),
+        start_new_session=True,
+    ) as shell:
+        try:
+            assert shell.wait(300) == 0, (tmp_path / "log.txt").read_text()
+        finally:
+            os.killpg(shell.pid, signal.SIGKILL)
+    log = (tmp_path / "log.txt").read_text()
+    assert json.loads((tmp_path / "printed.txt").read_text())["n_finished"] == 6
+    for host in hosts:
+        assert re.search(rf"Start worker at: +tcp://{host.address}:", log)
+
+
+def test_machine_whose_cable_is_cut_loses_its_segment_only(
+    hosts: tuple[Host, Host], short: dict[int, Any], small_corpus: Path, tmp_path: Path
+) -> None:
+    """Its silence is noticed; its segment is trained by the other machine."""
+    one, two = hosts
+    # The least that Dask takes.
+    env = {**environment(tmp_path), "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "11s"}
+    address = f"tcp://{one.address}:8786"
+    dask = [sys.executable, "-m"]
+
+    with ExitStack() as stack:
+
+        def start(host: Host, *words: str) -> subprocess.Popen[str]:
+            process = stack.enter_context(
+                subprocess.Popen(
+                    host.words(*words),
+                    cwd=tmp_path,
+                    env=env,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                )
+            )
+            stack.callback(process.kill)
+            return process
+
+        start(one, *dask, "distributed.cli.dask_scheduler", "--host", one.address)
+        for host in hosts:
+            words = (address, "--nthreads", "1", "--no-nanny", "--no-dashboard")
+            start(host, *dask, "distributed.cli.dask_worker", *words)
+        given = map(str, on(address, tmp_path, small_corpus))
+        search = start(one, str(COMMAND), "run", *given)
+        wait_for(Journal(tmp_path / "runs" / "few"), 3, search)
+        two.cut()
+        printed, _ = search.communicate(timeout=300)
+        assert search.returncode == 0, printed
+    assert curves(tmp_path / "runs", "few") == short
