@@ -29,6 +29,7 @@ WRONG_IMPORTS = {
         "mlflow",
     ),
     "Optuna is imported in search.optimizer only": ("tracking/planted_optuna.py", "optuna"),
+    "Dask is imported in search.execution only": ("search/results/planted_dask.py", "dask"),
     "typer and rich are imported in search.cli and search.display only": (
         "search/execution/planted_rich.py",
         "rich",
