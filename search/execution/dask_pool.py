@@ -97,6 +97,8 @@ def _call(
     """Call a function; return its result and None, or its error and the traceback."""
     from mmsearch.search.execution import worker  # noqa: PLC0415 (where it is called)
 
+    if fingerprint not in _words:
+        return CallLostError("its worker was started again"), ""
     try:
         worker.use(_words[fingerprint])
         return fn(*args), None
@@ -338,6 +340,9 @@ class DaskPool(SegmentExecutor):
                 continue
             if raised_at is None:
                 future.set_result(value)
+            elif isinstance(value, CallLostError):
+                worker.end(value)
+                future.set_exception(value)
             else:
                 value.add_note(f"in worker {worker.address}:\n{raised_at}")
                 future.set_exception(value)
@@ -429,6 +434,8 @@ class _Connection:
         for address, worker in list(self._workers.items()):
             if address not in listed:
                 self._workers.pop(address).end(WorkerDiedError())
+            elif worker.gone.done():
+                self._workers.pop(address)
             elif not worker.answers(listed[address]["last_seen"], now, self._limit_s):
                 self._pool.say_once(f"worker {address} hangs; its segments go to others")
                 self._hanging[address] = worker.last_seen

@@ -378,7 +378,7 @@ def forge(path: Path) -> None:
         ("optuna.db", flip, ("sync",)),
         ("few/confirm.json", flip, ("sample",)),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_hint_is_a_line_that_mends_the_damage(
     reconfirmed: Path,

@@ -71,6 +71,29 @@ def test_call_of_a_worker_that_leaves_is_lost_and_not_its_fault(
     wait_for_slots(pool, 0)
 
 
+def test_worker_started_again_at_its_address_is_prepared_again(
+    cluster: DaskCluster, pool: DaskPool
+) -> None:
+    """It has lost the words, whether or not anybody saw that it was away."""
+    address = ("--worker-port", str(free_port()))
+    pid = cluster.start_worker(*address)
+    wait_for_slots(pool, 1)
+    call = pool.submit(pid_after, 600)
+    wait_until(call.running)
+    os.kill(pid, signal.SIGKILL)
+    new = cluster.start_worker(*address)
+    with pytest.raises(BrokenExecutor):
+        call.result(PATIENCE_S)
+
+    def answers() -> bool:
+        try:
+            return pool.submit(os.getpid).result(PATIENCE_S) == new
+        except BrokenExecutor:
+            return False
+
+    wait_until(answers)
+
+
 def test_hanging_worker_loses_its_call_and_may_come_back(
     cluster: DaskCluster, pool: DaskPool, said: list[str]
 ) -> None:
