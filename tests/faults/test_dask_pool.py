@@ -8,8 +8,8 @@ from concurrent.futures import BrokenExecutor
 from typing import TYPE_CHECKING
 
 import dask
-import distributed  # noqa: F401 (its settings, before they are changed)
 import pytest
+from distributed.security import Security
 
 from mmsearch.data.corpus import Vocabulary
 from mmsearch.data.split import Words
@@ -25,7 +25,9 @@ from tests.support.mlflow_server import free_port
 from tests.support.waiting import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
+    from pathlib import Path
 
 TRAIN, DEV = ("quetzal", "xylophone"), ("jackdaws",)
 WORDS = Words(TRAIN, DEV, Vocabulary.of("".join(TRAIN + DEV)))
@@ -214,6 +216,33 @@ def test_address_without_a_scheduler_is_refused(name: str) -> None:
     pool = DaskPool(cluster, WORDS, print, None)
     with pytest.raises(InputError, match=cluster), pool:
         pool.start()
+
+
+def test_tls_needs_its_certificates_and_its_name(
+    forks: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    """Without either, one line says so; with both, nothing else differs."""
+    made = Security.temporary()
+    (tmp_path / "cert.pem").write_text(made.tls_ca_file)
+    (tmp_path / "key.pem").write_text(made.tls_client_key)
+    names = {"ca-file": "cert.pem"}
+    for role in ("client", "scheduler", "worker"):
+        names |= {f"{role}.cert": "cert.pem", f"{role}.key": "key.pem"}
+    settings = {f"distributed.comm.tls.{k}": str(tmp_path / v) for k, v in names.items()}
+    env = {f"DASK_{k.replace('.', '__').replace('-', '_')}".upper(): v for k, v in settings.items()}
+    cluster = DaskCluster(tmp_path, f"tls://127.0.0.1:{free_port()}", forks, env)
+    cluster.start_scheduler()
+    cluster.start_worker()
+    try:
+        wait_until(lambda: "Registered to" in cluster.logs())
+        for address in (cluster.address, cluster.address.replace("tls", "tcp")):
+            with pytest.raises(InputError), DaskPool(address, WORDS, print, None) as refused:
+                refused.start()
+        with dask.config.set(settings), DaskPool(cluster.address, WORDS, print, None) as pool:
+            pool.start()
+            assert pool.submit(abs, -1).result(PATIENCE_S) == 1
+    finally:
+        cluster.end()
 
 
 @pytest.mark.parametrize("name", ["localhost", "local:0", "local:x", "no/such/file.json", ""])
