@@ -140,6 +140,10 @@ class DaskPool(SegmentExecutor):
         self._ending = asyncio.Event()
         self._connected: Future[None] = Future()
         self._lost: ExecutorLostError | None = None
+        self._is_over = False
+        """Whether nobody takes calls any more."""
+        self._open = threading.Lock()
+        """Held while that changes, and while a call is put in the queue."""
         self._n_slots = 0
         self._said: set[str] = set()
 
@@ -175,10 +179,11 @@ class DaskPool(SegmentExecutor):
         """Call `fn` in a free thread of a worker."""
         future: Future[T] = Future()
         call = (future, partial(fn, **kwargs) if kwargs else fn, args)
-        try:
-            self._loop.call_soon_threadsafe(self._calls.put_nowait, call)
-        except RuntimeError:  # the loop is closed
-            future.set_exception(CallLostError("the cluster is lost"))
+        with self._open:
+            if self._is_over:
+                future.set_exception(CallLostError("the cluster is lost"))
+            else:
+                self._loop.call_soon_threadsafe(self._calls.put_nowait, call)
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 (the base class's)
@@ -209,6 +214,9 @@ class DaskPool(SegmentExecutor):
             _logger.info("the cluster failed", exc_info=True)
             self._lose(f"the Dask cluster {self._cluster} failed: {_line(error)}", error)
         finally:
+            with self._open:
+                self._is_over = True
+            await asyncio.sleep(0)  # until the last calls are in the queue
             self.fail_waiting()
 
     @contextlib.asynccontextmanager

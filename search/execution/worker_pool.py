@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import multiprocessing
 import queue
 import signal
@@ -25,17 +26,18 @@ _Call: TypeAlias = "tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]"
 
 _Answer: TypeAlias = "tuple[Any, str | None]"
 """(result, None), or (the error, its traceback)."""
+_Submitted: TypeAlias = "tuple[Future[Any], _Call]"
 _OF_THE_GROUP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that a terminal, `timeout` or systemd sends to all processes of a group."""
 MAX_STARTS = 3
-"""Attempts to start the workers if every one of them is killed while it starts."""
+"""Attempts to start a worker that is killed while it starts."""
 
 
 class WorkerPool(SegmentExecutor):
     """A `concurrent.futures` executor of spawned processes that survives dead workers.
 
     A worker that dies fails only its own call, with `WorkerDiedError`, and a new process takes the
-    next call. `submit` may be called from one thread only.
+    next call.
     """
 
     def __init__(
@@ -44,32 +46,37 @@ class WorkerPool(SegmentExecutor):
         """Create the pool.
 
         Args:
-            n_workers: number of processes; each starts at its first call.
+            n_workers: number of processes, which start at `start` or at the first call.
             initializer: called in each process when it starts.
             initargs: its arguments.
         """
-        self._workers = [_Worker(initializer, initargs) for _ in range(n_workers)]
-        self._started: list[Future[None]] = []
+        self._calls: queue.SimpleQueue[_Submitted | None] = queue.SimpleQueue()
+        first: _Call = (initializer, initargs, {})
+        self._workers = [_Worker(first, self._calls) for _ in range(n_workers)]
         self._is_shut_down = False
 
     def start(self) -> None:
-        """Start every worker now instead of at its first call; does not wait."""
-        self._started = [self.submit(_nothing) for _ in self._workers]
+        """Start every worker now instead of at the first call; does not wait."""
+        for worker in self._workers:
+            worker.start()
 
     def check(self) -> None:
-        """Wait until one of the workers that `start` started is running.
-
-        Workers that are killed while they start are started again, up to `MAX_STARTS` times.
+        """Wait until one of the workers is running.
 
         Raises:
             MMSearchError: none of them can start; the terminal shows their own error message.
         """
-        died = self._first_start()
-        for _ in range(MAX_STARTS - 1):
-            if died is None or died.signal is None:
-                break
-            self.start()
-            died = self._first_start()
+        self.start()
+        died = None
+        for started in concurrent.futures.as_completed(w.started for w in self._workers):
+            try:
+                started.result()
+            except WorkerDiedError as error:
+                died = error
+                if error.signal is None:
+                    break
+            else:
+                return
         if died is not None:
             how = (
                 "cannot start; their error message is above"
@@ -79,35 +86,28 @@ class WorkerPool(SegmentExecutor):
             )
             raise MMSearchError(f"the worker processes {how}") from died
 
-    def _first_start(self) -> WorkerDiedError | None:
-        """Wait for the first worker to start; return an error if all of them died."""
-        died: list[WorkerDiedError] = []
-        for future in concurrent.futures.as_completed(self._started):
-            try:
-                future.result()
-            except WorkerDiedError as error:
-                if error.signal is None:
-                    return error
-                died.append(error)
-            else:
-                return None
-        return died[0] if died else None
-
     def n_slots(self) -> int:
         """Return the number of processes."""
         return len(self._workers)
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Call `fn` in the worker with the fewest waiting calls."""
+        """Call `fn` in the next worker that is free."""
         if self._is_shut_down:
             raise RuntimeError("cannot submit a call after shutdown")
-        return min(self._workers, key=lambda worker: worker.n_waiting()).submit(fn, args, kwargs)
+        future: Future[T] = Future()
+        self._calls.put((future, (fn, args, kwargs)))
+        self.start()
+        return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 (the base class's)
-        """Stop the workers after their calls."""
+        """Stop the workers after the submitted calls; with `cancel_futures`, after those begun."""
         self._is_shut_down = True
-        for worker in self._workers:
-            worker.end(cancel=cancel_futures)
+        if cancel_futures:
+            with contextlib.suppress(queue.Empty):
+                while submitted := self._calls.get_nowait():
+                    submitted[0].cancel()
+        for _ in self._workers:
+            self._calls.put(None)
         if wait:
             for worker in self._workers:
                 worker.join()
@@ -120,45 +120,29 @@ class _Worker:
     middle of a message, the other gets an error instead of waiting.
     """
 
-    def __init__(self, initializer: Callable[..., None], initargs: tuple[Any, ...]) -> None:
-        self._first: _Call = (initializer, initargs, {})
-        self._calls: queue.SimpleQueue[tuple[Future[Any], _Call] | None] = queue.SimpleQueue()
-        self._waiting: list[Future[Any]] = []
+    def __init__(self, first: _Call, calls: queue.SimpleQueue[_Submitted | None]) -> None:
+        self.started: Future[None] = Future()
+        """Done when the process runs, or cannot be started."""
+        self._first = first
+        self._calls = calls
         self._process: SpawnProcess | None = None
         self._pipe: Connection | None = None
         self._thread: threading.Thread | None = None
 
-    def n_waiting(self) -> int:
-        """Return the number of unfinished calls."""
-        self._waiting = [future for future in self._waiting if not future.done()]
-        return len(self._waiting)
-
-    def submit(
-        self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Future[T]:
-        """Queue a call."""
-        future: Future[T] = Future()
-        self._waiting.append(future)
-        self._calls.put((future, (fn, args, kwargs)))
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._serve, name="worker", daemon=True)
-            # The child inherits the mask; otherwise a Ctrl-C while it starts would kill it.
-            mask = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_GROUP)
-            try:
-                # It would otherwise start with the first child, and unblock the signals there.
-                resource_tracker.ensure_running()
-                signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_GROUP)
-                self._thread.start()
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        return future
-
-    def end(self, *, cancel: bool) -> None:
-        """Stop after the queued calls; with `cancel`, after the running call."""
-        if cancel:
-            for future in self._waiting:
-                future.cancel()
-        self._calls.put(None)
+    def start(self) -> None:
+        """Start the process unless that was done; does not wait."""
+        if self._thread is not None:
+            return
+        self._thread = threading.Thread(target=self._serve, name="worker", daemon=True)
+        # The child inherits the mask; otherwise a Ctrl-C while it starts would kill it.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_GROUP)
+        try:
+            # It would otherwise start with the first child, and unblock the signals there.
+            resource_tracker.ensure_running()
+            signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_GROUP)
+            self._thread.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def join(self) -> None:
         """Wait until it has stopped."""
@@ -166,26 +150,36 @@ class _Worker:
             self._thread.join()
 
     def _serve(self) -> None:
-        while (item := self._calls.get()) is not None:
-            future, call = item
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                value, raised_at = self._ask(call)
-            except (EOFError, OSError) as error:
-                died = WorkerDiedError(self._bury())
-                died.__cause__ = error
-                future.set_exception(died)
-            except Exception as error:  # noqa: BLE001 (the call or its result cannot be pickled)
-                self._bury()
-                future.set_exception(error)
-            else:
-                if raised_at is None:
-                    future.set_result(value)
-                else:
-                    value.add_note(f"in a worker process:\n{raised_at}")
-                    future.set_exception(value)
+        for _ in range(MAX_STARTS):
+            began: Future[None] = Future()
+            self._answer(began, (_nothing, (), {}))
+            died = began.exception()
+            if not isinstance(died, WorkerDiedError) or died.signal is None:
+                break
+        self.started.set_exception(died) if died else self.started.set_result(None)
+        while (submitted := self._calls.get()) is not None:
+            self._answer(*submitted)
         self._bury()
+
+    def _answer(self, future: Future[Any], call: _Call) -> None:
+        """Make a call, unless it was cancelled."""
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            value, raised_at = self._ask(call)
+        except (EOFError, OSError) as error:
+            died = WorkerDiedError(self._bury())
+            died.__cause__ = error
+            future.set_exception(died)
+        except Exception as error:  # noqa: BLE001 (the call or its result cannot be pickled)
+            self._bury()
+            future.set_exception(error)
+        else:
+            if raised_at is None:
+                future.set_result(value)
+            else:
+                value.add_note(f"in a worker process:\n{raised_at}")
+                future.set_exception(value)
 
     def _ask(self, call: _Call) -> _Answer:
         """Send a call to the process, starting one if necessary, and return its answer."""
@@ -241,4 +235,4 @@ def _work(pipe: Connection) -> None:
 
 
 def _nothing() -> None:
-    """Do nothing; the first call of a worker that is started early."""
+    """Do nothing; the first call of a worker."""

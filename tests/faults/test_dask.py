@@ -193,22 +193,26 @@ def test_two_machines_search_as_the_page_says(hosts: tuple[Host, Host], tmp_path
     assert "--trials 50" in block
     block = block.replace("--trials 50", "--trials 6 --steps 200 --json")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    with subprocess.Popen(
-        one.words("sh", "-c", block),
-        cwd=tmp_path,
-        env={**environment(tmp_path), "PATH": path},
-        stdout=(tmp_path / "printed.txt").open("w"),
-        stderr=(tmp_path / "log.txt").open("w"),
-        start_new_session=True,
-    ) as shell:
+    with (
+        (tmp_path / "printed.txt").open("w") as printed,
+        (tmp_path / "log.txt").open("w") as log,
+        subprocess.Popen(
+            one.words("sh", "-c", block),
+            cwd=tmp_path,
+            env={**environment(tmp_path), "PATH": path},
+            stdout=printed,
+            stderr=log,
+            start_new_session=True,
+        ) as shell,
+    ):
         try:
             assert shell.wait(300) == 0, (tmp_path / "log.txt").read_text()
         finally:
             os.killpg(shell.pid, signal.SIGKILL)
-    log = (tmp_path / "log.txt").read_text()
     assert json.loads((tmp_path / "printed.txt").read_text())["n_finished"] == 6
+    logged = (tmp_path / "log.txt").read_text()
     for host in hosts:
-        assert re.search(rf"Start worker at: +tcp://{host.address}:", log)
+        assert re.search(rf"Start worker at: +tcp://{host.address}:", logged)
 
 
 def test_machine_whose_cable_is_cut_loses_its_segment_only(

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import threading
-import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -80,13 +80,18 @@ def test_killed_worker_fails_its_own_call_alone(
     assert first in pids
 
 
-def test_short_calls_never_wait_behind_a_long_one(executor: SegmentExecutor) -> None:
+def test_short_calls_never_wait_behind_a_long_one(
+    executor: SegmentExecutor, tmp_path: Path
+) -> None:
     """Each slot takes one call at a time."""
-    long_call = executor.submit(time.sleep, 5)
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    long_call = executor.submit(Path.read_text, gate)
     for _ in range(5):
         executor.submit(os.getpid).result(PATIENCE_S)
     assert not long_call.done()
-    long_call.result(PATIENCE_S)
+    gate.write_text("done")
+    assert long_call.result(PATIENCE_S) == "done"
 
 
 def test_segments_are_equal_bit_for_bit(executor: SegmentExecutor) -> None:

@@ -161,7 +161,7 @@ def test_final_test_says_what_it_should(
     """The loss is that of an independent evaluation; beside it stand dev and the baselines."""
     printed = (spent / "printed.txt").read_text()
     assert all(len(line) <= 80 for line in printed.splitlines())
-    for word in ("test", "dev", "n-gram", "bigram counts", "uniform", "95 %", f"trial {best}:"):
+    for word in ("test", "dev", "n-gram", "bigram counts", "uniform", "95 %", f"trial {best}"):
         assert word in printed
     corpus = read_corpus(small_corpus)
     split = split_corpus(corpus)
