@@ -135,7 +135,8 @@ def once(folder: Path, arguments: argparse.Namespace, slots: int) -> dict[str, f
         if not arguments.no_views:
             uri = session.tracking_uri
             views = [job.view(), make_tracker(session.workspace, job.journal, session.file, uri)]
-        uploaders = [Uploader(view, job.journal, print) for view in views]
+        idle = coordinator.idle
+        uploaders = [Uploader(view, job.journal, print, idle=idle) for view in views]
         for uploader in uploaders:
             stack.callback(uploader.stop)
             uploader.start()

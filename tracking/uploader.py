@@ -31,6 +31,11 @@ FLUSH_S = 2.0
 """Seconds between sending updates of running trials."""
 POLL_S = 0.2
 """Seconds between the checks of a waiting `close` whether it has been abandoned."""
+BUSY = 0.2
+"""Share of its time for which a coordinator has work to do, from which it has little to spare."""
+SHARE = 0.05
+"""Share of the time that an uploader takes at most while the coordinator is that busy: both run
+Python in one process."""
 GRACE_S = 10.0
 """Seconds that `close` waits for a view that has failed before and does not answer."""
 RETRY_S = (2, 5, 15, 30, 60)
@@ -89,6 +94,13 @@ class View(Protocol):
 
 
 @dataclass(slots=True)
+class IdleTime:
+    """How long a coordinator has waited for results so far."""
+
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
 class _Failure:
     """Failed attempts to show one trial, with the view open: the trial is at fault."""
 
@@ -124,6 +136,7 @@ class Uploader:
         is_awaited: bool = False,
         is_idle: bool = False,
         receipt: Path | None = None,
+        idle: IdleTime | None = None,
     ) -> None:
         """Prepare the thread.
 
@@ -139,6 +152,7 @@ class Uploader:
             is_idle: whether no trial is trained meanwhile, so that the study is not RUNNING.
             receipt: where to note that the view is whole; an idle command does not open a view that
                 nobody has written to since then.
+            idle: how long the coordinator has had nothing to do; None where there is none.
         """
         self._view = view
         self._journal = journal
@@ -148,6 +162,7 @@ class Uploader:
         self._is_awaited = is_awaited
         self._is_idle = is_idle
         self._receipt = receipt
+        self._idle = idle
         self._queue: dict[int, TrialRecord | None] = {}
         self._unfinished: dict[int, TrialRecord] = {}
         self._failures: dict[int, _Failure] = {}
@@ -334,12 +349,27 @@ class Uploader:
             with self._lock:
                 record = self._queue.pop(number)
             is_shown = False
+            began_s, idle_s = time.monotonic(), self._idle.seconds if self._idle else 0.0
             try:
                 is_shown = self._send(number, record)
             finally:
                 if not is_shown:
                     with self._lock:
                         self._queue.setdefault(number, record)
+            self._give_way(began_s, idle_s)
+
+    def _give_way(self, began_s: float, idle_s: float) -> None:
+        """After some work, wait so that a busy coordinator is hardly slowed; never in `close`.
+
+        Args:
+            began_s: when the work began.
+            idle_s: the coordinator's seconds without work until then.
+        """
+        free_s = began_s + (time.monotonic() - began_s) / SHARE
+        while self._idle and not self._closing.is_set() and (now_s := time.monotonic()) < free_s:
+            if self._idle.seconds - idle_s >= (1 - BUSY) * (now_s - began_s):
+                return
+            self._closing.wait(min(POLL_S, free_s - now_s))
 
     def _send(self, number: int, record: TrialRecord | None, *, is_idle: bool = False) -> bool:
         """Show one trial; return whether it is shown. Raises only if the view is away."""

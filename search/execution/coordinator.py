@@ -12,7 +12,8 @@ import math
 import queue
 import time
 import traceback
-from concurrent.futures import BrokenExecutor
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -29,6 +30,7 @@ from mmsearch.tracking.journal.records import (
     TrialState,
     n_finished,
 )
+from mmsearch.tracking.uploader import IdleTime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -48,6 +50,9 @@ MAX_WORKER_DEATHS = 3
 """Times that a segment is retried after its worker process died."""
 POLL_S = 0.2
 """Seconds between checks for a timeout or Ctrl-C while no segment ends."""
+N_WRITERS = 8
+"""Threads that write segments into the journal: each write waits for the disk, one after another
+for most of the coordinator's time on a large cluster."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,6 +111,14 @@ class _Running:
         return self.failure is not None or self.due_segment <= len(self.record.curve)
 
 
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A segment that is in the journal."""
+
+    line: SegmentRecord
+    weights: bytes
+
+
 @dataclass(slots=True)
 class Coordinator:
     """Trains the proposed trials; the only writer of the study's folder.
@@ -131,12 +144,17 @@ class Coordinator:
     initial_weights: bytes | None = None
     """Weights that every trial starts from, as safetensors; None where each draws its own."""
     observers: tuple[Observer, ...] = ()
+    idle: IdleTime = field(default_factory=IdleTime)
+    """Counts the time for which it waits for results."""
     _running: dict[int, _Running] = field(init=False, default_factory=dict)
     _ready: list[Event] = field(init=False, default_factory=list)
     """Heap of the segments that may be trained, by when they end."""
-    _done: queue.SimpleQueue[tuple[int, Future[SegmentResult]]] = field(
+    _done: queue.SimpleQueue[tuple[int, _Written | Exception]] = field(
         init=False, default_factory=queue.SimpleQueue
     )
+    """Trials whose calls have ended, with the segment or the call's error."""
+    _write_error: Exception | None = field(init=False, default=None)
+    """Why the journal could not be written."""
     _n_in_flight: int = field(init=False, default=0)
     _latest: Event = field(init=False, default=BEGINNING)
     """The latest event that was decided."""
@@ -160,6 +178,10 @@ class Coordinator:
             MMSearchError: `MAX_FAILURES_IN_A_ROW` trials in a row failed, the journal cannot be
                 written, or the executor is lost.
         """
+        with ThreadPoolExecutor(N_WRITERS, "journal") as writers:
+            return self._run(limits, writers)
+
+    def _run(self, limits: Limits, writers: ThreadPoolExecutor) -> SearchResult:
         timeout_s = math.inf if limits.timeout_s is None else limits.timeout_s
         deadline = time.monotonic() + timeout_s
         self._records = {record.number: record for record in self.earlier}
@@ -178,7 +200,7 @@ class Coordinator:
             if not is_cut and self._decide_next():
                 continue
             if not must_stop:
-                self._submit()
+                self._submit(writers)
             if not self._n_in_flight and (must_stop or not self._ready):
                 break
             self._handle_result()
@@ -246,7 +268,7 @@ class Coordinator:
         end = self.clock.segment(trial.record, len(trial.record.curve) + 1)
         heapq.heappush(self._ready, end)
 
-    def _submit(self) -> None:
+    def _submit(self, writers: ThreadPoolExecutor) -> None:
         """Give the workers what may be trained, the earliest first."""
         n_slots = self.n_slots()
         while self._ready and self._n_in_flight < n_slots:
@@ -255,43 +277,68 @@ class Coordinator:
             future = self.executor.submit(
                 self.run_segment, trial.record.spec, trial.dev_losses, trial.weights
             )
-            future.add_done_callback(partial(self._note, number))
+            future.add_done_callback(partial(self._note, writers, number))
             self._n_in_flight += 1
 
-    def _note(self, number: int, future: Future[SegmentResult]) -> None:
-        self._done.put((number, future))
+    def _note(
+        self, writers: ThreadPoolExecutor, number: int, future: Future[SegmentResult]
+    ) -> None:
+        """Write a segment that has ended into the journal; does not wait."""
+        with suppress(RuntimeError):  # the search has ended
+            writers.submit(self._write, number, future)
+
+    def _write(self, number: int, future: Future[SegmentResult]) -> None:
+        try:
+            result = future.result()
+        except Exception as error:  # noqa: BLE001 (of the call, and handled with the others)
+            self._done.put((number, error))
+            return
+        try:
+            line = self._append(self._running[number].record, result)
+        except Exception as error:  # noqa: BLE001 (raised by the coordinator's thread)
+            self._write_error = error
+            self._done.put((number, error))
+        else:
+            self._done.put((number, _Written(line, result.weights)))
 
     def _handle_result(self) -> None:
         """Wait up to `POLL_S` for a segment, and process its result."""
+        began_s = time.monotonic()
         try:
-            number, future = self._done.get(timeout=POLL_S)
+            number, answer = self._done.get(timeout=POLL_S)
         except queue.Empty:
             return
+        finally:
+            self.idle.seconds += time.monotonic() - began_s
+        if self._write_error is not None:
+            raise self._write_error
         self._n_in_flight -= 1
         trial = self._running[number]
-        try:
-            result = future.result()
-        except CallLostError:
-            self._make_ready(trial)
-            return
-        except BrokenExecutor:
-            trial.n_deaths += 1
-            if trial.n_deaths <= MAX_WORKER_DEATHS:
+        match answer:
+            case _Written():
+                trial.record = replace(trial.record, curve=(*trial.record.curve, answer.line))
+                trial.weights = answer.weights
+                trial.n_deaths = 0
+                self._show(trial.record)
+                self._go_on(trial)
+            case CallLostError():
                 self._make_ready(trial)
-                return
-            times = f"{trial.n_deaths} times in one segment"
-            reason = f"its worker process died {times}; is there enough memory?"
-            trial.failure = "worker_died", reason, ""
-        except MMSearchError as error:
-            trial.failure = "diverged" if _is_divergence(error) else "error", str(error), ""
-        except Exception as error:  # noqa: BLE001 (recorded with its traceback; the search goes on)
-            trial.failure = "error", _reason(error), _traceback(error)
-        else:
-            self._record(trial, result)
+            case BrokenExecutor():
+                trial.n_deaths += 1
+                if trial.n_deaths <= MAX_WORKER_DEATHS:
+                    self._make_ready(trial)
+                    return
+                times = f"{trial.n_deaths} times in one segment"
+                reason = f"its worker process died {times}; is there enough memory?"
+                trial.failure = "worker_died", reason, ""
+            case MMSearchError():
+                kind: Failure = "diverged" if _is_divergence(answer) else "error"
+                trial.failure = kind, str(answer), ""
+            case _:  # recorded with its traceback; the search goes on
+                trial.failure = "error", _reason(answer), _traceback(answer)
 
-    def _record(self, trial: _Running, result: SegmentResult) -> None:
-        """Record a finished segment, and train on unless a decision is due."""
-        record = trial.record
+    def _append(self, record: TrialRecord, result: SegmentResult) -> SegmentRecord:
+        """Write a trial's next segment into the journal."""
         segment = len(record.curve) + 1
         line = SegmentRecord(
             segment=segment,
@@ -305,11 +352,7 @@ class Coordinator:
             weights_sha256=result.weights_sha256,
         )
         self.journal.append(record.number, line, result.weights, result.samples)
-        trial.record = replace(record, curve=(*record.curve, line))
-        trial.weights = result.weights
-        trial.n_deaths = 0
-        self._show(trial.record)
-        self._go_on(trial)
+        return line
 
     def _decide_next(self) -> bool:
         """Make the next decision; return False if it depends on what has not been trained."""

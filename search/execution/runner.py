@@ -100,10 +100,11 @@ def train(  # noqa: PLR0913 (what is trained, and who hears of it)
         from mmsearch.search.execution.worker import run_segment  # noqa: PLC0415
         from mmsearch.search.results.baselines import BaselineCount  # noqa: PLC0415
         from mmsearch.search.results.publish import make_tracker  # noqa: PLC0415
-        from mmsearch.tracking.uploader import Uploader  # noqa: PLC0415
+        from mmsearch.tracking.uploader import IdleTime, Uploader  # noqa: PLC0415
 
         tracker = make_tracker(session.workspace, journal, session.file, session.tracking_uri)
         view = job.view()
+        idle = IdleTime()
         # A confirmation's uploader reads the journal itself, since `earlier` lacks the trainings
         # that the current plan does not ask for.
         uploaders = [
@@ -115,13 +116,14 @@ def train(  # noqa: PLR0913 (what is trained, and who hears of it)
                 on_open=partial(session.keep, "tracking_uri") if view else lambda: None,
                 is_idle=not n_left,
                 receipt=journal.folder / "mlflow.json" if journal.kind == "trial" else None,
+                idle=idle,
             )
         ]
         if view is not None:
             job.begin()
             on_open = partial(session.keep, "storage")
             uploaders.append(
-                Uploader(view, journal, say, earlier, on_open=on_open, is_awaited=True)
+                Uploader(view, journal, say, earlier, on_open=on_open, is_awaited=True, idle=idle)
             )
             stack.callback(uploaders[-1].stop)
             uploaders[-1].start()
@@ -147,6 +149,7 @@ def train(  # noqa: PLR0913 (what is trained, and who hears of it)
             n_lanes=job.n_lanes,
             initial_weights=job.initial_weights,
             observers=(*uploaders, baselines, *observers),
+            idle=idle,
         )
         trials = None
         try:
