@@ -54,6 +54,13 @@ def _numbered(context: typer.Context, pattern: str, incomplete: str) -> list[str
     return [name for name in names if name.startswith(incomplete)]
 
 
+def _folder(name: str | Path) -> Path:
+    """Return a workspace, which an empty name would make the current folder."""
+    if not str(name):
+        raise typer.BadParameter("it is empty; is a shell variable not set?")
+    return Path(name)
+
+
 def _show_version(is_asked: bool) -> None:  # noqa: FBT001 (typer calls it so)
     if is_asked:
         from importlib.metadata import version  # noqa: PLC0415 (imports wait)
@@ -129,6 +136,7 @@ Workspace = Annotated[
         "-w",
         metavar="DIR",
         envvar="MMSEARCH_WORKSPACE",
+        parser=_folder,
         help="Folder that holds all studies.",
     ),
 ]

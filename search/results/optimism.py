@@ -44,10 +44,13 @@ class Optimism:
         """Return one line of text; empty if nothing was measured."""
         if self.choice is None:
             return ""
-        text = f"a choice on one half of dev scores {self.choice:.4f} nats worse on the other half"
+        text = (
+            f"the trial chosen on one half of dev scores {self.choice:.4f} nats worse on the other "
+            "half"
+        )
         if self.evaluation is None:
             return text
-        return f"{text} ({self.evaluation:.4f} from the choice of its evaluation alone)"
+        return f"{text} ({self.evaluation:.4f} if only its step is chosen)"
 
 
 def _is_able(trial: TrialRecord) -> bool:

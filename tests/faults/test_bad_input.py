@@ -120,6 +120,9 @@ def test_workspace_of_any_name_leaves_nothing_beside_it(
     (done,) = attempt(tmp_path, warm_command, [(*words, "--workspace", "zoë it's 🎉")])
     assert done.returncode == 0, done.stderr
     assert left_behind(tmp_path) == {"zoë it's 🎉"}
+    (done,) = attempt(tmp_path, warm_command, [(*words, "--workspace", "")])
+    assert done.returncode == 2
+    assert left_behind(tmp_path) == {"zoë it's 🎉"}
 
 
 def test_odd_name_of_a_study_is_refused(
