@@ -61,7 +61,7 @@ def chosen_workers(workers: int | None, dask: str | None) -> int | str:
     """
     if dask is not None and workers is not None:
         raise InputError(
-            "give one of --workers and --dask; a cluster has as many workers as it has threads"
+            "--workers and --dask cannot be combined; the cluster sets the number of workers"
         )
     if dask is not None:
         return dask

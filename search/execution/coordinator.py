@@ -149,11 +149,11 @@ class Coordinator:
     _running: dict[int, _Running] = field(init=False, default_factory=dict)
     _ready: list[Event] = field(init=False, default_factory=list)
     """Heap of the segments that may be trained, by when they end."""
-    _done: queue.SimpleQueue[tuple[int, _Written | Exception]] = field(
+    _done: queue.SimpleQueue[tuple[int, _Written | BaseException]] = field(
         init=False, default_factory=queue.SimpleQueue
     )
     """Trials whose calls have ended, with the segment or the call's error."""
-    _write_error: Exception | None = field(init=False, default=None)
+    _write_error: BaseException | None = field(init=False, default=None)
     """Why the journal could not be written."""
     _n_in_flight: int = field(init=False, default=0)
     _latest: Event = field(init=False, default=BEGINNING)
@@ -289,17 +289,18 @@ class Coordinator:
 
     def _write(self, number: int, future: Future[SegmentResult]) -> None:
         try:
-            result = future.result()
-        except Exception as error:  # noqa: BLE001 (of the call, and handled with the others)
-            self._done.put((number, error))
-            return
-        try:
-            line = self._append(self._running[number].record, result)
-        except Exception as error:  # noqa: BLE001 (raised by the coordinator's thread)
+            self._done.put((number, self._written(number, future)))
+        except BaseException as error:  # noqa: BLE001 (raised by the coordinator's thread)
             self._write_error = error
             self._done.put((number, error))
-        else:
-            self._done.put((number, _Written(line, result.weights)))
+
+    def _written(self, number: int, future: Future[SegmentResult]) -> _Written | Exception:
+        """Write a segment, and return it; or return the error of its call."""
+        try:
+            result = future.result()
+        except Exception as error:  # noqa: BLE001 (handled with the others)
+            return error
+        return _Written(self._append(self._running[number].record, result), result.weights)
 
     def _handle_result(self) -> None:
         """Wait up to `POLL_S` for a segment, and process its result."""

@@ -47,20 +47,24 @@ CONNECT_S = 10.0
 """Seconds to wait for a scheduler's first answer."""
 GIVE_UP_S = 60.0
 """Seconds without a scheduler after which the search ends, to be resumed later."""
+STEADY = 3
+"""Looks with the same number of threads, after which no more workers are expected."""
 LOOK_S = 2.0
 """Seconds between looks at the workers; the scheduler also tells at once when one comes or goes."""
 CLOSE_S = 5.0
 """Seconds to wait for a connection to close."""
+CUT_S = 10.0
+"""Seconds of silence after which a worker that is gone was cut off; one that dies goes at once."""
 MUST_AGREE = ("mmsearch", "torch", "numpy")
 """Packages of which a worker must have the search's version."""
 _OF_THE_GROUP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_CHANGES = ("add-worker", "remove-worker", "worker-status-change")
+_CHANGES = ("add-worker", "remove-worker")
 
 _logger = logging.getLogger(__name__)
 
 
 # The next functions run on the workers. They return each error as a value, because Dask logs the
-# arguments of a call that raises, and those of `_hand_over` are words.
+# arguments of a call that raises, and `_hand_over`'s arguments are the corpus.
 
 
 class _Sealed:
@@ -144,6 +148,8 @@ class DaskPool(SegmentExecutor):
         """Whether nobody takes calls any more."""
         self._open = threading.Lock()
         """Held while that changes, and while a call is put in the queue."""
+        self._serving: list[_Worker] = []
+        """The workers that are ready, or paused."""
         self._n_slots = 0
         self._said: set[str] = set()
 
@@ -216,8 +222,10 @@ class DaskPool(SegmentExecutor):
         finally:
             with self._open:
                 self._is_over = True
+            if self._lost is None and not self._ending.is_set():
+                self._lose(f"the connection to the Dask cluster {self._cluster} has ended", None)
             await asyncio.sleep(0)  # until the last calls are in the queue
-            self.fail_waiting()
+            self._fail_waiting()
 
     @contextlib.asynccontextmanager
     async def _scheduler(self) -> AsyncIterator[Mapping[str, Any]]:
@@ -284,25 +292,37 @@ class DaskPool(SegmentExecutor):
             reason = await self._prepare(client, worker)
         except (WorkerDiedError, CallLostError):
             return
+        except Exception as error:  # noqa: BLE001 (named)
+            reason = _line(error)
         if reason:
             self.say_once(f"worker {worker.address} is not used: {reason}")
             return
-        self._n_slots += worker.n_threads
+        self._serving.append(worker)
         self._said.discard("empty")
-        if self._n_lanes is not None and self._n_slots > self._n_lanes and "idle" not in self._said:
-            self._said.add("idle")
-            self._say(idle_line(self._n_slots, self._n_lanes))
+        self.count_slots()
         try:
             threads = (self._serve_thread(client, worker) for _ in range(worker.n_threads))
             await asyncio.gather(*threads)
         finally:
-            self._n_slots -= worker.n_threads
-            if not self._n_slots:
-                self.fail_waiting()
+            self._serving.remove(worker)
+            self.count_slots()
+
+    def count_slots(self) -> None:
+        """Count the threads that can take calls; without any, fail the calls that wait for one."""
+        ready = [worker for worker in self._serving if worker.may_run.is_set()]
+        self._n_slots = sum(worker.n_threads for worker in ready)
+        if not self._n_slots:
+            self._fail_waiting()
+
+    def say_idle(self) -> None:
+        """Say once that there are more threads than calls at once, if there are."""
+        if self._n_lanes is not None and self._n_slots > self._n_lanes and "idle" not in self._said:
+            self._said.add("idle")
+            self._say(idle_line(self._n_slots, self._n_lanes))
 
     async def _prepare(self, client: Client, worker: _Worker) -> str:
         """Check a worker's versions and hand it the words; return why it is unfit, if it is."""
-        # By functions of Python's own: one without mmsearch that is sent ours loses its connection.
+        # A worker without mmsearch drops its connection when it receives a function of ours.
         python = await worker.ask(client, platform.python_version_tuple)
         if python[:2] != platform.python_version_tuple()[:2]:
             return f"it has Python {'.'.join(python)}, not {platform.python_version()}"
@@ -332,12 +352,18 @@ class DaskPool(SegmentExecutor):
 
     async def _serve_thread(self, client: Client, worker: _Worker) -> None:
         while not worker.gone.done():
-            get: asyncio.Future[_Call] = asyncio.create_task(self._calls.get())
-            either: set[asyncio.Future[Any]] = {get, worker.gone}
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if not get.done():
+            if not worker.may_run.is_set():
+                resumed = asyncio.create_task(worker.may_run.wait())
+                await _first(resumed, worker.gone)
+                resumed.cancel()
+                continue
+            get = asyncio.create_task(self._calls.get())
+            await _first(get, worker.gone)
+            if worker.gone.done() or not worker.may_run.is_set():
+                if get.done():
+                    self._calls.put_nowait(get.result())
                 get.cancel()
-                return
+                continue
             future, fn, args = get.result()
             if not future.set_running_or_notify_cancel():
                 continue
@@ -361,13 +387,17 @@ class DaskPool(SegmentExecutor):
             self._said.add("empty")
             self._say(f"waiting for workers of the Dask scheduler at {self._cluster}")
 
+    def say(self, line: str) -> None:
+        """Say a line."""
+        self._say(line)
+
     def say_once(self, line: str) -> None:
         """Say a line unless it was said."""
         if line not in self._said:
             self._said.add(line)
             self._say(line)
 
-    def _lose(self, message: str, error: Exception) -> None:
+    def _lose(self, message: str, error: Exception | None) -> None:
         """Make every further call fail."""
         self._lost = ExecutorLostError(message)
         self._lost.__cause__ = error
@@ -376,7 +406,7 @@ class DaskPool(SegmentExecutor):
             refused.__cause__ = error
             self._connected.set_exception(refused)
 
-    def fail_waiting(self) -> None:
+    def _fail_waiting(self) -> None:
         """Fail the calls that wait for a thread."""
         while not self._calls.empty():
             future, _, _ = self._calls.get_nowait()
@@ -403,7 +433,7 @@ class _Connection:
     async def follow(self) -> None:
         """Use the workers that come, until the connection is lost or the pool is shut down."""
         self._client.subscribe_topic("all", self._note_change)
-        scheduler_id, n_empty = None, 0
+        scheduler_id, n_empty, n_before, n_same = None, 0, 0, 0
         try:
             while self._client.status == "running":
                 self._changed.clear()
@@ -422,6 +452,11 @@ class _Connection:
                 n_empty = 0 if is_hoping else n_empty + 1
                 if n_empty > 1:
                     self._pool.say_empty()
+                self._pool.count_slots()
+                n_slots = self._pool.n_slots()
+                n_same, n_before = n_same + 1 if n_slots == n_before else 0, n_slots
+                if n_same >= STEADY:
+                    self._pool.say_idle()
                 if not await self._pool.wait(self._changed, LOOK_S):
                     return
         finally:
@@ -437,17 +472,19 @@ class _Connection:
             self._changed.set()
 
     def _update(self, listed: Mapping[str, Mapping[str, Any]]) -> None:
-        """Take leave of the workers that are gone or hang, and use new ones."""
+        """Drop workers that are gone or hang, and use new ones."""
         now = asyncio.get_running_loop().time()
         for address, worker in list(self._workers.items()):
             if address not in listed:
-                self._workers.pop(address).end(WorkerDiedError())
+                was_cut = now - worker.changed_at > CUT_S
+                self._drop(worker, CallLostError("it is gone") if was_cut else WorkerDiedError())
             elif worker.gone.done():
-                self._workers.pop(address)
-            elif not worker.answers(listed[address]["last_seen"], now, self._limit_s):
-                self._pool.say_once(f"worker {address} hangs; its segments go to others")
+                self._drop(worker)
+            elif not worker.answers(listed[address], now, self._limit_s):
+                what = "hangs" if worker.may_run.is_set() else "is paused, as its memory is full"
+                self._pool.say(f"worker {address} {what}; its segments go to others")
                 self._hanging[address] = worker.last_seen
-                self._workers.pop(address).end(CallLostError("its worker hangs"))
+                self._drop(worker, CallLostError("its worker hangs"))
         for address, its in listed.items():
             is_hanging = self._hanging.get(address) == its["last_seen"]
             if address in self._workers or is_hanging or its["status"] != "running":
@@ -459,8 +496,15 @@ class _Connection:
             self._client.subscribe_topic(address, worker.note)
             worker.task = asyncio.create_task(self._pool.serve_worker(self._client, worker))
 
+    def _drop(self, worker: _Worker, error: BrokenExecutor | None = None) -> None:
+        del self._workers[worker.address]
+        if error is not None:
+            worker.end(error)
+        with contextlib.suppress(ValueError):  # the connection is lost
+            self._client.unsubscribe_topic(worker.address)
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, eq=False)
 class _Worker:
     """A worker of the cluster."""
 
@@ -474,23 +518,50 @@ class _Worker:
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
     """Why it takes no further call, once it takes none."""
+    may_run: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set unless it is paused, which Dask does when its memory is nearly full."""
     task: asyncio.Task[None] | None = None
+
+    def __post_init__(self) -> None:
+        """Begin with a worker that is not paused."""
+        self.may_run.set()
 
     @property
     def is_served(self) -> bool:
         """Whether it is being prepared or called."""
         return self.task is not None and not self.task.done()
 
-    def answers(self, last_seen: float, now: float, limit_s: float) -> bool:
-        """Return whether it has sent a heartbeat within a time."""
-        if last_seen != self.last_seen:
-            self.last_seen, self.changed_at = last_seen, now
+    def answers(self, its: Mapping[str, Any], now: float, limit_s: float) -> bool:
+        """Return whether it has sent a heartbeat within a time, or is paused with nothing to do.
+
+        Args:
+            its: what the scheduler tells about it.
+            now: our clock.
+            limit_s: seconds that it may be silent.
+        """
+        self._set_status(its["status"])
+        # What a paused worker has not begun, it will not begin.
+        works = self.may_run.is_set() or its["metrics"].get("task_counts", {}).get("executing")
+        if its["last_seen"] != self.last_seen:
+            self.last_seen = its["last_seen"]
+            self.changed_at = now if works else self.changed_at
         return now - self.changed_at <= limit_s
 
     def note(self, event: tuple[float, Any]) -> None:
-        """Read what it tells."""
-        if isinstance(event[1], dict) and event[1].get("action") == "closing-worker":
-            self.end(CallLostError("its worker has left"))
+        """Read what it tells, and the scheduler of it."""
+        if not isinstance(event[1], dict):
+            return
+        match event[1]:
+            case {"action": "closing-worker"} | {"action": "remove-worker", "expected": True}:
+                self.end(CallLostError("its worker has left"))
+            case {"action": "worker-status-change", "status": status}:
+                self._set_status(status)
+
+    def _set_status(self, status: str) -> None:
+        if status == "running":
+            self.may_run.set()
+        else:
+            self.may_run.clear()
 
     def end(self, error: BrokenExecutor) -> None:
         """Fail its calls, and give it no more."""
@@ -504,22 +575,26 @@ class _Worker:
             WorkerDiedError: it died.
             CallLostError: it has left or hangs, or the scheduler is away.
         """
-        from distributed.client import FutureCancelledError  # noqa: PLC0415 (slow)
+        from distributed.client import ClosedClientError, FutureCancelledError  # noqa: PLC0415 (slow)
         from distributed.scheduler import KilledWorker  # noqa: PLC0415
 
-        call = client.submit(
-            fn,
-            *args,
-            key=f"mmsearch-{uuid.uuid4().hex}",
-            workers=[self.address],
-            allow_other_workers=False,
-            retries=0,
-            pure=False,
-        )
+        try:
+            call = client.submit(
+                fn,
+                *args,
+                key=f"mmsearch-{uuid.uuid4().hex}",
+                workers=[self.address],
+                allow_other_workers=False,
+                retries=0,
+                pure=False,
+            )
+        except ClosedClientError as error:
+            raise CallLostError("the scheduler is away") from error
         answer = asyncio.ensure_future(call.result())
-        await asyncio.wait({answer, self.gone}, return_when=asyncio.FIRST_COMPLETED)
+        await _first(answer, self.gone)
         if not answer.done():
-            answer.cancel()
+            # Not cancelled: the client may be fetching results of other workers with it.
+            answer.add_done_callback(_forget)
             call.release()
             raise self.gone.result()
         try:
@@ -530,6 +605,21 @@ class _Worker:
             lost = CallLostError("the scheduler is away")
             self.end(lost)
             raise lost from error
+        except Exception as error:
+            if client.status == "running":
+                raise
+            raise CallLostError("the scheduler is away") from error
+
+
+async def _first(one: asyncio.Future[Any], other: asyncio.Future[Any]) -> None:
+    """Wait until either is done."""
+    await asyncio.wait({one, other}, return_when=asyncio.FIRST_COMPLETED)
+
+
+def _forget(answer: asyncio.Future[Any]) -> None:
+    """Read the error of a call that was given up, or asyncio would report it."""
+    if not answer.cancelled():
+        answer.exception()
 
 
 async def _connect(address: Mapping[str, Any], timeout_s: float) -> Client:
@@ -553,10 +643,13 @@ def _parse(cluster: str) -> tuple[dict[str, Any], int | None]:
         InputError: it is neither an address, nor a scheduler file, nor `local:N`.
     """
     try:
-        import distributed  # noqa: F401, PLC0415 (an extra)
+        import dask  # noqa: PLC0415 (an extra)
+        import distributed  # noqa: F401, PLC0415
     except ImportError as error:
         raise InputError("--dask needs an extra: pip install 'mmsearch[dask]'") from error
     _keep_off_the_terminal("distributed", "distributed.client", "tornado.application")
+    # Each worker needs all words; Dask would advise against that on the terminal.
+    dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TiB"})
     kind, _, rest = cluster.partition(":")
     if kind == "local" and rest.isdecimal() and int(rest) > 0:
         return {}, int(rest)
@@ -566,7 +659,7 @@ def _parse(cluster: str) -> tuple[dict[str, Any], int | None]:
         return {"scheduler_file": cluster}, None
     raise InputError(
         "--dask takes the address of a scheduler, such as tcp://host:8786, its scheduler file, or "
-        f"local:N, got {cluster}"
+        f"local:N, and there is no file {cluster!r}"
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mmsearch.errors import InputError, MMSearchError
 from mmsearch.model.training import DivergedError
-from mmsearch.search.execution.coordinator import POLL_S
+from mmsearch.search.execution.coordinator import MAX_WORKER_DEATHS, POLL_S
 from mmsearch.search.execution.executor import CallLostError, make_executor
 from mmsearch.search.execution.extend_job import parent_weights
 from mmsearch.search.execution.worker import run_segment
@@ -180,6 +180,7 @@ def _train(
     """
     n_segments = len(record.curve) + bool(record.divergence)
     results: list[SegmentResult] = []
+    n_deaths = 0
     while len(results) < n_segments:
         losses = tuple(result.dev_loss for result in results)
         pool.n_slots()  # raises if there never will be a worker
@@ -191,9 +192,13 @@ def _train(
             time.sleep(POLL_S)
             continue
         except BrokenExecutor as error:
+            n_deaths += 1
+            if n_deaths <= MAX_WORKER_DEATHS:
+                continue
             raise MMSearchError(
                 f"the worker process died in segment {len(results) + 1}; is there enough memory?"
             ) from error
+        n_deaths = 0
         results.append(result)
         weights = result.weights
     return results, ""

@@ -8,13 +8,14 @@ import multiprocessing
 import queue
 import signal
 import threading
+import time
 import traceback
 from concurrent.futures import Future
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from mmsearch.errors import MMSearchError
-from mmsearch.search.execution.executor import SegmentExecutor, WorkerDiedError
+from mmsearch.search.execution.executor import CallLostError, SegmentExecutor, WorkerDiedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +32,8 @@ _OF_THE_GROUP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that a terminal, `timeout` or systemd sends to all processes of a group."""
 MAX_STARTS = 3
 """Attempts to start a worker that is killed while it starts."""
+RESTART_S = 1.0
+"""Seconds for which a worker that cannot be started again takes no other call."""
 
 
 class WorkerPool(SegmentExecutor):
@@ -52,7 +55,7 @@ class WorkerPool(SegmentExecutor):
         """
         self._calls: queue.SimpleQueue[_Submitted | None] = queue.SimpleQueue()
         first: _Call = (initializer, initargs, {})
-        self._workers = [_Worker(first, self._calls) for _ in range(n_workers)]
+        self._workers = [_Worker(first, self._calls, self._workers_run) for _ in range(n_workers)]
         self._is_shut_down = False
 
     def start(self) -> None:
@@ -61,14 +64,14 @@ class WorkerPool(SegmentExecutor):
             worker.start()
 
     def check(self) -> None:
-        """Wait until one of the workers is running.
+        """Wait until one of the workers that `start` started is running.
 
         Raises:
             MMSearchError: none of them can start; the terminal shows their own error message.
         """
-        self.start()
         died = None
-        for started in concurrent.futures.as_completed(w.started for w in self._workers):
+        starts = [worker.started for worker in self._workers if worker.is_asked_for]
+        for started in concurrent.futures.as_completed(starts):
             try:
                 started.result()
             except WorkerDiedError as error:
@@ -89,6 +92,9 @@ class WorkerPool(SegmentExecutor):
     def n_slots(self) -> int:
         """Return the number of processes."""
         return len(self._workers)
+
+    def _workers_run(self) -> bool:
+        return any(worker.is_running for worker in self._workers)
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Call `fn` in the next worker that is free."""
@@ -120,14 +126,30 @@ class _Worker:
     middle of a message, the other gets an error instead of waiting.
     """
 
-    def __init__(self, first: _Call, calls: queue.SimpleQueue[_Submitted | None]) -> None:
+    def __init__(
+        self,
+        first: _Call,
+        calls: queue.SimpleQueue[_Submitted | None],
+        others_run: Callable[[], bool],
+    ) -> None:
         self.started: Future[None] = Future()
         """Done when the process runs, or cannot be started."""
         self._first = first
         self._calls = calls
+        self._others_run = others_run
         self._process: SpawnProcess | None = None
         self._pipe: Connection | None = None
         self._thread: threading.Thread | None = None
+
+    @property
+    def is_asked_for(self) -> bool:
+        """Whether `start` was called."""
+        return self._thread is not None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process has started and not died."""
+        return self._pipe is not None
 
     def start(self) -> None:
         """Start the process unless that was done; does not wait."""
@@ -151,15 +173,28 @@ class _Worker:
 
     def _serve(self) -> None:
         for _ in range(MAX_STARTS):
-            began: Future[None] = Future()
-            self._answer(began, (_nothing, (), {}))
-            died = began.exception()
-            if not isinstance(died, WorkerDiedError) or died.signal is None:
+            died = self._start_process()
+            if died is None or died.signal is None:
                 break
         self.started.set_exception(died) if died else self.started.set_result(None)
         while (submitted := self._calls.get()) is not None:
-            self._answer(*submitted)
+            died = None if self.is_running else self._start_process()
+            if died is None:
+                self._answer(*submitted)
+                continue
+            # Not the call's fault, and others may take it; without any, it would be tried for ever.
+            error = CallLostError("its worker cannot start") if self._others_run() else died
+            time.sleep(RESTART_S)
+            if submitted[0].set_running_or_notify_cancel():
+                submitted[0].set_exception(error)
         self._bury()
+
+    def _start_process(self) -> WorkerDiedError | None:
+        """Start the process, and wait until it runs; return an error if it died."""
+        began: Future[None] = Future()
+        self._answer(began, (_nothing, (), {}))
+        died = began.exception()
+        return died if isinstance(died, WorkerDiedError) else None
 
     def _answer(self, future: Future[Any], call: _Call) -> None:
         """Make a call, unless it was cancelled."""

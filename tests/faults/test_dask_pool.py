@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from concurrent.futures import BrokenExecutor
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import dask
 import pytest
+from distributed import Client, get_worker
+from distributed.core import Status
 from distributed.security import Security
 
 from mmsearch.data.corpus import Vocabulary
@@ -70,6 +73,56 @@ def test_call_of_a_worker_that_leaves_is_lost_and_not_its_fault(
     os.kill(pid, signal.SIGTERM)
     with pytest.raises(CallLostError):
         call.result(PATIENCE_S)
+    wait_for_slots(pool, 0)
+
+
+def test_call_without_a_worker_is_lost(cluster: DaskCluster, pool: DaskPool) -> None:
+    """Nothing waits for a worker that may never come."""
+    del cluster
+    with pytest.raises(CallLostError):
+        pool.submit(abs, -1).result(PATIENCE_S)
+
+
+def test_worker_that_is_retired_has_left(cluster: DaskCluster, pool: DaskPool) -> None:
+    """A cluster that is made smaller has not killed its workers."""
+    cluster.start_worker()
+    wait_for_slots(pool, 1)
+    call = pool.submit(pid_after, 600)
+    wait_until(call.running)
+    with Client(cluster.address, set_as_default=False) as client:
+        client.retire_workers(list(client.scheduler_info()["workers"]))
+    with pytest.raises(CallLostError):
+        call.result(PATIENCE_S)
+
+
+def pause() -> None:
+    """Pause this worker, as Dask does when the memory of its machine is nearly full."""
+    worker = get_worker()
+    worker.loop.add_callback(setattr, worker, "status", Status.paused)
+
+
+def test_paused_worker_gets_no_call(cluster: DaskCluster, pool: DaskPool) -> None:
+    """The scheduler would keep the call until the worker goes on."""
+    cluster.start_worker("--memory-limit", "0")
+    wait_for_slots(pool, 1)
+    pool.submit(pause).result(PATIENCE_S)
+    wait_for_slots(pool, 0)
+    other = cluster.start_worker()
+    wait_for_slots(pool, 1)
+    assert pool.submit(os.getpid).result(PATIENCE_S) == other
+
+
+def test_call_that_a_paused_worker_has_not_begun_is_lost(
+    cluster: DaskCluster, pool: DaskPool
+) -> None:
+    """It can be made elsewhere."""
+    cluster.start_worker("--memory-limit", "0", n_threads=2)
+    wait_for_slots(pool, 2)
+    # The pause is told to the scheduler after the next call has been sent.
+    pool.submit(pause)
+    for call in [pool.submit(pid_after, 1) for _ in range(3)]:
+        with contextlib.suppress(CallLostError):
+            call.result(PATIENCE_S)
     wait_for_slots(pool, 0)
 
 
@@ -240,6 +293,7 @@ def test_tls_needs_its_certificates_and_its_name(
                 refused.start()
         with dask.config.set(settings), DaskPool(cluster.address, WORDS, print, None) as pool:
             pool.start()
+            wait_for_slots(pool, 1)
             assert pool.submit(abs, -1).result(PATIENCE_S) == 1
     finally:
         cluster.end()

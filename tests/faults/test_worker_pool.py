@@ -19,6 +19,7 @@ from mmsearch.data.corpus import Vocabulary
 from mmsearch.data.split import Words
 from mmsearch.errors import MMSearchError
 from mmsearch.search.execution import worker
+from mmsearch.search.execution.executor import CallLostError, WorkerDiedError
 from mmsearch.search.execution.worker_pool import MAX_STARTS, WorkerPool
 from tests.support.waiting import PATIENCE_S, wait_until
 
@@ -219,6 +220,32 @@ def test_worker_killed_in_its_start_is_started_again(tmp_path: Path) -> None:
         with pytest.raises(MMSearchError, match="signal 9"):
             pool.check()
     assert len(list(tmp_path.iterdir())) == n_before + MAX_STARTS
+
+
+def _start_if(marker: Path) -> None:
+    """Die at the start unless a file exists."""
+    if not marker.exists():
+        signal.raise_signal(signal.SIGKILL)
+
+
+def test_worker_that_cannot_start_again_is_charged_to_no_call(
+    tmp_path: Path, gates: list[Gate]
+) -> None:
+    """As long as another one runs, its calls can be made there."""
+    marker = tmp_path / "marker"
+    marker.touch()
+    with WorkerPool(2, _start_if, (marker,)) as pool:
+        assert_at_once(pool, gates[:2])
+        marker.unlink()
+        running = gates[0].submit_to(pool)
+        wait_until(running.running)
+        with pytest.raises(WorkerDiedError):
+            pool.submit(signal.raise_signal, signal.SIGKILL).result(PATIENCE_S)
+        for _ in range(3):
+            with pytest.raises(CallLostError):
+                pool.submit(abs, -1).result(PATIENCE_S)
+        gates[0].open("done")
+        assert running.result(PATIENCE_S) == "done"
 
 
 def test_worker_that_raises_in_its_start_is_not_started_again(tmp_path: Path) -> None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import signal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from mmsearch.search.execution import replay
 from mmsearch.search.execution.replay import TOLERANCE_NATS
+from mmsearch.search.execution.worker import run_segment
 from mmsearch.search.study import provenance
 from mmsearch.tracking.journal.journal import Journal
 from tests.support import plain_settings
@@ -19,8 +23,8 @@ from tests.support.in_process import run_in_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
+    from mmsearch.search.execution.worker import SegmentResult
     from tests.support.forked_cli import Warm
 
     Replayed = Callable[..., dict[str, Any]]
@@ -244,6 +248,23 @@ def test_dead_worker_is_one_clear_line(trained: Path, warm_command: Warm) -> Non
     assert done.returncode == 1
     assert "worker process died in segment 1" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def die_first(*args: Any) -> SegmentResult:
+    """Train a segment, but be killed the first time."""
+    marker = Path("killed")
+    if not marker.exists():
+        marker.touch()
+        signal.raise_signal(signal.SIGKILL)
+    return run_segment(*args)
+
+
+def test_worker_that_dies_once_is_replaced(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a search: on a cluster, workers come and go."""
+    monkeypatch.setattr(replay, "run_segment", die_first)
+    done = run_in_process("replay", COMPLETE, "--json", folder=copy)
+    assert (done.exit_code, (copy / "killed").exists()) == (0, True)
+    assert json.loads(done.output)["is_identical"]
 
 
 def test_nothing_to_compare_is_bad_input(copy: Path) -> None:
