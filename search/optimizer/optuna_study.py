@@ -76,7 +76,10 @@ class OptunaProposer:
                 self._storage.create_new_trial(self._study_id, lost)
             rounded = _rounded(record)
             trial = frozen_trial(rounded, self._distributions)
-            trial.system_attrs = pruner_attrs(self._pruner, name, rounded)
+            # The pruner is not asked about the last report of a complete trial.
+            compared = rounded.curve[:-1] if rounded.is_complete else rounded.curve
+            losses = {line.step: line.dev_loss for line in compared}
+            trial.system_attrs = pruner_attrs(self._pruner, name, record.number, losses)
             self._storage.create_new_trial(self._study_id, trial)
         first = next((r for r in records if r.number == self._first_of_block()), None)
         self._renew_sampled(first.facts.get(RUNNING, ()) if first else self._running)
@@ -123,7 +126,16 @@ class OptunaProposer:
 
     def should_prune(self, number: int) -> bool:
         """Return whether the pruner ends the trial at its latest report."""
-        return self._pruner.prune(self.study, self._storage.get_trial(self._id(number)))
+        trial = self._storage.get_trial(self._id(number))
+        is_pruned = self._pruner.prune(self.study, trial)
+        if is_pruned:
+            # As if it had reached every rung up to this step, for the journal cannot tell later
+            # which of two rungs between two reports it has failed at.
+            losses = trial.intermediate_values
+            attrs = pruner_attrs(self._pruner, self.study.study_name, number, losses)
+            for name, value in attrs.items():
+                self._storage.set_trial_system_attr(self._id(number), name, value)
+        return is_pruned
 
     def tell(self, record: TrialRecord) -> None:
         """Finish a trial."""

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import optuna
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mmsearch.model.spec import TrialSpec
     from mmsearch.search.study.settings import Settings
-    from mmsearch.tracking.journal.records import TrialRecord
 
 
 def make_pruner(settings: Settings) -> optuna.pruners.BasePruner:
@@ -47,12 +48,17 @@ def decides(settings: Settings, spec: TrialSpec, segment: int) -> bool:
 
 
 def pruner_attrs(
-    pruner: optuna.pruners.BasePruner, name: str, record: TrialRecord
+    pruner: optuna.pruners.BasePruner, name: str, number: int, losses: Mapping[int, float]
 ) -> dict[str, Any]:
-    """Return the attributes that the pruner stored on a trial: its loss at each rung.
+    """Return the attributes that the pruner stores on a trial: its loss at each rung.
 
-    They are recomputed in a study with only this trial, where it passes every rung. The pruner
-    was not asked about the last report of a complete trial.
+    They are computed in a study with only this trial, where it passes every rung.
+
+    Args:
+        pruner: the pruner.
+        name: name of the study.
+        number: the trial's number.
+        losses: the trial's dev losses that were compared, in nats per character, by step.
     """
     if not isinstance(
         pruner, optuna.pruners.SuccessiveHalvingPruner | optuna.pruners.HyperbandPruner
@@ -60,10 +66,10 @@ def pruner_attrs(
         return {}
     alone, storage, study_id = new_study(name)
     trial_id = storage.create_new_trial(study_id)
-    for segment in record.curve[:-1] if record.is_complete else record.curve:
-        storage.set_trial_intermediate_value(trial_id, segment.step, segment.dev_loss)
+    for step, loss in losses.items():
+        storage.set_trial_intermediate_value(trial_id, step, loss)
         trial = copy.copy(storage.get_trial(trial_id))
-        trial.number = record.number
+        trial.number = number
         pruner.prune(alone, trial)
     return storage.get_trial(trial_id).system_attrs
 

@@ -141,11 +141,12 @@ def raising(target: str, error: str) -> str:
 
 
 def hurried(flush_s: float, *retry_s: float) -> str:
-    """Return Python that uploads every `flush_s` seconds and tries again after `retry_s`.
+    """Return Python that uploads every `flush_s` seconds, at once, and tries again after `retry_s`.
 
     A search of seconds then makes as many calls, and failures in a row, as one of minutes.
     """
     code = f"from mmsearch.tracking import uploader\nuploader.FLUSH_S = {flush_s}\n"
+    code += "uploader.SHARE = 1.0\n"
     return code + (f"uploader.RETRY_S = {retry_s!r}\n" if retry_s else "")
 
 

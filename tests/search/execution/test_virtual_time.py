@@ -165,12 +165,12 @@ def decisions(folder: Path) -> list[Any]:
 
 
 def settings_with(pruner: Pruner, lanes: int, sampler: Any = "random") -> Settings:
-    """Return settings of short trials."""
+    """Return settings of short trials, whose first segment passes two rungs of halving."""
     # Without patience a failure comes long before the next decision of its trial.
     patience = 0 if pruner == "none" else 3
     return Settings(
         steps=160,
-        segments=8,
+        segments=5,
         pruner=pruner,
         lanes=lanes,
         sampler=sampler,
