@@ -111,7 +111,9 @@ def _lose(error: OSError) -> None:
     global _lost  # noqa: PLW0603 (there is one standard output)
     _lost = error
     if _working:
-        sys.stderr.write(f"{_why(error)}; {_working} goes on without it\n")
+        # A live display takes the place of sys.stderr, and would print on standard output.
+        with contextlib.suppress(OSError):
+            os.write(2, f"{_why(error)}; {_working} goes on without it\n".encode())
     elif threading.current_thread() is threading.main_thread():
         if error.errno == errno.EPIPE:
             sys.exit(0)

@@ -84,7 +84,7 @@ EXIT_CODES = {
 """Commands that do not end with 0."""
 SERVERS = {"mmsearch ui": "Ctrl-C", "mlflow models serve": "Uvicorn running on"}
 """Commands that serve until they are ended, and what they print once they answer."""
-INSTALLED = {"run", "ui", "trials"}
+INSTALLED = {"run", "ui"}
 """Commands that are run as installed; the others skip their start-up (see `forked_cli`)."""
 VARIES = {
     r"(?m)^warning: .*\n(  .*\n)*": "",

@@ -160,6 +160,7 @@ def test_search_outlives_a_terminal_that_is_closed_without_a_signal(place: Path)
     words = ("run", "--study", "new", "--corpus", "few.txt", "-n", 2, "--steps", 40)
     process, terminal = begin(place, *words, "--workers", 1, "--pruner", "none")
     assert read(terminal)
+    wait_until((place / "runs/new/trials").exists)  # and it is shown
     os.close(terminal)
     process.wait(120)
     assert n_trials(place, "new") == 2
