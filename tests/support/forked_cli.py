@@ -12,6 +12,7 @@ import contextlib
 import gc
 import importlib
 import json
+import logging
 import multiprocessing
 import os
 import shutil
@@ -152,12 +153,14 @@ def _become(job: dict[str, Any]) -> NoReturn:
 
 def _copy_new_databases() -> None:
     """Let commands copy MLflow's new database, which takes it a second and more to make."""
-    utils = sys.modules["mlflow.store.db.utils"]
+    utils: Any = sys.modules["mlflow.store.db.utils"]
     make, folder = utils._initialize_tables, tempfile.mkdtemp()
     atexit.register(shutil.rmtree, folder)
     template = Path(folder) / "mlflow.db"
     engine = utils.create_sqlalchemy_engine(f"sqlite:///{template}")
+    logging.disable(logging.INFO)
     make(engine)
+    logging.disable(logging.NOTSET)
     engine.dispose()
 
     def copy(engine: Any) -> None:
