@@ -141,6 +141,18 @@ def test_cluster_confirms_and_replays(
     assert json.loads(done.stdout)["is_reproduced"]
 
 
+IS_IMPORTED = """
+import sys
+from mmsearch.search.cli import app
+real = app.main
+def main():
+    try:
+        real()
+    finally:
+        with open("imported", "w") as file:
+            print("dask" in sys.modules, file=file)
+app.main = main
+"""
 NOT_INSTALLED = "import sys; sys.modules['dask'] = sys.modules['distributed'] = None"
 
 
@@ -153,8 +165,10 @@ def test_search_needs_dask_only_where_it_is_asked_for(
     assert done.returncode == 2
     assert "mmsearch[dask]" in done.stderr
     assert not (tmp_path / "runs" / "few" / "study.json").exists()
-    done = warm_command("run", *words[:-2], "-n", 1, folder=tmp_path, patch=NOT_INSTALLED)
-    assert done.returncode == 0, done.stderr
+    for n_trials, patch in ((1, NOT_INSTALLED), (2, IS_IMPORTED)):
+        done = warm_command("run", *words[:-2], "-n", n_trials, folder=tmp_path, patch=patch)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "imported").read_text() == "False\n"
 
 
 def test_address_without_a_scheduler_creates_no_study(
