@@ -51,7 +51,11 @@ def confirm(  # noqa: PLR0913 (each is one flag)
     trial usually scores worse.
     Run the same command again to resume.
     """
-    from mmsearch.search.cli.training import chosen_workers, train_live  # noqa: PLC0415 (imports wait)
+    from mmsearch.search.cli.training import (  # noqa: PLC0415 (imports wait)
+        chosen_workers,
+        dask_option,
+        train_live,
+    )
     from mmsearch.search.execution.confirm_job import Confirm, make_plan  # noqa: PLC0415
     from mmsearch.search.execution.coordinator import Limits  # noqa: PLC0415
     from mmsearch.search.execution.runner import opened  # noqa: PLC0415
@@ -91,27 +95,33 @@ def confirm(  # noqa: PLR0913 (each is one flag)
         print_json({**to_json(confirmation), **advice.to_json()})
     else:
         looks = known_looks(out, session.split.fingerprint)
-        _print_confirmation(out, confirmation, options_of(journal), looks, advice)
+        where = options_of(journal)
+        _print_confirmation(out, confirmation, where, looks, advice, cluster=dask_option(dask))
     if result.ended_by == "interrupt":
         raise typer.Exit(interrupted_code)
     if confirmation.winner is None:
         raise typer.Exit(1)
 
 
-def _print_confirmation(
+def _print_confirmation(  # noqa: PLR0913 (what a confirmation came to)
     out: Console,
     confirmation: Confirmation,
     where: str,
     looks: Sequence[Look],
     advice: Advice,
+    *,
+    cluster: str,
 ) -> None:
-    """Print the candidates, which one is chosen, and the next command with the options `where`."""
+    """Print the candidates, which one is chosen, and the next command with the options `where`.
+
+    One that resumes the training gets the option `cluster`, too.
+    """
     plan, winner = confirmation.plan, confirmation.winner
     out.print(_table(confirmation))
     print_baselines(out, advice)
     if confirmation.n_missing:
         out.print(f"{counted(confirmation.n_missing, 'training is', 'trainings are')} still to do")
-        out.print(f"resume:   {plan.command}{where}")
+        out.print(f"resume:   {plan.command}{where}{cluster}")
         return
     print_wrapped(out, _bias(confirmation))
     if winner is None:

@@ -98,7 +98,11 @@ def run(  # noqa: PLR0913 (each is one flag)
     as_json: options.Json = False,
 ) -> None:
     """Search until the study has N finished trials; run again to resume a search."""
-    from mmsearch.search.cli.training import chosen_workers, train_live  # noqa: PLC0415 (imports wait)
+    from mmsearch.search.cli.training import (  # noqa: PLC0415 (imports wait)
+        chosen_workers,
+        dask_option,
+        train_live,
+    )
     from mmsearch.search.execution.coordinator import Limits  # noqa: PLC0415
     from mmsearch.search.execution.runner import opened  # noqa: PLC0415
     from mmsearch.search.execution.search_job import Search  # noqa: PLC0415
@@ -152,7 +156,7 @@ def run(  # noqa: PLR0913 (each is one flag)
     if as_json:
         print_json(_to_json(session, result, trials, wall_s))
     else:
-        _print_end(out, session, result, trials, wall_s, is_quiet=quiet)
+        _print_end(out, session, result, trials, wall_s, cluster=dask_option(dask), is_quiet=quiet)
     if result.ended_by == "interrupt":
         raise typer.Exit(interrupted_code)
 
@@ -192,6 +196,7 @@ def _print_end(  # noqa: PLR0913 (what a search came to)
     n_trials: int,
     wall_s: float,
     *,
+    cluster: str,
     is_quiet: bool,
 ) -> None:
     """Print the result of a search and, unless quiet, warnings and the next commands."""
@@ -230,7 +235,7 @@ def _print_end(  # noqa: PLR0913 (what a search came to)
     print_warnings(out, advice)
     where = options_of(session.journal)
     if result.n_finished < n_trials:
-        out.print(f"resume:   mmsearch run --trials {n_trials}{where}")
+        out.print(f"resume:   mmsearch run --trials {n_trials}{where}{cluster}")
     elif result.n_begun == 0:
         out.print(f"more:     mmsearch run --trials {result.n_finished + 10}{where}")
     if best is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from mmsearch.errors import InputError
@@ -51,6 +52,11 @@ def train_live(  # noqa: PLR0913 (what is trained, and how it is shown)
             interrupts=interrupts,
         )
     return result, interrupts.exit_code
+
+
+def dask_option(dask: str | None) -> str:
+    """Return the option that names a cluster in a command to type; empty without one."""
+    return f" --dask {shlex.quote(dask)}" if dask else ""
 
 
 def chosen_workers(workers: int | None, dask: str | None) -> int | str:

@@ -22,6 +22,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from mmsearch.counts import counted
 from mmsearch.errors import InputError
 from mmsearch.search.execution.executor import (
     CallLostError,
@@ -51,6 +52,8 @@ STEADY = 3
 """Looks with the same number of threads, after which no more workers are expected."""
 LOOK_S = 2.0
 """Seconds between looks at the workers; the scheduler also tells at once when one comes or goes."""
+N_NAMED = 4
+"""Hosts that are named; of others only the number is said."""
 CLOSE_S = 5.0
 """Seconds to wait for a connection to close."""
 CUT_S = 10.0
@@ -152,6 +155,7 @@ class DaskPool(SegmentExecutor):
         """The workers that are ready, or paused."""
         self._n_slots = 0
         self._said: set[str] = set()
+        self._said_hosts: list[str] = []
 
     def start(self) -> None:
         """Connect to the scheduler.
@@ -314,8 +318,16 @@ class DaskPool(SegmentExecutor):
         if not self._n_slots:
             self._fail_waiting()
 
-    def say_idle(self) -> None:
-        """Say once that there are more threads than calls at once, if there are."""
+    def say_workers(self) -> None:
+        """Say which hosts train, and once that there are more threads than calls at once."""
+        hosts = sorted({worker.host for worker in self._serving})
+        if hosts and hosts != self._said_hosts:
+            self._said_hosts = hosts
+            more = f" and {len(hosts) - N_NAMED} more" if len(hosts) > N_NAMED else ""
+            self._say(
+                f"training on {counted(self._n_slots, 'worker thread')} of "
+                f"{', '.join(hosts[:N_NAMED])}{more}"
+            )
         if self._n_lanes is not None and self._n_slots > self._n_lanes and "idle" not in self._said:
             self._said.add("idle")
             self._say(idle_line(self._n_slots, self._n_lanes))
@@ -456,7 +468,7 @@ class _Connection:
                 n_slots = self._pool.n_slots()
                 n_same, n_before = n_same + 1 if n_slots == n_before else 0, n_slots
                 if n_same >= STEADY:
-                    self._pool.say_idle()
+                    self._pool.say_workers()
                 if not await self._pool.wait(self._changed, LOOK_S):
                     return
         finally:
@@ -525,6 +537,11 @@ class _Worker:
     def __post_init__(self) -> None:
         """Begin with a worker that is not paused."""
         self.may_run.set()
+
+    @property
+    def host(self) -> str:
+        """The host's address."""
+        return self.address.partition("://")[2].rpartition(":")[0]
 
     @property
     def is_served(self) -> bool:
