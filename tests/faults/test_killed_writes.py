@@ -100,7 +100,12 @@ def test_search_killed_in_each_kind_of_write_ends_as_if_undisturbed(
     """A study survives a kill in its journal, weights, outcomes, and both databases."""
     words = ("run", *SHORT.words(tmp_path, small_corpus))
     for kill in places:
-        done = warm_command(*words, folder=tmp_path, patch=hurried(0.01) + kill.patch)
+        patch = hurried(0.01) + kill.patch
+        done = warm_command(*words, folder=tmp_path, patch=patch)
+        if done.returncode == 0:  # a slow machine has left nothing to be written there
+            assert curves(tmp_path / "runs", "few") == short
+            shutil.rmtree(tmp_path / "runs")
+            done = warm_command(*words, folder=tmp_path, patch=patch)
         assert done.returncode == -signal.SIGKILL, f"{kill}: {done}"
         for number, (spec, _, curve) in curves(tmp_path / "runs", "few").items():
             assert spec == short[number][0], str(kill)
