@@ -103,11 +103,13 @@ def clocks(processes: list[int]) -> Counter[str]:
 
 def once(folder: Path, arguments: argparse.Namespace, slots: int) -> dict[str, float]:
     """Measure one window."""
-    job, trial = (Search(open_session(folder / name, slots)) for name in ("runs", "rehearsal"))
+    n_lanes = slots * arguments.lanes
+    job, trial = (Search(open_session(folder / name, n_lanes)) for name in ("runs", "rehearsal"))
     session, vocab_size = job.session, job.session.corpus.vocabulary.size
     sizes = (WARM_UP * slots, arguments.segments)
     # The order of decisions makes the trials the same, whatever trains them.
-    with coordinate(trial, Instant(), partial(sleep, 1e-9, vocab_size), slots, slots) as rehearsing:
+    instant = partial(sleep, 1e-9, vocab_size)
+    with coordinate(trial, Instant(), instant, n_lanes, n_lanes) as rehearsing:
         rehearsal = Window(rehearsing, *sizes, dict)
         rehearsal.run()
     scale = 1e-9 * arguments.mean_s * arguments.segments / rehearsal.wall_s
@@ -119,18 +121,17 @@ def once(folder: Path, arguments: argparse.Namespace, slots: int) -> dict[str, f
 
     with contextlib.ExitStack() as stack:
         address, processes = stack.enter_context(cluster(slots, folder))
-        pool = stack.enter_context(make_executor(address, session.words, print, slots))
+        pool = stack.enter_context(make_executor(address, session.words, print, n_lanes))
         pool.start()
         deadline = time.monotonic() + START_S
         while pool.n_slots() < slots:
             if time.monotonic() > deadline:
                 raise SystemExit((folder / "cluster.txt").read_text("utf-8"))
             time.sleep(0.1)
-        answer, n_lanes = (
-            partial(sleep, scale, vocab_size),
-            None if arguments.independent else slots,
+        answer, ordered = partial(sleep, scale, vocab_size), not arguments.independent
+        coordinator = stack.enter_context(
+            coordinate(job, pool, answer, slots, n_lanes if ordered else None)
         )
-        coordinator = stack.enter_context(coordinate(job, pool, answer, slots, n_lanes))
         views: list[View] = []
         if not arguments.no_views:
             uri = session.tracking_uri
@@ -173,6 +174,7 @@ def main() -> None:
     parser.add_argument("--slots", type=int, nargs="+", default=[16, 32, 64, 100, 200, 400])
     parser.add_argument("--segments", type=int, default=1000, help="of a window")
     parser.add_argument("--mean-s", type=float, default=0.5, help="expected sleep of a segment")
+    parser.add_argument("--lanes", type=int, default=1, help="trials at once a slot")
     parser.add_argument("--no-views", action="store_true", help="without Optuna's storage, MLflow")
     parser.add_argument("--independent", action="store_true", help="without an order of decisions")
     parser.add_argument("--repeats", type=int, default=1)
