@@ -64,7 +64,7 @@ def test_encodings_that_are_possible_are_each_shown_by_a_word(
 
 def test_damaged_utf_8_is_not_taken_for_another_encoding(tmp_path: Path) -> None:
     path = tmp_path / "words.txt"
-    path.write_bytes("\n".join(RUSSIAN).encode() + b"\n\xd0")
+    path.write_bytes("\n".join(RUSSIAN).encode() + b"\n\xcc\xe0")
     with pytest.raises(InputError, match="line 11") as caught:
         read_corpus(path)
     assert "iconv" not in str(caught.value)
