@@ -2,6 +2,7 @@
 
 - `mmsearch.data.corpus`: reads, cleans and fingerprints words (`read_corpus`, `Corpus`,
   `Vocabulary`, `BUILTIN_CORPUS`, `BOUNDARY`, `MIN_DISTINCT_WORDS`);
+- `mmsearch.data.encodings`: names the encoding of a file that is not UTF-8 (`other_encodings`);
 - `mmsearch.data.split`: train, dev and a sealed test (`split_corpus`, `Split`, `SealedTest`,
   `Claim`, `DEFAULT_SPLIT_SEED`);
 - `mmsearch.data.ids`: words into rows of character ids (`encode_words`);

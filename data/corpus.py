@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import codecs
-import contextlib
 import csv
 import hashlib
 import re
 import shlex
 import stat
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmsearch.data.encodings import other_encodings
 from mmsearch.errors import InputError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 BUILTIN_CORPUS: Path = Path(__file__).with_name("names.txt")
 """The corpus that comes with mmsearch: US first names of 2018; see README.md beside it."""
@@ -46,8 +45,9 @@ _RULER = re.compile(r"[\s|:-]*--[\s|:-]*")
 _PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "a zip file or a spreadsheet"}
 """The first bytes of files that are no text, and what they are."""
 _READ_COLUMN = "it looks like a table: read one of its columns with --column"
-_NUMBERED = re.compile(r"\s*\d+\s+[^\s\d]\S*|\S*[^\s\d]\s+\d+\s*")
-"""Matches a word beside its index or its count."""
+_NUMBER = re.compile(r"[+-]?\.?\d(?:[\d.,]*\d)?[.%]?")
+_BLANKS = re.compile(" {2,}")
+"""Divides the columns of a table that is aligned with blanks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,6 +134,8 @@ class Corpus:
     """Characters of all words, test words included, which a model must be able to score."""
     fingerprint: str
     """SHA-256 of the words in order, joined by newlines, in UTF-8; 64 hex digits."""
+    reads_heading: bool = False
+    """Whether the first word seems to be the heading of a column that was named by its number."""
 
     @classmethod
     def of(
@@ -180,7 +182,7 @@ def read_corpus(
             more than one part of the split.
         column: the column of a table to read, by its name in the first line, or by its number from
             1 in a table without a header; empty for a list of words. Tabs, commas, semicolons,
-            bars or spaces divide the columns, and CSV's quotes are understood.
+            bars or blanks divide the columns, and CSV's quotes are understood.
         lower: whether to lower the case of all words.
         boundary: character that marks the start and end of a word.
 
@@ -190,7 +192,7 @@ def read_corpus(
     """
     path = Path(path)
     lines = _decode(path, _read_bytes(path)).split("\n")
-    cells = _column(path, lines, column) if column else lines
+    cells, reads_heading = _column(path, lines, column) if column else (lines, False)
     if lower:
         cells = [lowered(cell) for cell in cells]
     words = [word for cell in cells if (word := cell.strip())]
@@ -203,29 +205,59 @@ def read_corpus(
             f"got {n_distinct}; put more words into it, one a line"
         )
         raise InputError(msg)
-    return corpus
+    return replace(corpus, reads_heading=reads_heading)
 
 
 def table_delimiter(lines: Sequence[str]) -> str:
     """Return what divides the columns of nearly every line; empty for a plain list of words.
 
-    A space counts only where each line has a word beside a number, its index or its count.
+    One space stands for any blanks in lines that have one word beside numbers, such as its index
+    or its counts; two spaces for runs of at least two blanks.
     """
     filled = [line for line in lines if line and not line.isspace()]
-    for delimiter in ("\t", ",", ";", "|"):
-        if sum(delimiter in line for line in filled) >= _TABLE * len(filled):
-            return delimiter
-    n_numbered = sum(_NUMBERED.fullmatch(line) is not None for line in filled)
-    return " " if n_numbered >= _TABLE * len(filled) else ""
+    kinds: tuple[tuple[str, Callable[[str], bool]], ...] = (
+        ("\t", lambda line: "\t" in line),
+        # Before the comma, which is in "1,000".
+        (" ", lambda line: _is_apart(line) and _is_numbered(line)),
+        (",", lambda line: "," in line),
+        (";", lambda line: ";" in line),
+        ("|", lambda line: "|" in line),
+        (" ", _is_numbered),
+        ("  ", _is_apart),
+    )
+    enough = _TABLE * len(filled)
+    return next((delimiter for delimiter, has in kinds if sum(map(has, filled)) >= enough), "")
 
 
-def _column(path: Path, lines: Sequence[str], column: str) -> list[str]:
-    """Return the cells of one column of a table, without its heading."""
+def _is_apart(line: str) -> bool:
+    return "  " in line.strip()
+
+
+def _is_numbered(line: str) -> bool:
+    """Return whether blanks divide a line into one word and numbers."""
+    fields = line.split()
+    if len(fields) == 1:
+        return False
+    others = [field for field in fields if not _is_number(field)]
+    return len(others) == 1 and not set(others[0]) & set(",;|")
+
+
+def _is_number(cell: str) -> bool:
+    return _NUMBER.fullmatch(cell) is not None
+
+
+def _column(path: Path, lines: Sequence[str], column: str) -> tuple[list[str], bool]:
+    """Return the cells of one column of a table, and whether the first seems to be its heading.
+
+    A heading is left out only if the column is named by it: a number gives all lines, for it did so
+    for the studies that exist.
+    """
     delimiter = table_delimiter(lines)
     if not delimiter:
         msg = (
             f"corpus {_shown(path)} has no column {column!r}: nearly every line of a table has a "
-            "tab, a comma, a semicolon or a bar; leave --column out for a list of words"
+            "tab, a comma, a semicolon, a bar, two blanks or a number; leave --column out for a "
+            "list of words"
         )
         raise InputError(msg)
     rows = [_row(path, number, line, delimiter) for number, line in enumerate(lines, start=1)]
@@ -235,9 +267,11 @@ def _column(path: Path, lines: Sequence[str], column: str) -> list[str]:
         if first is not None:
             rows[first] = []
     start = next((number for number, row in enumerate(rows) if any(row)), 0)
-    header = rows[start]
+    header, reads_heading = rows[start], False
     if column.isdecimal() and 1 <= int(column) <= len(header):
         index = int(column) - 1
+        rest = [row for row in rows[start + 1 :] if any(row)]
+        reads_heading = bool(header[index]) and _is_heading(header, rest)
     elif column in header:
         index = header.index(column)
         rows[start] = []
@@ -248,11 +282,23 @@ def _column(path: Path, lines: Sequence[str], column: str) -> list[str]:
             f"{len(header)} if that line is no header"
         )
         raise InputError(msg)
-    return [row[index] if index < len(row) else "" for row in rows]
+    return [row[index] if index < len(row) else "" for row in rows], reads_heading
+
+
+def _is_heading(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Return whether the first line has text above a column of numbers."""
+    return any(
+        cell
+        and not _is_number(cell)
+        and sum(index < len(row) and _is_number(row[index]) for row in rows) >= _TABLE * len(rows)
+        for index, cell in enumerate(first)
+    )
 
 
 def _row(path: Path, number: int, line: str, delimiter: str) -> list[str]:
     """Return the cells of one line; a quote that is never closed must not swallow the next."""
+    if len(delimiter) > 1:
+        return _BLANKS.split(line.strip())
     reader = csv.reader(
         [line.strip(" ")], delimiter=delimiter, skipinitialspace=True, strict='"' in line
     )
@@ -304,13 +350,20 @@ def _decode(path: Path, data: bytes) -> str:
                 "or save the sheet as CSV in UTF-8"
             )
             raise InputError(msg)
-    encoding = _other_encoding(data)
-    step = (
-        f"it looks like {encoding}; convert it with: iconv -f {encoding} -t UTF-8 "
-        f"{shlex.quote(str(path))} > words.txt"
-        if encoding
-        else "save it as UTF-8, one word per line"
-    )
+    encodings = other_encodings(data)
+    step = "save it as UTF-8, one word per line"
+    if encodings:
+        shown = " or ".join(
+            f"{name} ({_shown(word)})" if word else name for name, word in encodings.items()
+        )
+        advice = (
+            f"it looks like {shown}; convert it with"
+            if len(encodings) == 1
+            else f"it may be {shown}; convert it from the one that shows a word of yours, with"
+        )
+        # Never the file's own name, which the shell would empty before iconv reads it.
+        source, made = shlex.quote(str(path)), shlex.quote(f"{path.stem}-utf8{path.suffix}")
+        step = f"{advice}: iconv -f {next(iter(encodings))} -t UTF-8 {source} > {made}"
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -320,27 +373,9 @@ def _decode(path: Path, data: bytes) -> str:
             f"got byte 0x{error.object[error.start]:02x}; {step}"
         )
         raise InputError(msg) from None
-    if encoding:
+    if encodings:
         raise InputError(f"corpus {_shown(path)}: must be UTF-8 text; {step}")
     return normalized(text)
-
-
-def _other_encoding(data: bytes) -> str:
-    """Return the encoding that a file seems to have; empty if it may be UTF-8, or is no text."""
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "UTF-16"
-    evens, odds = data[0:1000:2].count(0), data[1:1000:2].count(0)
-    if max(evens, odds) > len(data[:1000]) // 3 and not min(evens, odds):
-        return "UTF-16BE" if evens else "UTF-16LE"
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        # Text of Windows or Latin-1: letters alone beyond ASCII, and no control characters.
-        with contextlib.suppress(UnicodeDecodeError):
-            text = data.decode("cp1252")
-            if all(character.isalpha() for character in text if not character.isascii()):
-                return "WINDOWS-1252" if _FORBIDDEN.search(text.strip()) is None else ""
-    return ""
 
 
 def _check_characters(

@@ -14,7 +14,7 @@ from mmsearch.counts import counted
 from mmsearch.data.corpus import table_delimiter
 from mmsearch.errors import InputError
 from mmsearch.search.cli import options
-from mmsearch.search.display.advice import known_looks, print_looks, print_table_warning
+from mmsearch.search.display.advice import known_looks, print_looks, print_table_warnings
 from mmsearch.search.display.console import make_console, print_json, print_wrapped
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ def _to_json(corpus: Corpus, split: Split, looks: Sequence[Look]) -> dict[str, A
         },
         "examples": list(split.train[:_N_EXAMPLES]),
         "table_delimiter": table_delimiter(corpus.words),
+        "reads_heading": corpus.reads_heading,
         "vocabulary": "".join(corpus.vocabulary.characters),
         "rare": {
             character: counts[character]
@@ -144,7 +145,7 @@ def _print_corpus(out: Console, values: dict[str, Any], looks: Sequence[Look]) -
         if value:
             print_wrapped(out, f"{name:<12} {value}", indent=" " * 13)
     print_looks(out, looks)
-    print_table_warning(out, values["table_delimiter"])
+    print_table_warnings(out, values["table_delimiter"], reads_heading=values["reads_heading"])
 
 
 def _is_clear(character: str) -> bool:

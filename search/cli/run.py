@@ -18,7 +18,7 @@ from mmsearch.search.display.advice import (
     known_looks,
     print_baselines,
     print_looks,
-    print_table_warning,
+    print_table_warnings,
     print_warnings,
 )
 from mmsearch.search.display.console import make_console, print_json, print_wrapped
@@ -177,7 +177,8 @@ def _print_start(
     if session.split.n_dev_in_train:
         also = counted(session.split.n_dev_in_train, "dev word also occurs", "dev words also occur")
         out.print(f"  {also} in train")
-    print_table_warning(out, table_delimiter(corpus.words))
+    delimiter = table_delimiter(corpus.words)
+    print_table_warnings(out, delimiter, reads_heading=corpus.reads_heading)
     if looks:
         out.print("  the test split of these words was already used:", style="yellow")
         print_looks(out, looks)

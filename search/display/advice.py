@@ -51,10 +51,24 @@ def print_warnings(out: Console, advice: Advice) -> None:
         print_wrapped(out, f"warning: {warning}", style="yellow")
 
 
-def print_table_warning(out: Console, delimiter: str) -> None:
-    """Print that a word list looks like a table, if it has a delimiter in nearly every line."""
+def print_table_warnings(out: Console, delimiter: str, *, reads_heading: bool) -> None:
+    """Print that a word list looks like a table, or that a heading seems to be among its words.
+
+    Args:
+        out: the console.
+        delimiter: what nearly every line has, as `table_delimiter` returns it.
+        reads_heading: as a corpus has it.
+    """
+    if reads_heading:
+        print_wrapped(
+            out,
+            "warning: the first line seems to be a heading, and is read as a word; to leave it "
+            "out, give --column the heading in place of the number",
+            style="yellow",
+        )
     if delimiter:
-        what = "a word beside a number" if delimiter == " " else f"a {delimiter!r}"
+        blanks = {" ": "a word beside a number", "  ": "columns divided by blanks"}
+        what = blanks.get(delimiter, f"a {delimiter!r}")
         print_wrapped(
             out,
             f"warning: nearly every line has {what}, as in a table; to read one of its columns, "

@@ -358,7 +358,8 @@ def read_config(
         if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             raise InputError(
                 f"config {str(path)!r} is UTF-16, and TOML is UTF-8; convert it with: "
-                f"iconv -f UTF-16 -t UTF-8 {shlex.quote(str(path))}"
+                f"iconv -f UTF-16 -t UTF-8 {shlex.quote(str(path))} > "
+                f"{shlex.quote(f'{path.stem}-utf8{path.suffix}')}"
             )
         tables = tomllib.loads(content.decode("utf-8-sig").replace("\r\n", "\n"))
         repr(tables)  # Python refuses to print very long numbers; fail here, not in a message

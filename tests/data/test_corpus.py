@@ -237,7 +237,21 @@ def test_notes_and_rulers_of_a_table_are_no_words(tmp_path: Path, text: str) -> 
 def test_number_of_a_column_goes_before_a_heading(tmp_path: Path) -> None:
     """The first line may hold a count that looks like the number that was asked for."""
     path = write(tmp_path, "".join(f"{word} {n}\n" for n, word in enumerate(TEN, start=1)))
-    assert read_corpus(path, column="1").words == TEN
+    corpus = read_corpus(path, column="1")
+    assert (corpus.words, corpus.reads_heading) == (TEN, False)
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t", "   "])
+def test_heading_that_a_number_reads_as_a_word_is_noticed(tmp_path: Path, delimiter: str) -> None:
+    """The words of studies that exist stay; a name leaves the heading out."""
+    rows = [("name", "sex", "share"), *((word, "F", f"{n}.5%") for n, word in enumerate(TEN))]
+    path = write(tmp_path, "\n".join(map(delimiter.join, rows)))
+    corpus = read_corpus(path, column="1")
+    assert (corpus.words, corpus.reads_heading) == (("name", *TEN), True)
+    named = read_corpus(path, column="name")
+    assert (named.words, named.reads_heading) == (TEN, False)
+    path.write_text("\n".join(delimiter.join(row[:2]) for row in rows))
+    assert not read_corpus(path, column="1").reads_heading  # nothing tells it from a word
 
 
 def test_boundary_is_looked_for_in_lowered_words(tmp_path: Path) -> None:
@@ -254,6 +268,37 @@ def test_words_beside_their_counts_are_a_table(tmp_path: Path) -> None:
     assert read_corpus(path, column="2").words == TEN
     assert not table_delimiter([f"{word} ann" for word in TEN])
     assert not table_delimiter(TEN)
+    assert table_delimiter([f"boeing {n},{n}" for n in range(700, 800)]) == ","
+    assert table_delimiter([f"{word},   5" for word in TEN]) == ","
+    assert table_delimiter([f"{word}   ,5" for word in TEN]) == ","
+    assert not table_delimiter([*TEN, "mary ann", "mary  lou", "louis 14"])
+
+
+@pytest.mark.parametrize(
+    ("row", "column"),
+    [
+        ("{word:<15}{n:>2}.300 3.300 {n:>6}", "1"),  # as the US Census Bureau's
+        ("{word} 3 {n}", "1"),
+        ("{word:<10} 1,{n:03}", "1"),
+        ("  {n}. {word}   3,3%", "2"),
+        ("{n:<5}mary {word}    F  ", "2"),
+        ("F   {word}", "2"),
+    ],
+)
+def test_columns_divided_by_blanks_are_a_table(tmp_path: Path, row: str, column: str) -> None:
+    lines = [row.format(word=word, n=n) for n, word in enumerate(TEN, start=1)]
+    path = write(tmp_path, "\n".join(lines))
+    words = TEN if "mary" not in row else tuple(f"mary {word}" for word in TEN)
+    assert table_delimiter(lines).isspace()
+    assert read_corpus(path, column=column).words == words
+    if "." in lines[0]:
+        assert "--column" in refusal(path)
+
+
+def test_dots_are_counted_and_the_option_for_them_is_named(tmp_path: Path) -> None:
+    message = refusal(write(tmp_path, LINES + "st. john\nst. kitts\n"))
+    assert "2 of 12" in message
+    assert "--boundary" in message
 
 
 @pytest.mark.parametrize(
@@ -293,12 +338,3 @@ def test_reference_corpus_has_its_published_counts(reference_path: Path, referen
     assert len(reference.words) == reference.n_lines == 32_033
     assert len(read_corpus(reference_path).words) == 29_494
     assert reference.vocabulary.size == 27
-
-
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "cp1252"])
-def test_other_encoding_is_named_with_its_conversion(tmp_path: Path, encoding: str) -> None:
-    """What other programs save is told apart from a file that is no text."""
-    path = tmp_path / "words.txt"
-    path.write_bytes("\n".join(f"caf{'é' * n}" for n in range(1, 20)).encode(encoding))
-    with pytest.raises(InputError, match=r"iconv -f (UTF-16|WINDOWS-1252)"):
-        read_corpus(path)

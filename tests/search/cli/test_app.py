@@ -216,18 +216,43 @@ def test_studies_trials_and_choices_are_completed(
 def test_corpus_shows_what_cannot_be_seen_and_what_is_no_word_list(tmp_path: Path) -> None:
     """Invisible and rare characters by name, and the delimiter of a table."""
     words = [f"{word},{n}" for n, word in enumerate("abcdefghijkl")]
-    (tmp_path / "table.csv").write_text("\n".join([*words, "so\u00adft,1", "e\u0323\u0302,2"]))
+    unseen = "\u00ad\u200d\u200f\u00a0"
+    lines = [*words, *(f"so{character}ft,1" for character in unseen), "e\u0323\u0302,2"]
+    (tmp_path / "table.csv").write_text("\n".join(lines))
 
     printed = run_in_process("corpus", "--corpus", "table.csv", folder=tmp_path).output
 
-    assert "U+00AD" in printed
-    assert "\u00ad" not in printed
+    assert all(f"U+{ord(character):04X}" in printed for character in unseen)
+    assert not any(character in printed for character in unseen)
     assert "','" in printed
+    assert "--column" in printed
     found = json.loads(run_in_process("corpus", "table.csv", "--json", folder=tmp_path).output)
     assert found["table_delimiter"] == ","
     assert found["lengths"]["longest"] >= 3
     assert set(found["rare"]) < set(found["vocabulary"])
     assert run_in_process("corpus", "x", "--corpus", "x", folder=tmp_path).exit_code == 2
+
+
+def test_corpus_says_what_blanks_divide_and_that_a_heading_is_a_word(tmp_path: Path) -> None:
+    """A table is told before anybody trains on its rows, and so is a heading among the words."""
+    words = BUILTIN_CORPUS.read_text().split()[:20]
+    rows = "".join(f"{word:<12} {n:>3}  1,5\n" for n, word in enumerate(words))
+    (tmp_path / "bare").write_text(rows)
+    (tmp_path / "table").write_text(f"name         no  share\n{rows}")
+    for name, column, is_table, has_heading in (
+        ("bare", "", True, False),
+        ("bare", "1", False, False),
+        ("table", "", True, False),
+        ("table", "1", False, True),
+        ("table", "name", False, False),
+    ):
+        asked = ("corpus", name, "--column", column)
+        printed = run_in_process(*asked, folder=tmp_path).output
+        found = json.loads(run_in_process(*asked, "--json", folder=tmp_path).output)
+        assert found["reads_heading"] is has_heading is ("heading" in printed)
+        assert bool(found["table_delimiter"]) is is_table
+        assert ("--column" in printed) is (is_table or has_heading)
+        assert found["words"] == 20 + (name == "table" and column != "name")
 
 
 def test_corpus_prints_sizes_repeats_and_leaks(tmp_path: Path) -> None:
@@ -245,8 +270,13 @@ def test_corpus_prints_sizes_repeats_and_leaks(tmp_path: Path) -> None:
     assert kept["dev_words_in_train"] > 0
     assert sum(kept["contexts"].values()) == sum(len(line) + 1 for line in lines)
     text = run_in_process("corpus", folder=tmp_path).output
+    rows = {line.split()[0]: line for line in text.splitlines()}
     assert f"{len(lines):,} lines" in text
-    assert f"{values['train']:,} train" in text
+    assert f"{values['train']:,} train" in rows["split"]
+    assert all(f"{n:,} {part}" in rows["contexts"] for part, n in values["contexts"].items())
+    assert f"median {values['lengths']['median']}" in rows["lengths"]
+    assert len(values["examples"]) > 1
+    assert all(word in rows["examples"] for word in values["examples"])
     shown = set(re.findall(r"[a-z]+", printed + text))
     split = split_corpus(read_corpus(BUILTIN_CORPUS))
     train = {*split.train, *split_corpus(read_corpus(BUILTIN_CORPUS, keep_duplicates=True)).train}

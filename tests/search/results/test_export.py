@@ -157,6 +157,23 @@ def test_sample_marks_words_of_train_and_heeds_prefix_and_temperature(
 
 
 @pytest.mark.parametrize(
+    ("prefix", "begin"),
+    [("e\u0301", "é"), ("\u095b", "\u091c\u093c"), ("MA", "ma"), ("E\u0301", "é")],
+)
+def test_prefix_is_put_into_the_form_of_the_words(copied: Path, prefix: str, begin: str) -> None:
+    """It is typed in another Unicode form or case than the words were read in."""
+    path = copied / "runs/few/study.json"
+    study = json.loads(path.read_text())
+    letters = {"x": "é", "y": "\u091c", "z": "\u093c"}
+    study["vocabulary"] = study["vocabulary"].translate(str.maketrans(letters))
+    study["settings"]["lower"] = prefix.lower() != prefix
+    path.write_text(json.dumps(study))
+    drawn = sampled(copied, "--prefix", prefix)["words"]
+    assert drawn
+    assert all(word["word"].startswith(begin) for word in drawn)
+
+
+@pytest.mark.parametrize(
     ("option", "value", "named"),
     [
         *(("--temperature", value, "temperature") for value in ("0", "-1", "nan", "inf")),

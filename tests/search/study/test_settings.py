@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -310,8 +311,12 @@ def test_config_of_another_editor_is_read(config_path: Path) -> None:
     config_path.write_bytes(text.encode("utf-8-sig"))
     assert read_config(config_path).settings == {"steps": 500}
     config_path.write_bytes(text.encode("utf-16"))
-    with pytest.raises(InputError, match="UTF-16"):
+    with pytest.raises(InputError, match=r"UTF-16.*: iconv ") as caught:
         read_config(config_path)
+    command, folder = str(caught.value).partition("convert it with: ")[2], config_path.parent
+    assert subprocess.run(["sh", "-c", command], cwd=folder, check=False).returncode == 0
+    [made] = set(folder.iterdir()) - {config_path}
+    assert read_config(made).settings == {"steps": 500}
 
 
 def test_config_that_is_no_text_file_is_refused(tmp_path: Path) -> None:
