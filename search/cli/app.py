@@ -117,12 +117,12 @@ def main() -> NoReturn:
     except MMSearchError as error:
         code = error.exit_code
         if as_json:
-            print_json_error(str(error), error.exit_code)
+            print_json_error(error, error.exit_code)
         else:
             print_error(error)
     except TyperException as error:
         code = error.exit_code
-        print_json_error(error.format_message(), error.exit_code)
+        print_json_error(MMSearchError(error.format_message()), error.exit_code)
     if not code and is_output_lost():
         code = 1
     sys.exit(code if isinstance(code, int) else 0)

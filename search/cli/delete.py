@@ -38,7 +38,7 @@ def delete(  # noqa: PLR0913 (each is one flag)
     out = make_console()
     if not yes:
         if as_json or not sys.stdin.isatty():
-            raise InputError(f"to delete study {study!r} without being asked, add --yes")
+            raise InputError(f"study {study!r} is not deleted without being asked; add --yes")
         n_trials = len(journal.numbers())
         typer.confirm(f"delete study {study!r} with its {counted(n_trials, 'trial')}?", abort=True)
     line = delete_study(opened, journal, storage, tracking_uri)

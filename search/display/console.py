@@ -38,11 +38,10 @@ def print_error(error: MMSearchError) -> None:
         out.print(f"  mmsearch {command}", style="red")
 
 
-def print_json_error(message: str, code: int) -> None:
+def print_json_error(error: MMSearchError, code: int) -> None:
     """Print an error as JSON on standard error, with the exit code and the next step apart."""
-    what, _, hint = message.partition("; ")
-    error = {"code": code, "message": what, "hint": hint}
-    sys.stderr.write(json.dumps({"error": error}) + "\n")
+    value = {"code": code, "message": error.what, "hint": error.hint}
+    sys.stderr.write(json.dumps({"error": value}) + "\n")
 
 
 def print_wrapped(out: Console, text: str, style: str | None = None, indent: str = "  ") -> None:

@@ -406,8 +406,9 @@ class Coordinator:
         if self._n_failures >= MAX_FAILURES_IN_A_ROW:
             raise MMSearchError(
                 f"{self._n_failures} trials in a row failed, the last one, trial {record.number}, "
-                f"since {outcome.reason}; search other learning rates in a new --study; to find "
-                f"some that train, run: mmsearch lr-range{options_of(self.journal)}"
+                f"since {outcome.reason}",
+                hint="search other learning rates in a new --study; to find some that train, run: "
+                f"mmsearch lr-range{options_of(self.journal)}",
             )
 
     def _show(self, record: TrialRecord) -> None:

@@ -87,7 +87,7 @@ class Extend:
             )
         if parent.state == TrialState.FAIL or not parent.curve:
             raise InputError(
-                f"trial {number} failed, so it has no final weights; name another one, see: "
+                f"trial {number} failed, so it has no final weights; name another one; see: "
                 f"mmsearch trials{options_of(journal)}"
             )
         rate = parent.curve[-1].train[-1][2] if learning_rate is None else learning_rate

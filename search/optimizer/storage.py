@@ -74,8 +74,8 @@ def open_storage(url: str, wait_s: float = WAIT_S) -> optuna.storages.RDBStorage
         text = f"the Optuna storage {without_password(url)} cannot be opened: "
         text += without_secrets(reason, url)
         if _DAMAGED.search(text):
-            kind, text = _DamagedStorageError, f"{text}; move the file away"
-        raise kind(text) from error
+            raise _DamagedStorageError(text, hint="move the file away") from error
+        raise kind(text, hint="") from error
     if is_sqlite:
         _tune_sqlite(storage.engine)
     return storage
@@ -174,7 +174,7 @@ def telling_errors(url: str, next_step: str) -> Iterator[None]:
     try:
         yield
     except _DamagedStorageError as error:
-        raise MMSearchError(f"{error}; {next_step}") from error
+        raise MMSearchError(error.what, hint=f"{error.hint}; {next_step}") from error
     except (
         optuna.exceptions.OptunaError,
         sqlalchemy.exc.SQLAlchemyError,
@@ -182,13 +182,13 @@ def telling_errors(url: str, next_step: str) -> Iterator[None]:
     ) as error:
         if _DAMAGED.search(_cause(error)):
             raise MMSearchError(
-                f"the Optuna storage {without_password(url)} is damaged; move the file away; "
-                f"{next_step}"
+                f"the Optuna storage {without_password(url)} is damaged",
+                hint=f"move the file away; {next_step}",
             ) from error
         raise MMSearchError(
             f"the Optuna storage {without_password(url)} failed "
-            f"({without_secrets(_cause(error), url)}); nothing is lost: repeat the command when it "
-            "is back"
+            f"({without_secrets(_cause(error), url)})",
+            hint="nothing is lost: repeat the command when it is back",
         ) from error
 
 

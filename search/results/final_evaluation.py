@@ -92,9 +92,8 @@ def final_test(
             raise RefusedError(f"the model is not chosen yet: {choice.unsettled}")
         if not choice.record.is_complete:
             raise RefusedError(
-                f"{choice.record.name} is {choice.record.state}; only complete trials can be "
-                "tested, see: mmsearch trials"
-                f"{options_of(journal)}"
+                f"{choice.record.name} is {choice.record.state}, and only complete trials can be "
+                f"tested; see: mmsearch trials{options_of(journal)}"
             )
         weights = _weights(choice)
         creating = session.workspace.locked("optuna")
@@ -145,7 +144,7 @@ class _Test:
         # Two Optuna storages that share only MLflow cannot decide between their claims. Each
         # writes before it reads again, so that at least one of two sees the other and gives way.
         if rivals := _rivals(look, self._read(tracker)):
-            raise RefusedError(used_up(rivals))
+            raise used_up(rivals)
         look = dataclasses.replace(look, result=self._evaluate(look))
         looks = [*(other for other in looks if other.id != look.id), look]
         self._record([look])
@@ -186,7 +185,7 @@ class _Test:
         if seen and again is None:
             return seen[-1]
         if looks and again is None:
-            raise RefusedError(used_up(looks))
+            raise used_up(looks)
         if not looks and again is not None:
             raise InputError("the test split has not been used yet; leave --again out")
         if not self.is_forced:
@@ -215,7 +214,7 @@ class _Test:
         if record.dev_loss is None or record.dev_loss >= bigram:
             raise RefusedError(
                 f"{record.name} has dev loss {record.dev_loss:.4f} and does not beat bigram counts "
-                f"({bigram:.4f}), so it is not worth the only look at the test split. Search a new "
+                f"({bigram:.4f}), so it is not worth the only look at the test split; search a new "
                 "--study with fewer --steps, or weight_decay in [space] if there are few words, or "
                 "more --steps; name another model with --trial; or test this one with --anyway"
             )
@@ -228,7 +227,7 @@ class _Test:
         """
         accepted = self.central.claim(look)
         if accepted.model_sha256 != look.model_sha256:
-            raise RefusedError(used_up([accepted]))
+            raise used_up([accepted])
         return accepted
 
     def _record(self, looks: Sequence[Look]) -> None:

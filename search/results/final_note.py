@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from mmsearch.counts import counted
+from mmsearch.errors import RefusedError
 from mmsearch.tracking.ledger.record import look_words, shown_date
 from mmsearch.tracking.markdown import table
 
@@ -15,17 +16,18 @@ if TYPE_CHECKING:
     from mmsearch.tracking.ledger.record import Look
 
 
-def used_up(looks: Sequence[Look]) -> str:
-    """Return why a test split is refused to another model, and what can be done."""
+def used_up(looks: Sequence[Look]) -> RefusedError:
+    """Return the error for a test split that is refused to another model."""
     used = "; ".join(f"{look}: {look_words(look)}" for look in looks)
     finish = (
-        "The model that claimed it may finish: run the same command again. "
+        "the model that claimed it may finish: run the same command again; "
         if any(look.result is None for look in looks)
         else ""
     )
-    return (
-        f"the test split was already used ({used}). {finish}To evaluate another model anyway, "
-        'pass --again "REASON"; this is recorded permanently and shown beside every later result'
+    return RefusedError(
+        f"the test split was already used ({used})",
+        hint=f'{finish}to evaluate another model anyway, pass --again "REASON"; this is recorded '
+        "permanently and shown beside every later result",
     )
 
 

@@ -129,12 +129,12 @@ def mlflow_at(uri: str, next_step: str) -> Iterator[None]:
     try:
         yield
     except UnusableDatabaseError as error:
-        raise MMSearchError(f"{error}; {next_step}") from error
+        raise MMSearchError(error.what, hint=f"{error.hint}; {next_step}") from error
     except MMSearchError:
         raise
     except Exception as error:
         raise MMSearchError(
-            f"MLflow at {without_password(uri)} failed: {first_line(error, uri)}; {next_step}"
+            f"MLflow at {without_password(uri)} failed: {first_line(error, uri)}", hint=next_step
         ) from error
 
 

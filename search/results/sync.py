@@ -15,7 +15,7 @@ from mmsearch.search.results.selection import confirmations, extensions
 from mmsearch.search.results.summary import summarise
 from mmsearch.search.study.locks import own
 from mmsearch.search.study.study_file import StudyFile, keep_places
-from mmsearch.search.study.urls import ledger_folder, storage_url
+from mmsearch.search.study.urls import check_apart, ledger_folder, storage_url, tracking_uri
 from mmsearch.tracking.journal.files import JournalError
 from mmsearch.tracking.journal.logs import logging_to
 from mmsearch.tracking.ledger.mlflow_runs import MLflowLedger
@@ -52,6 +52,7 @@ def sync_study(
     A database that was given is stored with the study once it has answered.
 
     Raises:
+        InputError: both are the same database.
         RefusedError: another process searches the study and fills both itself.
         MMSearchError: MLflow or the Optuna storage cannot be reached.
         JournalError: some trials cannot be shown; all others were.
@@ -61,6 +62,7 @@ def sync_study(
     file = StudyFile.require(journal)
     split = file.split_fingerprint
     url = storage_url(workspace, storage, file.storage, file.id)
+    check_apart(url, tracking_uri(workspace, uri, file.tracking_uri, file.id))
     with own(journal), logging_to(journal.folder / "logs", url, uri or ""):
         mended: list[str] = []
         later = sync_later(journal, storage, uri)
@@ -100,8 +102,8 @@ def sync_study(
             name, why = next(iter(failed.items()))
             reason = str(why) if isinstance(why, MMSearchError) else first_line(why)
             raise JournalError(
-                f"{counted(len(sent), 'trial was', 'trials were')} sent; {len(failed)} could not "
-                f"be shown, the first of them {name}: {reason}"
+                f"{counted(len(sent), 'trial was', 'trials were')} sent, and {len(failed)} could "
+                f"not be shown, the first of them {name}: {reason}"
             )
         return Synced(n_sent=len(sent), mended=tuple(mended))
 

@@ -236,8 +236,8 @@ def _check_same(
         found = ["its words are split differently"]
     if found:
         raise RefusedError(
-            f"study {name!r} was started with different settings: {'; '.join(found)}. "
-            "Resume with the original settings, or start a new study with --study"
+            f"study {name!r} was started with different settings: {'; '.join(found)}",
+            hint="resume with the original settings, or start a new study with --study",
         )
 
 

@@ -18,12 +18,18 @@ from mmsearch.secrets import HIDDEN, without_password
 from mmsearch.tracking.mlflow.local_database import local_uri
 
 if TYPE_CHECKING:
+    import sqlalchemy
+
     from mmsearch.search.study.workspace import Workspace
 
 _SERVERS = ("databricks", "http", "https", "mariadb", "mssql", "mysql", "oracle", "postgresql")
 _TRACKING = ("databricks", "http", "https", "mssql", "mysql", "postgresql", "sqlite")
 """Schemes of the servers and databases that MLflow stores runs in."""
 _IN_OPTUNA = "SELECT 1 FROM study_user_attributes WHERE key = 'mmsearch.id' AND value_json = ?"
+_PORTS = {"mssql": "1433", "mysql": "3306", "oracle": "1521", "postgresql": "5432"}
+"""Default ports of database servers."""
+_THIS_MACHINE = ("", "127.0.0.1", "::1", "localhost")
+"""Hosts that name this machine; a URL without a host does, too."""
 _OTHER_DATABASE = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_NOTADB)
 """SQLite's error codes for a missing table and for a file that is not a database."""
 _IN_MLFLOW = "SELECT 1 FROM tags WHERE key = 'mmsearch.study_id' AND value = ?"
@@ -101,21 +107,31 @@ def check_apart(storage: str, tracking: str) -> None:
     import sqlalchemy  # noqa: PLC0415 (slow)
 
     try:
-        one, other = (sqlalchemy.make_url(url) for url in (storage, tracking))
+        one, other = (_database(sqlalchemy.make_url(url)) for url in (storage, tracking))
     except (sqlalchemy.exc.ArgumentError, ValueError):
         return  # not a database, or refused where it is opened
-    if one.get_backend_name() != other.get_backend_name():
-        return
-    if one.get_backend_name() == "sqlite":
-        is_same = Path(one.database or "").resolve() == Path(other.database or "").resolve()
-    else:
-        places = {(url.host, url.port, url.database, *sorted(url.query)) for url in (one, other)}
-        is_same = len(places) == 1
-    if is_same:
+    if one == other:
         raise InputError(
             f"Optuna and MLflow cannot share the database {without_password(storage)}; use two "
             "databases, and name the other one with --storage or --tracking-uri"
         )
+
+
+def _database(url: sqlalchemy.URL) -> tuple[str, ...]:
+    """Return what tells a database from others, however its URL is spelt and whoever logs in."""
+    kind = url.get_backend_name().replace("mariadb", "mysql")
+    if kind == "sqlite":
+        return kind, str(Path((url.database or "").removeprefix("file:")).resolve())
+    query = {key: ",".join(values) for key, values in url.normalized_query.items()}
+    # As the drivers have it, the query comes before what stands in front of it.
+    host, port = query.get("host", url.host or ""), query.get("port", str(url.port or ""))
+    if host.count(":") == 1:  # host:port, and no IPv6 address
+        host, _, port = host.partition(":")
+    host = "localhost" if host in _THIS_MACHINE else host.lower()
+    # A database may be named by nothing but these, and has schemas apart.
+    others = (query.get(key, "") for key in ("odbc_connect", "options", "service", "unix_socket"))
+    name = query.get("dbname", url.database or "")
+    return kind, host, port or _PORTS.get(kind, ""), name, *others
 
 
 def artifacts_folder(workspace: Workspace, uri: str) -> Path | None:

@@ -209,7 +209,7 @@ def check_name(study: str) -> None:
     if not _NAME.fullmatch(study) or len(study.encode()) > _MAX_BYTES:
         raise InputError(
             "a study's name has 1 to 100 letters, digits, '-', '_' or '.', and begins with a "
-            f"letter or digit; at most {_MAX_BYTES} bytes in all; got "
+            f"letter or digit, at most {_MAX_BYTES} bytes in all, got "
             f"{json.dumps(study[:120], ensure_ascii=False)}"
         )
 

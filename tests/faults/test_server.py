@@ -72,6 +72,7 @@ def server(
         variables.setenv("MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", "true")
         variables.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", "*")
         variables.setenv("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", "*")
+        variables.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "true")
         with serve(store[0], None, log_folder=tmp_path_factory.mktemp("logs")) as server:
             yield server
 
@@ -141,12 +142,22 @@ def test_server_shows_the_page_the_runs_and_their_artifacts(
     assert urlsplit(server.base).port != 5000, "the port was taken"
 
 
+def running(server: Server) -> str:
+    """Return the command lines of the server's processes."""
+    words = ["ps", "-ww", "-g", str(server.process.pid), "-o", "args="]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+
+def test_job_runner_is_off_whatever_the_environment_asks_for(server: Server) -> None:
+    """It would run what the database tells it to."""
+    assert "jobs" not in running(server)
+
+
 def test_command_line_and_log_stay_private(
     server: Server, store: tuple[str, str, list[str]]
 ) -> None:
     """Other users of the machine see neither the store's URI nor the log."""
-    words = ["ps", "-ww", "-g", str(server.process.pid), "-o", "args="]
-    shown = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    shown = running(server)
     assert "server" in shown
     assert store[0] not in shown
     assert server.log.stat().st_mode & 0o077 == 0

@@ -202,7 +202,7 @@ def test_second_claim_is_refused_with_the_first_named(ledger: Ledger) -> None:
     """Each ledger alone suffices, where the other two were lost."""
     ledger.write(FIRST)
 
-    refusal = used_up(ledger.read())
+    refusal = str(used_up(ledger.read()))
 
     assert FIRST.model in refusal
     assert FIRST.study in refusal

@@ -36,7 +36,7 @@ class JournalError(MMSearchError):
 
 def damaged(path: Path, why: object, next_step: str = NEXT_STEP) -> JournalError:
     """Return the error for a file with impossible content."""
-    return JournalError(f"{str(path)!r} is damaged: {why}; {next_step}")
+    return JournalError(f"{str(path)!r} is damaged: {why}", hint=next_step)
 
 
 @contextlib.contextmanager

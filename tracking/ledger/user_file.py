@@ -92,6 +92,7 @@ def _hint() -> Iterator[None]:
         yield
     except files.JournalError as error:
         raise files.JournalError(
-            f"{error}; if the ledger of test evaluations cannot be kept there, set MMSEARCH_LEDGER "
-            "to the absolute path of a folder that can be written"
+            error.what,
+            hint="if the ledger of test evaluations cannot be kept there, set MMSEARCH_LEDGER to "
+            "the absolute path of a folder that can be written",
         ) from error

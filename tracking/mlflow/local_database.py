@@ -177,8 +177,9 @@ def _migrate_by_copy(database: Path, copy: Path, head: str) -> None:
                 upgrade(copy)
             except MMSearchError as error:
                 raise MMSearchError(
-                    f"{str(database)!r} was written by an older MLflow and cannot be migrated; it "
-                    f"is unchanged: {error}"
+                    f"{str(database)!r} was written by an older MLflow, cannot be migrated and "
+                    f"is unchanged: {error.what}",
+                    hint=error.hint,
                 ) from error
             if (reached := _revision(copy)) != head:
                 raise MMSearchError(
@@ -228,7 +229,7 @@ def upgrade(database: Path) -> None:
     if done.returncode:
         lines = done.stderr.splitlines() or ["no reason given"]
         errors = [line for line in lines if _ERROR.match(line)] or lines
-        raise MMSearchError(f"`mlflow db upgrade` failed: {errors[-1][:200]}")
+        raise MMSearchError(f"`mlflow db upgrade` failed: {errors[-1][:200]}", hint="")
 
 
 def _revision(database: Path) -> str | None:

@@ -18,6 +18,11 @@ DEV_PARTS = ("in_train", "not_in_train")
 """Parts of dev with metrics of their own: words that also stand in train, and the others."""
 
 
+MAX_LOSS = 100.0
+"""Dev loss, in nats per character, from which on a training has diverged, whatever its end: it would
+hide the losses of others in a chart."""
+
+
 def metric(key: str, value: float, timestamp_ms: int, step: int) -> Metric:
     """Return one point of a metric."""
     from mlflow.entities import Metric  # noqa: PLC0415 (slow; see client.connect)
@@ -57,19 +62,20 @@ def final_metrics(record: TrialRecord, n_characters: int) -> list[Metric]:
     step = 0
     if (scored := record.scored) is not None and record.best is not None:
         step = record.curve[-1].step
-        values |= {
-            "dev_loss": scored.dev_loss,
-            "best_dev_loss": record.best.dev_loss,
-            "best_step": record.best.step,
-            "train_loss": scored.latest_train_loss,
-            **{
-                f"dev_loss_{part}": scored.dev_parts[part]
-                for part in DEV_PARTS
-                if part in scored.dev_parts
-            },
-            "bits_per_char": scored.dev_loss / math.log(2),
-        }
-        # A loss above that of a uniform guess is no result, and its exponential would hide others.
+        if record.best.dev_loss < MAX_LOSS:
+            values |= {"best_dev_loss": record.best.dev_loss, "best_step": record.best.step}
+        if scored.dev_loss < MAX_LOSS:
+            values |= {
+                "dev_loss": scored.dev_loss,
+                "train_loss": scored.latest_train_loss,
+                **{
+                    f"dev_loss_{part}": scored.dev_parts[part]
+                    for part in DEV_PARTS
+                    if part in scored.dev_parts
+                },
+                "bits_per_char": scored.dev_loss / math.log(2),
+            }
+        # Above the loss of a uniform guess, a score or its exponential would hide those of others.
         if scored.dev_loss <= math.log(n_characters):
             values["perplexity"] = math.exp(scored.dev_loss)
             if record.is_complete:

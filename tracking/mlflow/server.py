@@ -230,7 +230,7 @@ class _Command:
             copier.join(_STOP_S)
             lines = "\n".join(f"    {line}" for line in tail)
             kind = _PortTakenError if f"[Errno {errno.EADDRINUSE}]" in lines else MMSearchError
-            raise kind(f"the MLflow server {problem}; the end of {log}:\n{lines}")
+            raise kind(f"the MLflow server {problem}; the end of {log}:\n{lines}", hint="")
         elsewhere = (_with_port(name, self.port) for name in self.allowed_hosts)
         server = Server(
             base=f"http://{_in_url(address)}:{self.port}",
@@ -263,11 +263,11 @@ class _Command:
     def _environment(self) -> dict[str, str]:
         return {
             "MLFLOW_DISABLE_TELEMETRY": "true",
+            **{key: v for key, v in os.environ.items() if key not in _DROPPED_VARIABLES},
+            "MLFLOW_BACKEND_STORE_URI": self.tracking_uri,
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "PYTHONSAFEPATH": "1",
             "PYTHONUNBUFFERED": "1",
-            **{key: v for key, v in os.environ.items() if key not in _DROPPED_VARIABLES},
-            "MLFLOW_BACKEND_STORE_URI": self.tracking_uri,
             "MMSEARCH_COMPARED_VIEW": json.dumps(self.stored) if self.stored else "",
         }
 

@@ -153,8 +153,11 @@ class StudyTracker:
         self._children = {}
         # Of two runs of one trial (see delete_doubles), the one that has ended.
         for run in sorted(children, key=lambda run: run.info.status in _OPEN):
+            number = self._number(run)
+            if number is None:
+                continue  # delete_doubles deletes it, once the trial has been sent again
             self._children.setdefault(
-                int(run.data.tags[self._number_tag]),
+                number,
                 _Child(
                     run.info.run_id,
                     steps=None,
@@ -267,7 +270,8 @@ class StudyTracker:
         note = [*reversed(summary.sections)]  # the latest first
         if best is not None and best.dev_loss is not None:
             tags["mmsearch.best_trial"] = str(best.number)
-            values["best_dev_loss"] = best.dev_loss
+            if best.dev_loss < metrics.MAX_LOSS:
+                values["best_dev_loss"] = best.dev_loss
             note += [notes.best_note(best, counts, summary.baselines), *summary.remarks]
         now_ms = max((t.outcome.ended_ms for t in summary.trials if t.outcome), default=0)
         points = [metrics.metric(key, value, now_ms, 0) for key, value in values.items()]
@@ -293,6 +297,11 @@ class StudyTracker:
     def _number_tag(self) -> str:
         """The tag that holds a run's number in the journal."""
         return f"mmsearch.{self.kind}"
+
+    def _number(self, run: Run) -> int | None:
+        """Return the number of a run in the journal; None where a person has removed it."""
+        number = run.data.tags.get(self._number_tag, "")
+        return int(number) if number.isdecimal() else None
 
     def _set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         set_tags(self.client, run_id, tags)
@@ -342,16 +351,17 @@ class StudyTracker:
     def delete_doubles(self) -> None:
         """Delete the second run of a trial or of the study.
 
+        A run whose number a person has removed is one, too: its trial has been sent again.
         MLflow's client repeats a call that timed out, and a server that was only slow creates a run
         for each call, perhaps after `open` has looked. Two processes that open a local store at the
         same time may both create the parent run.
         """
         in_use = {self.parent_id, *(child.run_id for child in self._children.values())}
-        known = {str(number) for number in self._children}
+        known = {None, *self._children}
         children = self._search(self.kind) if self._may_have_doubles else []  # expensive: all runs
         doubles = [
             *self._search("study"),
-            *(run for run in children if run.data.tags[self._number_tag] in known),
+            *(run for run in children if self._number(run) in known),
         ]
         doubles = [run for run in doubles if run.info.run_id not in in_use]
         for run in doubles:

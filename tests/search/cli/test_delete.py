@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from mlflow import MlflowClient
 
 from tests.support.fault_injection import MLFLOW, OPTUNA, Kill, raising
 from tests.support.in_process import run_in_process
+from tests.support.terminal import begin, read
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,6 +93,31 @@ def test_store_that_is_away_leaves_the_study(copied: Path, warm_command: Warm) -
     done = warm_command(*DELETE, folder=copied, patch=away)
     assert done.returncode == 1
     assert left(copied)[0::2] == (["few"], {"few"})
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [("y\n", 0), ("n\n", 1), ("\n", 1), ("\x04", 1), ("\x03", 128 + signal.SIGINT)],
+    ids=["yes", "no", "enter", "end of file", "Ctrl-C"],
+)
+def test_terminal_is_asked_first(copied: Path, answer: str, code: int) -> None:
+    """The question names the study and its size; all but a yes leaves the study."""
+    process, terminal = begin(copied, "delete", "few", is_controlling=True)
+    asked = b""
+    while b"?" not in asked:
+        more = read(terminal)
+        assert more, asked
+        asked += more
+    assert b"'few'" in asked
+    assert b"4 trials" in asked
+
+    os.write(terminal, answer.encode())
+
+    written = b"".join(iter(lambda: read(terminal), b""))
+    os.close(terminal)
+    assert process.wait(60) == code, written
+    assert b"Traceback" not in written
+    assert left(copied)[2] == (set() if code == 0 else {"few"})
 
 
 def test_nothing_is_deleted_without_being_asked(copied: Path) -> None:

@@ -77,6 +77,32 @@ def test_commands_print_what_the_docs_say_and_open_no_test_word(
             check_documented("trials", value["best"])
 
 
+@pytest.mark.parametrize(
+    ("words", "named", "step"),
+    [
+        (("run", "--study", "few", "--lower", "--steps", 50), ("lower", "steps 400"), "--study"),
+        (("delete", "few"), ("few",), "--yes"),
+        (("corpus", "odd.txt"), ("odd.txt", "'one; two.'"), "--boundary"),
+        (("trials", "--study", "another"), ("another",), "mmsearch run --study another"),
+        (("run", "--dask", "local:2", "--workers", 1), ("--workers",), "cluster"),
+        (("trials", "--workspace", "a; b"), ("a; b",), "mmsearch run --workspace 'a; b'"),
+    ],
+)
+def test_error_has_what_happened_and_the_next_step_apart(
+    copied: Path, warm_command: Warm, words: tuple[object, ...], named: tuple[str, ...], step: str
+) -> None:
+    """What happened may be a list, or name words and files that hold what divides the two."""
+    (copied / "odd.txt").write_text("one; two.\nthree\n")
+
+    done = warm_command(*words, "--json", folder=copied)
+
+    error = json.loads(done.stderr)["error"]
+    assert error["code"] == done.returncode != 0
+    assert [part for part in named if part not in error["message"]] == []
+    assert step in error["hint"]
+    assert step not in error["message"]
+
+
 @pytest.mark.parametrize("name", sorted(set(WORDS) - {"init", "corpus", "run", "lr-range"}))
 def test_errors_leave_stdout_empty(tmp_path: Path, name: str) -> None:
     """A program that reads stdout finds no error there."""

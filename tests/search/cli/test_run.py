@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
+import subprocess
 from typing import TYPE_CHECKING, Any, Protocol
 
 import optuna
@@ -23,6 +25,7 @@ from tests.support.assertions import (
     n_segments,
 )
 from tests.support.background_search import Search
+from tests.support.commands import COMMAND, environment
 from tests.support.fault_injection import SPAWN_WORKERS
 from tests.support.in_process import run_in_process
 from tests.support.terminal import begin, read
@@ -182,6 +185,7 @@ def test_diverging_trials_fail_with_their_reason(
     done = warm_command(*words, folder=tmp_path)
     assert done.returncode == 1
     assert "10 trials in a row failed" in done.stderr
+    assert "mmsearch lr-range --study few" in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
     records = [r for r in Journal(tmp_path / "runs/few").records() if r.outcome]
     assert [record.state for record in records] == ["FAIL"] * 10
@@ -196,7 +200,42 @@ def test_timeout_begins_no_more_trials(mmsearch: Mmsearch) -> None:
     done = mmsearch(*AGAIN, "-n", 500, "--timeout", 0.1)
     assert done.returncode == 0, done.stderr
     assert re.search(r"^\d+ of 500 trials", done.stdout, re.MULTILINE)
+    assert "the time was up" in done.stdout
     assert "mmsearch run --trials 500" in done.stdout
+    again = mmsearch(*AGAIN, "-n", 500, "--timeout", 0.1, "--json")
+    assert json.loads(again.stdout)["ended_by"] == "timeout"
+
+
+def test_study_that_is_not_named_is_the_only_one_or_that_of_the_built_in_names(
+    copied: Path,
+) -> None:
+    """Several studies are listed, as by other commands; nothing is begun or changed."""
+    runs = copied / "runs"
+    shutil.copytree(runs / "few", runs / "more")
+    for command in ("run", "trials"):
+        done = run_in_process(command, folder=copied)
+        assert done.exit_code == 2
+        assert "--study: few, more" in done.error
+    shutil.copytree(runs / "few", runs / "names")
+    done = run_in_process("run", "--steps", 50, folder=copied)
+    assert done.exit_code == 3
+    assert "'names'" in done.error
+
+
+def test_search_needs_neither_a_home_nor_a_terminal_in_its_environment(
+    copied: Path, small_corpus: Path
+) -> None:
+    """As cron and systemd start it; the folders of other users' files are given, for the test."""
+    kept = {name: environment(copied)[name] for name in ("PATH", "MPLCONFIGDIR")}
+    env = {**kept, "MMSEARCH_LEDGER": str(copied / "ledger")}
+    new = ("--study", "new", "--corpus", str(small_corpus), "-n", "1", "--steps", "40")
+    for words in (("trials",), ("run", *new, "--workers", "1"), ("trials", "--study", "new")):
+        done = subprocess.run(
+            [COMMAND, *words], cwd=copied, env=env, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "\x1b" not in done.stdout
+    assert_same_everywhere(copied / "runs", "new", 1)
 
 
 def test_trials_that_a_person_enqueues_are_tried_or_named(copied: Path, mmsearch: Mmsearch) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
 import time
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from mlflow import MlflowClient
 
 from tests.support.commands import COMMAND, environment
+from tests.support.fault_injection import STOP_SERVER
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,6 +54,27 @@ def test_only_a_browser_with_a_window_is_started(
     while not (tmp_path / "started").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert (tmp_path / "started").exists() == is_started
+
+
+def test_studies_that_are_named_are_compared(
+    copied: Path, small_corpus: Path, warm_command: Warm
+) -> None:
+    """The leaderboard is of their experiments and no other; each has a page of its own."""
+    for study in ("more", "other"):
+        words = ("--study", study, "--corpus", small_corpus, "-n", 1, "--steps", 40)
+        assert warm_command("run", *words, "--workers", 1, folder=copied).returncode == 0
+
+    asked = ("ui", "--study", "few", "--study", "more", "--no-browser", "--json")
+    done = warm_command(*asked, folder=copied, patch=STOP_SERVER)
+
+    shown = json.loads(done.stdout)
+    assert [each["study"] for each in shown["studies"]] == ["few", "more"]
+    client = MlflowClient(f"sqlite:///{copied}/runs/mlflow.db")
+    ids = {e.name: e.experiment_id for e in client.search_experiments()}
+    compared = parse_qs(urlsplit(shown["leaderboard"]).fragment.partition("?")[2])["experiments"]
+    assert json.loads(compared[0]) == [ids["mmsearch/few"], ids["mmsearch/more"]]
+    refused = warm_command("ui", "--study", "few", "--all", folder=copied)
+    assert refused.returncode == 2
 
 
 def answers(base: str) -> bool:

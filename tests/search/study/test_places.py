@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.in_process import run_in_process
 from tests.support.mlflow_server import free_port
 
 if TYPE_CHECKING:
@@ -54,6 +55,22 @@ def test_place_that_never_answered_is_not_stored(
     hint = flat(done).partition("mmsearch sync")[2].split(" study")[0]
     assert (f"{option} {url}" in hint) == bool(given)
     assert warm_command("sync", folder=copied).returncode == 0
+
+
+def test_one_database_for_both_is_refused_before_anything_is_written(
+    tmp_path: Path, copied: Path
+) -> None:
+    """The tables of Optuna and MLflow would collide in it."""
+    both = ("--storage", "sqlite:///x.db", "--tracking-uri", f"sqlite:///{tmp_path}/x.db")
+    for words in (("run", "--workspace", "new"), ("sync",)):
+        before = sorted(tmp_path.rglob("*"))
+
+        done = run_in_process(*words, *both, folder=tmp_path)
+
+        assert done.exit_code == 2
+        assert "two databases" in done.error
+        assert sorted(tmp_path.rglob("*")) == before
+    assert stored(copied) == {"storage": None, "tracking_uri": None}
 
 
 def test_place_that_answered_is_stored_by_a_search_and_by_sync(

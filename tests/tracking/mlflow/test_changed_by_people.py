@@ -12,6 +12,8 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
+from tests.support.fault_injection import STOP_SERVER
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -127,6 +129,33 @@ def test_trial_that_was_deleted_and_restored_is_there_once(
 
     assert "deleted 1" in done.stdout
     assert len(store.runs("trial")) == 5
+
+
+@pytest.mark.parametrize(
+    ("words", "number"), [(("sync",), None), ((*RUN, "-n", 5), "two")], ids=str
+)
+def test_run_that_lost_its_number_is_replaced(
+    copied: Path, warm_command: Warm, words: tuple[object, ...], number: str | None
+) -> None:
+    """Nothing tells which trial it is of, so its trial is sent again, and it is deleted."""
+    store = Store(copied)
+    run_id = store.trial(2)
+    if number is None:
+        store.client.delete_tag(run_id, "mmsearch.trial")
+    else:
+        store.client.set_tag(run_id, "mmsearch.trial", number)
+    shown = warm_command("ui", "--no-browser", folder=copied, patch=STOP_SERVER)
+    assert "leaderboard" in shown.stdout, shown.stderr
+
+    done = warm_command(*words, folder=copied)
+
+    assert done.returncode == 0, done.stderr
+    assert ("deleted 1" in done.stdout) == ("sync" in words)
+    runs = store.runs("trial")
+    numbers = sorted(run.data.tags["mmsearch.trial"] for run in runs)
+    assert numbers == [str(n) for n in range(4 if "sync" in words else 5)]
+    assert run_id not in {run.info.run_id for run in runs}
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs} == {store.parent}
 
 
 def test_final_test_counts_in_an_experiment_that_was_renamed(
