@@ -19,8 +19,8 @@ DEV_PARTS = ("in_train", "not_in_train")
 
 
 MAX_LOSS = 100.0
-"""Dev loss, in nats per character, from which on a training has diverged, whatever its end; it would
-hide the others in a chart."""
+"""Dev loss of a training that has diverged, whatever its end, in nats per character; as a result it
+would hide the others in a chart."""
 
 
 def metric(key: str, value: float, timestamp_ms: int, step: int) -> Metric:
