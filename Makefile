@@ -13,7 +13,7 @@ TRIALS ?= 50
 PIP_INSTALL := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
 	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt
 
-# Where it is set, each process would compile again all that it imports: three times the seconds.
+# If this is set, each process compiles again all that it imports, which triples its start.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test faults check lint types layers security versions wheel audit bench clean

@@ -32,10 +32,10 @@ FLUSH_S = 2.0
 POLL_S = 0.2
 """Seconds between the checks of a waiting `close` whether it has been abandoned."""
 BUSY = 0.2
-"""Share of its time for which a coordinator has work to do, from which it has little to spare."""
+"""Share of its time that a coordinator works, from which on uploads give way to it."""
 SHARE = 0.05
-"""Share of the time that an uploader takes at most while the coordinator is that busy: both run
-Python in one process."""
+"""Share of the time that an uploader takes at most while the coordinator is that busy, because both
+run Python in one process."""
 GRACE_S = 10.0
 """Seconds that `close` waits for a view that has failed before and does not answer."""
 RETRY_S = (2, 5, 15, 30, 60)

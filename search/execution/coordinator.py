@@ -51,8 +51,8 @@ MAX_WORKER_DEATHS = 3
 POLL_S = 0.2
 """Seconds between checks for a timeout or Ctrl-C while no segment ends."""
 N_WRITERS = 8
-"""Threads that write segments into the journal: each write waits for the disk, one after another
-for most of the coordinator's time on a large cluster."""
+"""Threads that write segments into the journal. Each write waits for the disk; in one thread, these
+waits would take most of the coordinator's time on a large cluster."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -139,7 +139,8 @@ class DaskPool(SegmentExecutor):
         listed = "\n".join((*words.train, "", *words.dev, "", *words.vocabulary.characters))
         self._fingerprint = hashlib.sha256(listed.encode()).hexdigest()
         self._sealed = _Sealed(words)
-        self._say = say
+        self.say = say
+        """Called with each line that the user should read."""
         self._n_lanes = n_lanes
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="dask", daemon=True)
@@ -277,7 +278,7 @@ class DaskPool(SegmentExecutor):
                     await asyncio.wait_for(client.close(), CLOSE_S)
             if not self._ending.is_set():
                 deadline = self._loop.time() + GIVE_UP_S
-                self._say(
+                self.say(
                     f"the Dask scheduler at {self._cluster} does not answer; waiting up to "
                     f"{GIVE_UP_S:.0f} s for it and its workers"
                 )
@@ -319,22 +320,23 @@ class DaskPool(SegmentExecutor):
             self._fail_waiting()
 
     def say_workers(self) -> None:
-        """Say which hosts train, and once that there are more threads than calls at once."""
+        """Name the hosts that train, if they have changed; once, say that some threads are idle."""
         hosts = sorted({worker.host for worker in self._serving})
         if hosts and hosts != self._said_hosts:
             self._said_hosts = hosts
             more = f" and {len(hosts) - N_NAMED} more" if len(hosts) > N_NAMED else ""
-            self._say(
+            self.say(
                 f"training on {counted(self._n_slots, 'worker thread')} of "
                 f"{', '.join(hosts[:N_NAMED])}{more}"
             )
         if self._n_lanes is not None and self._n_slots > self._n_lanes and "idle" not in self._said:
             self._said.add("idle")
-            self._say(idle_line(self._n_slots, self._n_lanes))
+            self.say(idle_line(self._n_slots, self._n_lanes))
 
     async def _prepare(self, client: Client, worker: _Worker) -> str:
         """Check a worker's versions and hand it the words; return why it is unfit, if it is."""
-        # A worker without mmsearch drops its connection when it receives a function of ours.
+        # These functions are from the standard library, because a worker without mmsearch drops
+        # its connection when it receives one of ours.
         python = await worker.ask(client, platform.python_version_tuple)
         if python[:2] != platform.python_version_tuple()[:2]:
             return f"it has Python {'.'.join(python)}, not {platform.python_version()}"
@@ -397,17 +399,13 @@ class DaskPool(SegmentExecutor):
         """Say that there are no workers, once until there are some."""
         if "empty" not in self._said:
             self._said.add("empty")
-            self._say(f"waiting for workers of the Dask scheduler at {self._cluster}")
-
-    def say(self, line: str) -> None:
-        """Say a line."""
-        self._say(line)
+            self.say(f"waiting for workers of the Dask scheduler at {self._cluster}")
 
     def say_once(self, line: str) -> None:
         """Say a line unless it was said."""
         if line not in self._said:
             self._said.add(line)
-            self._say(line)
+            self.say(line)
 
     def _lose(self, message: str, error: Exception | None) -> None:
         """Make every further call fail."""
@@ -549,12 +547,14 @@ class _Worker:
         return self.task is not None and not self.task.done()
 
     def answers(self, its: Mapping[str, Any], now: float, limit_s: float) -> bool:
-        """Return whether it has sent a heartbeat within a time, or is paused with nothing to do.
+        """Return whether its calls may be waited for.
+
+        They may not if it has been silent for too long, or paused without executing any call.
 
         Args:
             its: what the scheduler tells about it.
             now: our clock.
-            limit_s: seconds that it may be silent.
+            limit_s: seconds that it may be silent, or paused and idle.
         """
         self._set_status(its["status"])
         # What a paused worker has not begun, it will not begin.
