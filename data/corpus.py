@@ -9,6 +9,7 @@ import shlex
 import stat
 import unicodedata
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -303,13 +304,21 @@ def _row(path: Path, number: int, line: str, delimiter: str) -> list[str]:
         [line.strip(" ")], delimiter=delimiter, skipinitialspace=True, strict='"' in line
     )
     try:
-        return [cell.strip() for cell in next(reader, [])]
+        cells = [cell.strip() for cell in next(reader, [])]
     except csv.Error as error:
         msg = (
             f"corpus {_shown(path)}, line {number}: cannot be read as a row of a table ({error}), "
             f"got {_shown(line)}; save it as plain CSV"
         )
         raise InputError(msg) from None
+    if delimiter != " " or not any(map(_is_number, cells)):
+        return cells
+    # One word beside numbers is the rule there: "mary ann 12" has two cells, as "emma 12" has.
+    joined: list[str] = []
+    for is_number, group in groupby(cells, _is_number):
+        alike = list(group)
+        joined += alike if is_number else [" ".join(alike)]
+    return joined
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -293,6 +293,10 @@ def test_columns_divided_by_blanks_are_a_table(tmp_path: Path, row: str, column:
     assert read_corpus(path, column=column).words == words
     if "." in lines[0]:
         assert "--column" in refusal(path)
+    # A word of two parts among them is not cut.
+    lines[3] = lines[3].replace(words[3], "lou ann")
+    words = read_corpus(write(tmp_path, "\n".join(lines)), column=column).words
+    assert words[3] == "lou ann"
 
 
 def test_dots_are_counted_and_the_option_for_them_is_named(tmp_path: Path) -> None:
