@@ -55,23 +55,23 @@ CALLS = {
 
 
 @contextlib.contextmanager
-def cluster(slots: int, folder: Path) -> Iterator[tuple[str, list[int]]]:
-    """Start a scheduler and workers; yield its address, and their process ids."""
-    port = str(free_port())
-    address = f"tcp://127.0.0.1:{port}"
+def start(kind: str, port: int, folder: Path, n_threads: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a scheduler or a worker of it, and kill it at the end."""
     options = ["--no-dashboard", "--host", "127.0.0.1"]
-    scheduler = ["scheduler", *options, "--port", port, "--dashboard-address", "127.0.0.1:0"]
-    worker = ["worker", address, *options, "--no-nanny", "--nthreads", f"{slots // N_PROCESSES}"]
+    own = {
+        "scheduler": ["--port", f"{port}", "--dashboard-address", "127.0.0.1:0"],
+        "worker": [f"tcp://127.0.0.1:{port}", "--no-nanny", "--nthreads", f"{n_threads}"],
+    }
+    command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", *options, *own[kind]]
     env = {**environment(folder), "PYTHONPATH": str(Path(__file__).parent)}
-    with (folder / "cluster.txt").open("wb") as log, contextlib.ExitStack() as stack:
-        running = []
-        for kind, *words in [scheduler, *[worker] * N_PROCESSES]:
-            command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", *words]
-            process = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log)  # noqa: S603 (our words)
-            stack.enter_context(process)
-            stack.callback(process.kill)
-            running.append(process.pid)
-        yield address, running
+    with (
+        (folder / "cluster.txt").open("ab") as log,
+        subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log) as process,  # noqa: S603 (our words)
+    ):
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def time_calls(owner: object, name: str, wall: Counter[str]) -> None:
@@ -112,7 +112,7 @@ def once(folder: Path, arguments: argparse.Namespace, slots: int) -> dict[str, f
     with coordinate(trial, Instant(), instant, n_lanes, n_lanes) as rehearsing:
         rehearsal = Window(rehearsing, *sizes, dict)
         rehearsal.run()
-    scale = 1e-9 * arguments.mean_s * arguments.segments / rehearsal.wall_s
+    scale = 1e-9 * arguments.mean_s * rehearsal.n_inside / rehearsal.wall_s
     wall: Counter[str] = Counter()
 
     def mark() -> Counter[str]:
@@ -120,7 +120,12 @@ def once(folder: Path, arguments: argparse.Namespace, slots: int) -> dict[str, f
         return Counter({**now, **clocks(processes), **wall})
 
     with contextlib.ExitStack() as stack:
-        address, processes = stack.enter_context(cluster(slots, folder))
+        port = free_port()
+        processes = [
+            stack.enter_context(start(kind, port, folder, slots // N_PROCESSES)).pid
+            for kind in ("scheduler", *["worker"] * N_PROCESSES)
+        ]
+        address = f"tcp://127.0.0.1:{port}"
         pool = stack.enter_context(make_executor(address, session.words, print, n_lanes))
         pool.start()
         deadline = time.monotonic() + START_S
@@ -158,10 +163,10 @@ def once(folder: Path, arguments: argparse.Namespace, slots: int) -> dict[str, f
     window_s, machine_s = spent.pop("window"), spent.pop("machine")
     ours_s = sum(seconds for name, seconds in spent.items() if not name.endswith("wall"))
     return {
-        "segments/s": arguments.segments / window_s,
+        "segments/s": window.n_inside / window_s,
         "utilisation, %": 100 * window.wall_s / (slots * window_s),
-        "mean sleep, s": window.wall_s / arguments.segments,
-        **{f"{name}, ms": 1e3 * seconds / arguments.segments for name, seconds in spent.items()},
+        "mean sleep, s": window.wall_s / window.n_inside,
+        **{f"{name}, ms": 1e3 * seconds / window.n_inside for name, seconds in spent.items()},
         "our cores": ours_s / window_s,
         "neighbours' cores": max(0.0, machine_s - ours_s) / window_s,
         "views behind, s": behind_s,

@@ -43,7 +43,7 @@ from mmsearch.search.execution.coordinator import Coordinator, Limits
 from mmsearch.search.execution.runner import opened
 from mmsearch.search.execution.search_job import Search
 from mmsearch.search.execution.virtual_time import VirtualClock
-from mmsearch.search.execution.worker import SegmentResult
+from mmsearch.search.execution.worker import CallResult, SegmentResult
 from mmsearch.search.optimizer.optuna_study import ENQUEUED
 from mmsearch.search.optimizer.samplers import trial_seed
 from mmsearch.search.study.session import Request, Session
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 WARM_UP = 100
-"""Segments before the window, besides one of each trial that goes on."""
+"""Segments before the window."""
 N_TRIALS = 10**9
 """Trials of the study, which are never reached."""
 N_POINTS = 10
@@ -94,7 +94,7 @@ def dev_loss(spec: TrialSpec, segment: int, *, lasts: bool = False) -> float:
     return 2.1 + 0.5 * math.pow(1 - segment / spec.n_segments, 1.5) + behind
 
 
-def simulate(spec: TrialSpec, segment: int, vocab_size: int, *, lasts: bool) -> SegmentResult:
+def simulate(spec: TrialSpec, segment: int, vocab_size: int, *, lasts: bool) -> CallResult:
     """Answer a segment as a worker would."""
     loss = dev_loss(spec, segment, lasts=lasts)
     start, end = spec.segment_end(segment - 1), spec.segment_end(segment)
@@ -102,16 +102,16 @@ def simulate(spec: TrialSpec, segment: int, vocab_size: int, *, lasts: bool) -> 
     embedding = np.random.default_rng(spec.seed).standard_normal((vocab_size, spec.embedding_dim))
     rest = np.zeros(spec.n_parameters(vocab_size) - embedding.size, np.float32)
     content = save({"C": embedding.astype(np.float32), "rest": rest})
-    return SegmentResult(
+    result = SegmentResult(
         train=tuple(CurvePoint(step, loss + 0.01, spec.learning_rate) for step in steps),
         dev_loss=loss,
         dev_parts={},
         train_loss=loss - 0.1,
-        weights=content,
         weights_sha256=hashlib.sha256(content).hexdigest(),
-        samples=("anna",) * 20 if segment == spec.n_segments else (),
         wall_s=0.5,
     )
+    samples = ("anna",) * 20 if segment == spec.n_segments else ()
+    return CallResult((result,), content, samples)
 
 
 def draw(settings: Settings, number: int) -> TrialSpec:
@@ -123,15 +123,23 @@ def draw(settings: Settings, number: int) -> TrialSpec:
 
 
 def sleep(
-    scale: float, vocab_size: int, spec: TrialSpec, dev_losses: tuple[float, ...], _: bytes | None
-) -> SegmentResult:
-    """Answer a segment after its cost by `model/cost.py`, in seconds times `scale`."""
-    begun, segment = time.perf_counter(), len(dev_losses) + 1
-    result = simulate(spec, segment, vocab_size, lasts=False)
-    n_steps = spec.segment_end(segment) - spec.segment_end(segment - 1)
-    wall_s = scale * n_steps * step_ns(COSTS, spec, vocab_size) / 1e9
-    time.sleep(max(0.0, begun + wall_s - time.perf_counter()))
-    return replace(result, wall_s=wall_s)
+    scale: float,
+    vocab_size: int,
+    spec: TrialSpec,
+    dev_losses: tuple[float, ...],
+    _: bytes | None,
+    n_segments: int,
+) -> CallResult:
+    """Answer segments after their cost by `model/cost.py`, in seconds times `scale`."""
+    segments = []
+    for segment in range(len(dev_losses) + 1, len(dev_losses) + n_segments + 1):
+        begun = time.perf_counter()
+        result = simulate(spec, segment, vocab_size, lasts=False)
+        n_steps = spec.segment_end(segment) - spec.segment_end(segment - 1)
+        wall_s = scale * n_steps * step_ns(COSTS, spec, vocab_size) / 1e9
+        time.sleep(max(0.0, begun + wall_s - time.perf_counter()))
+        segments.append(replace(result.segments[0], wall_s=wall_s))
+    return replace(result, segments=tuple(segments))
 
 
 def open_session(root: Path, lanes: int) -> Session:
@@ -147,7 +155,7 @@ def open_session(root: Path, lanes: int) -> Session:
 def coordinate(
     job: Search,
     executor: Executor,
-    run_segment: Callable[[TrialSpec, tuple[float, ...], bytes | None], SegmentResult],
+    run_segments: Callable[[TrialSpec, tuple[float, ...], bytes | None, int], CallResult],
     n_slots: int,
     n_lanes: int | None,
 ) -> Iterator[Coordinator]:
@@ -161,7 +169,7 @@ def coordinate(
             settings=session.file.settings,
             journal=session.journal,
             executor=executor,
-            run_segment=run_segment,
+            run_segments=run_segments,
             clock=clock,
             n_slots=lambda: n_slots,
             n_lanes=n_lanes,
@@ -180,19 +188,28 @@ class Window:
     """Called where the window begins and where it ends."""
     marks: list[Any] = field(default_factory=list)
     """What `mark` returned."""
+    n_inside: int = 0
+    """Segments of the window; the last call may train more than were asked for."""
     wall_s: float = 0.0
-    """Seconds that workers spent on the window's segments."""
+    """Seconds that workers spent on them."""
     _n_ended: int = 0
+    _seen: dict[int, int] = field(default_factory=dict)
+    """Segments by trial, those of earlier processes included."""
 
     def show(self, record: TrialRecord) -> None:
-        """Count a segment."""
-        if record.outcome is None and record.curve:
-            self._n_ended += 1
-            self.wall_s += record.curve[-1].wall_s if len(self.marks) == 1 else 0.0
-            if self._n_ended in {self.n_before, self.n_before + self.n_segments}:
+        """Count segments."""
+        n_seen = self._seen.get(record.number, len(record.curve))
+        self._seen[record.number] = len(record.curve)
+        ended = record.curve[n_seen:]
+        self._n_ended += len(ended)
+        if len(self.marks) == 1:
+            self.n_inside += len(ended)
+            self.wall_s += sum(line.wall_s for line in ended)
+            if self.n_inside >= self.n_segments:
                 self.marks.append(self.mark())
-            if len(self.marks) > 1:
                 self.coordinator.stop()
+        elif not self.marks and self._n_ended >= self.n_before:
+            self.marks.append(self.mark())
 
     def run(self) -> None:
         """Run the coordinator until the window ends."""
@@ -236,7 +253,8 @@ def fill(root: Path, arguments: argparse.Namespace, n_trials: int) -> None:
             facts = {"started_ms": ended_ms, "n_parameters": 1, "versions": {}, ENQUEUED: None}
             journal.start(number, spec, facts)
             for segment in range(1, n_done + 1):
-                result = simulate(spec, segment, vocab_size, lasts=is_running)
+                answer = simulate(spec, segment, vocab_size, lasts=is_running)
+                (result,) = answer.segments
                 ended_ms += 1
                 line = SegmentRecord(
                     segment=segment,
@@ -248,7 +266,7 @@ def fill(root: Path, arguments: argparse.Namespace, n_trials: int) -> None:
                     ended_ms=ended_ms,
                     weights_sha256=result.weights_sha256,
                 )
-                journal.append(number, line, result.weights if is_running else b"")
+                journal.append(number, [line], answer.weights if is_running else b"")
             if not is_running:
                 ended_ms += 1
                 state = "COMPLETE" if n_done == spec.n_segments else "PRUNED"
@@ -261,7 +279,9 @@ def once(root: Path, arguments: argparse.Namespace) -> dict[str, float]:
     job, executor = Search(open_session(root, n_workers)), Instant()
     vocab_size = job.session.corpus.vocabulary.size
 
-    def answer(spec: TrialSpec, dev_losses: tuple[float, ...], _: bytes | None) -> SegmentResult:
+    def answer(
+        spec: TrialSpec, dev_losses: tuple[float, ...], _: bytes | None, __: int
+    ) -> CallResult:
         return simulate(spec, len(dev_losses) + 1, vocab_size, lasts=spec.seed in carried_on)
 
     def mark() -> float:
@@ -271,9 +291,9 @@ def once(root: Path, arguments: argparse.Namespace) -> dict[str, float]:
     with coordinate(job, executor, answer, n_workers, n_workers) as coordinator:
         resume_s = time.perf_counter() - begun
         carried_on = {each.spec.seed for each in coordinator.earlier if each.outcome is None}
-        window = Window(coordinator, n_workers + WARM_UP, arguments.segments, mark)
+        window = Window(coordinator, WARM_UP, arguments.segments, mark)
         window.run()
-    whole_ms = (window.marks[1] - window.marks[0]) / arguments.segments * 1e3
+    whole_ms = (window.marks[1] - window.marks[0]) / window.n_inside * 1e3
     return {"ms a segment": whole_ms, "segments/s": 1e3 / whole_ms, "resume, s": resume_s}
 
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from mmsearch.model.spec import TrialSpec
     from mmsearch.search.execution.virtual_time import VirtualClock
-    from mmsearch.search.execution.worker import SegmentResult
+    from mmsearch.search.execution.worker import CallResult
     from mmsearch.search.protocols import Observer, Proposer
     from mmsearch.search.study.settings import Settings
     from mmsearch.tracking.journal.journal import Journal
@@ -48,6 +48,9 @@ MAX_FAILURES_IN_A_ROW = 10
 """Failed trials in a row after which the search stops: some setting is wrong for all of them."""
 MAX_WORKER_DEATHS = 3
 """Times that a segment is retried after its worker process died."""
+CALL_S = 2.0
+"""Seconds for which a call may train several segments, as far as none is decided on before. A
+search on a cluster costs a call more than a segment; what a killed worker had trained is lost."""
 POLL_S = 0.2
 """Seconds between checks for a timeout or Ctrl-C while no segment ends."""
 N_WRITERS = 8
@@ -106,6 +109,16 @@ class _Running:
         return tuple(segment.dev_loss for segment in self.record.curve)
 
     @property
+    def n_segments_a_call(self) -> int:
+        """How many segments the next call may train: the first shows how long they take."""
+        curve = self.record.curve
+        n_left = self.due_segment - len(curve)
+        if not curve or self.n_deaths:
+            return 1
+        wall_s = curve[-1].wall_s
+        return n_left if n_left * wall_s <= CALL_S else max(1, int(CALL_S / wall_s))
+
+    @property
     def is_known(self) -> bool:
         """Whether everything is known that its next decision needs."""
         return self.failure is not None or self.due_segment <= len(self.record.curve)
@@ -113,9 +126,9 @@ class _Running:
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """A segment that is in the journal."""
+    """The segments of a call, which are in the journal."""
 
-    line: SegmentRecord
+    lines: tuple[SegmentRecord, ...]
     weights: bytes
 
 
@@ -133,8 +146,8 @@ class Coordinator:
     settings: Settings
     journal: Journal
     executor: Executor
-    run_segment: Callable[[TrialSpec, tuple[float, ...], bytes | None], SegmentResult]
-    """Function that the executor calls, with a spec, the dev losses so far and the weights."""
+    run_segments: Callable[[TrialSpec, tuple[float, ...], bytes | None, int], CallResult]
+    """Function that the executor calls; as `worker.run_segments`."""
     clock: VirtualClock
     n_slots: Callable[[], int]
     """Returns how many segments the executor can train at once now."""
@@ -152,7 +165,7 @@ class Coordinator:
     _done: queue.SimpleQueue[tuple[int, _Written | BaseException]] = field(
         init=False, default_factory=queue.SimpleQueue
     )
-    """Trials whose calls have ended, with the segment or the call's error."""
+    """Trials whose calls have ended, with the segments or the call's error."""
     _write_error: BaseException | None = field(init=False, default=None)
     """Why the journal could not be written."""
     _n_in_flight: int = field(init=False, default=0)
@@ -275,27 +288,29 @@ class Coordinator:
             number = heapq.heappop(self._ready).number
             trial = self._running[number]
             future = self.executor.submit(
-                self.run_segment, trial.record.spec, trial.dev_losses, trial.weights
+                self.run_segments,
+                trial.record.spec,
+                trial.dev_losses,
+                trial.weights,
+                trial.n_segments_a_call,
             )
             future.add_done_callback(partial(self._note, writers, number))
             self._n_in_flight += 1
 
-    def _note(
-        self, writers: ThreadPoolExecutor, number: int, future: Future[SegmentResult]
-    ) -> None:
-        """Write a segment that has ended into the journal; does not wait."""
+    def _note(self, writers: ThreadPoolExecutor, number: int, future: Future[CallResult]) -> None:
+        """Write the segments of a call that has ended into the journal; does not wait."""
         with suppress(RuntimeError):  # the search has ended
             writers.submit(self._write, number, future)
 
-    def _write(self, number: int, future: Future[SegmentResult]) -> None:
+    def _write(self, number: int, future: Future[CallResult]) -> None:
         try:
             self._done.put((number, self._written(number, future)))
         except BaseException as error:  # noqa: BLE001 (raised by the coordinator's thread)
             self._write_error = error
             self._done.put((number, error))
 
-    def _written(self, number: int, future: Future[SegmentResult]) -> _Written | Exception:
-        """Write a segment, and return it; or return the error of its call."""
+    def _written(self, number: int, future: Future[CallResult]) -> _Written | Exception:
+        """Write the segments of a call, and return them; or return its error."""
         try:
             result = future.result()
         except Exception as error:  # noqa: BLE001 (handled with the others)
@@ -303,7 +318,7 @@ class Coordinator:
         return _Written(self._append(self._running[number].record, result), result.weights)
 
     def _handle_result(self) -> None:
-        """Wait up to `POLL_S` for a segment, and process its result."""
+        """Wait up to `POLL_S` for a call to end, and process its result."""
         began_s = time.monotonic()
         try:
             number, answer = self._done.get(timeout=POLL_S)
@@ -317,7 +332,7 @@ class Coordinator:
         trial = self._running[number]
         match answer:
             case _Written():
-                trial.record = replace(trial.record, curve=(*trial.record.curve, answer.line))
+                trial.record = replace(trial.record, curve=(*trial.record.curve, *answer.lines))
                 trial.weights = answer.weights
                 trial.n_deaths = 0
                 self._show(trial.record)
@@ -338,22 +353,26 @@ class Coordinator:
             case _:  # recorded with its traceback; the search goes on
                 trial.failure = "error", _reason(answer), _traceback(answer)
 
-    def _append(self, record: TrialRecord, result: SegmentResult) -> SegmentRecord:
-        """Write a trial's next segment into the journal."""
-        segment = len(record.curve) + 1
-        line = SegmentRecord(
-            segment=segment,
-            step=record.spec.segment_end(segment),
-            train=result.train,
-            dev_loss=result.dev_loss,
-            dev_parts=result.dev_parts,
-            train_loss=result.train_loss,
-            wall_s=result.wall_s,
-            ended_ms=_now_ms(),
-            weights_sha256=result.weights_sha256,
-        )
-        self.journal.append(record.number, line, result.weights, result.samples)
-        return line
+    def _append(self, record: TrialRecord, result: CallResult) -> tuple[SegmentRecord, ...]:
+        """Write a trial's next segments into the journal."""
+        ended_ms = _now_ms() - 1000 * sum(segment.wall_s for segment in result.segments)
+        lines = []
+        for number, segment in enumerate(result.segments, len(record.curve) + 1):
+            ended_ms += 1000 * segment.wall_s
+            line = SegmentRecord(
+                segment=number,
+                step=record.spec.segment_end(number),
+                train=segment.train,
+                dev_loss=segment.dev_loss,
+                dev_parts=segment.dev_parts,
+                train_loss=segment.train_loss,
+                wall_s=segment.wall_s,
+                ended_ms=round(ended_ms),
+                weights_sha256=segment.weights_sha256,
+            )
+            lines.append(line)
+        self.journal.append(record.number, lines, result.weights, result.samples)
+        return tuple(lines)
 
     def _decide_next(self) -> bool:
         """Make the next decision; return False if it depends on what has not been trained."""

@@ -12,7 +12,7 @@ from mmsearch.model.training import DivergedError
 from mmsearch.search.execution.coordinator import MAX_WORKER_DEATHS, POLL_S
 from mmsearch.search.execution.executor import CallLostError, make_executor
 from mmsearch.search.execution.extend_job import parent_weights
-from mmsearch.search.execution.worker import run_segment
+from mmsearch.search.execution.worker import run_segments
 from mmsearch.search.results.selection import choose, extensions, find_extension, find_trial
 from mmsearch.search.study import provenance
 from mmsearch.search.study.workspace import options_of
@@ -185,7 +185,7 @@ def _train(
         losses = tuple(result.dev_loss for result in results)
         pool.n_slots()  # raises if there never will be a worker
         try:
-            result = pool.submit(run_segment, record.spec, losses, weights).result()
+            result = pool.submit(run_segments, record.spec, losses, weights, 1).result()
         except DivergedError as error:
             return results, str(error)
         except CallLostError:
@@ -199,6 +199,6 @@ def _train(
                 f"the worker process died in segment {len(results) + 1}; is there enough memory?"
             ) from error
         n_deaths = 0
-        results.append(result)
+        results += result.segments
         weights = result.weights
     return results, ""

@@ -13,7 +13,7 @@ from mmsearch.search.execution.executor import make_executor
 from mmsearch.search.execution.replay import MATTERS, TOLERANCE_NATS
 from mmsearch.search.execution.search_job import Search
 from mmsearch.search.execution.virtual_time import STARTED_NS, VirtualClock
-from mmsearch.search.execution.worker import run_segment
+from mmsearch.search.execution.worker import run_segments
 from mmsearch.search.optimizer.optuna_study import ENQUEUED, RUNNING, OptunaProposer
 from mmsearch.search.study import provenance
 from mmsearch.search.study.workspace import options_of
@@ -92,7 +92,7 @@ def replay_search(
                 settings=settings,
                 journal=journal,
                 executor=pool,
-                run_segment=run_segment,
+                run_segments=run_segments,
                 clock=clock,
                 n_slots=pool.n_slots,
                 n_lanes=settings.lanes,

@@ -97,7 +97,7 @@ def train(  # noqa: PLR0913 (what is trained, and who hears of it)
             pool.start()
         from mmsearch.search.execution.coordinator import Coordinator  # noqa: PLC0415
         from mmsearch.search.execution.virtual_time import VirtualClock  # noqa: PLC0415
-        from mmsearch.search.execution.worker import run_segment  # noqa: PLC0415
+        from mmsearch.search.execution.worker import run_segments  # noqa: PLC0415
         from mmsearch.search.results.baselines import BaselineCount  # noqa: PLC0415
         from mmsearch.search.results.publish import make_tracker  # noqa: PLC0415
         from mmsearch.tracking.uploader import IdleTime, Uploader  # noqa: PLC0415
@@ -143,7 +143,7 @@ def train(  # noqa: PLR0913 (what is trained, and who hears of it)
             settings=job.settings,
             journal=journal,
             executor=pool,
-            run_segment=run_segment,
+            run_segments=run_segments,
             clock=clock,
             n_slots=pool.n_slots,
             n_lanes=job.n_lanes,

@@ -39,13 +39,22 @@ class SegmentResult:
     """Dev loss on parts of dev, by name."""
     train_loss: float
     """Loss of the same weights on a fixed part of train, in nats per character."""
-    weights: bytes
-    """State after the segment, as safetensors."""
     weights_sha256: str
-    samples: tuple[str, ...]
-    """Words sampled after the last segment; empty before."""
+    """Of the state after the segment, as safetensors."""
     wall_s: float
     """Seconds spent on training and scoring."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallResult:
+    """The segments that one call trained."""
+
+    segments: tuple[SegmentResult, ...]
+    """One or more, in order."""
+    weights: bytes
+    """State after the last of them, as safetensors."""
+    samples: tuple[str, ...]
+    """Words sampled after the trial's last segment; empty before."""
 
 
 class DataCache:
@@ -119,15 +128,19 @@ def start(words: Words) -> None:
         threading.Thread(target=follow, daemon=True).start()
 
 
-def run_segment(
-    spec: TrialSpec, dev_losses: tuple[float, ...], weights: bytes | None
-) -> SegmentResult:
-    """Train the next segment of a trial from the weights before it.
+def run_segments(
+    spec: TrialSpec, dev_losses: tuple[float, ...], weights: bytes | None, n_segments: int
+) -> CallResult:
+    """Train the next segments of a trial from the weights before them.
+
+    Fewer are trained if the trial ends, or if one after the first fails: its error is raised when
+    a call begins with it.
 
     Args:
         spec: the trial's spec.
         dev_losses: dev losses of its segments so far.
         weights: state after the last of them; None before the first.
+        n_segments: number of segments, at least 1.
 
     Raises:
         DivergedError: the loss or a weight is not finite.
@@ -142,20 +155,32 @@ def run_segment(
     data = cache.of(spec.block_size, spec.targets)
     begun = time.perf_counter()
     state = None if weights is None else checkpoint.state_from_bytes(weights)
-    result = train_segment(spec, dev_losses, state, data)
-    wall_s = time.perf_counter() - begun
-    content = checkpoint.to_bytes(result.state)
+    segments: list[SegmentResult] = []
+    losses = list(dev_losses)
+    content = b""
+    while len(segments) < n_segments and not (segments and spec.has_ended(losses)):
+        try:
+            result = train_segment(spec, losses, state, data)
+        except Exception:
+            if segments:
+                break
+            raise
+        wall_s = time.perf_counter() - begun
+        state, content = result.state, checkpoint.to_bytes(result.state)
+        losses.append(result.dev_loss)
+        segments.append(
+            SegmentResult(
+                train=result.curve,
+                dev_loss=result.dev_loss,
+                dev_parts=result.dev_parts,
+                train_loss=result.train_loss,
+                weights_sha256=checkpoint.sha256(content),
+                wall_s=wall_s,
+            )
+        )
+        begun = time.perf_counter()
     samples: tuple[str, ...] = ()
-    if spec.has_ended([*dev_losses, result.dev_loss]):
-        drawn = sample_words(result.state.parameters, cache.words.vocabulary, N_SAMPLES)
+    if state is not None and spec.has_ended(losses):
+        drawn = sample_words(state.parameters, cache.words.vocabulary, N_SAMPLES)
         samples = tuple(sample.word for sample in drawn)
-    return SegmentResult(
-        train=result.curve,
-        dev_loss=result.dev_loss,
-        dev_parts=result.dev_parts,
-        train_loss=result.train_loss,
-        weights=content,
-        weights_sha256=checkpoint.sha256(content),
-        samples=samples,
-        wall_s=wall_s,
-    )
+    return CallResult(tuple(segments), content, samples)

@@ -6,13 +6,15 @@ import json
 import os
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from mmsearch.data.corpus import Vocabulary
 from mmsearch.data.split import Words
+from mmsearch.model.training import DivergedError
 from mmsearch.search.execution import worker
 from mmsearch.search.execution.executor import SegmentExecutor, WorkerDiedError, make_executor
 from tests.support.dask_cluster import pid_after
@@ -95,15 +97,33 @@ def test_short_calls_never_wait_behind_a_long_one(
 
 
 def test_segments_are_equal_bit_for_bit(executor: SegmentExecutor) -> None:
-    """Each slot has its own examples and arithmetic, in whatever order segments come."""
+    """Whatever the slot, the order of calls and the number of segments a call."""
+    recipes: list[dict[str, Any]] = [{}, {"optimizer": "adam", "averaging": "polynomial"}]
     specs = [
-        make_spec(block_size=block_size, n_steps=200, seed=seed)
-        for seed in range(2)
+        make_spec(block_size=block_size, n_steps=200, n_segments=3, seed=seed, **recipe)
+        for seed, recipe in enumerate(recipes)
         for block_size in (2, 3, 4)
     ]
-    calls = [executor.submit(worker.run_segment, spec, (), None) for spec in specs]
+    calls = [executor.submit(worker.run_segments, spec, (), None, 4) for spec in specs]
     worker.use(WORDS)
     for spec, call in zip(specs, calls, strict=True):
-        ours, theirs = worker.run_segment(spec, (), None), call.result(PATIENCE_S)
-        assert theirs.weights == ours.weights
-        assert (theirs.train, theirs.dev_loss) == (ours.train, ours.dev_loss)
+        theirs = call.result(PATIENCE_S)
+        losses: tuple[float, ...] = ()
+        weights = None
+        for segment in theirs.segments:
+            ours = worker.run_segments(spec, losses, weights, 1)
+            assert replace(segment, wall_s=0.0) == replace(ours.segments[0], wall_s=0.0)
+            losses, weights = (*losses, segment.dev_loss), ours.weights
+        assert len(theirs.segments) == spec.n_segments
+        assert (theirs.weights, theirs.samples) == (ours.weights, ours.samples)
+        assert theirs.samples
+
+
+def test_segments_before_one_that_fails_are_kept(executor: SegmentExecutor) -> None:
+    """The error comes with the next call, which begins with that segment."""
+    spec = make_spec(learning_rate=2.2, weight_decay=1.0, n_steps=400, n_segments=40)
+    kept = executor.submit(worker.run_segments, spec, (), None, 40).result(PATIENCE_S)
+    assert 0 < len(kept.segments) < 40
+    losses = tuple(segment.dev_loss for segment in kept.segments)
+    with pytest.raises(DivergedError):
+        executor.submit(worker.run_segments, spec, losses, kept.weights, 40).result(PATIENCE_S)

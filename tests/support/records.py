@@ -68,6 +68,6 @@ def write_trial(journal: Journal, record: TrialRecord) -> None:
     """Write a record into a journal, with empty weights."""
     journal.start(record.number, record.spec, record.facts)
     for line in record.curve:
-        journal.append(record.number, line, b"")
+        journal.append(record.number, [line], b"")
     if record.outcome is not None:
         journal.finish(record.number, record.outcome)

@@ -95,7 +95,7 @@ class Study:
             weights_sha256=hashlib.sha256(weights).hexdigest(),
         )
         line = dataclasses.replace(line, **losses)
-        self.journal.append(number, line, weights, samples)
+        self.journal.append(number, [line], weights, samples)
         return self._keep(
             TrialRecord(
                 number=number, spec=before.spec, facts=before.facts, curve=(*before.curve, line)

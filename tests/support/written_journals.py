@@ -85,7 +85,7 @@ class Search:
             weights_sha256="x",
         )
         if self.journal is not None:
-            self.journal.append(number, line, b"")
+            self.journal.append(number, [line], b"")
         self.records[number] = dataclasses.replace(record, curve=(*record.curve, line))
         self.proposer.report(number, step, loss)
         return not is_last and self.proposer.should_prune(number)

@@ -156,14 +156,27 @@ class Journal:
         files.replace(self.trial_folder(number) / "spec.json", content)
 
     def append(
-        self, number: int, record: SegmentRecord, weights: bytes, samples: Sequence[str] = ()
+        self,
+        number: int,
+        records: Sequence[SegmentRecord],
+        weights: bytes,
+        samples: Sequence[str] = (),
     ) -> None:
-        """Append a segment to a trial, then write its weights and, if any, its sampled words."""
-        # Not by `asdict`, which copies every point.
-        values = {name: getattr(record, name) for name in SegmentRecord.__slots__}
-        values["dev_parts"] = dict(record.dev_parts)
-        line = json.dumps(values, allow_nan=False).encode() + b"\n"
-        files.append(self.trial_folder(number) / "curve.jsonl", line)
+        """Append segments to a trial, then write the weights after the last of them.
+
+        Args:
+            number: the trial's number.
+            records: the segments, in order.
+            weights: state after them, as safetensors.
+            samples: words sampled from a trial that has ended.
+        """
+        lines = []
+        for record in records:
+            # Not by `asdict`, which copies every point.
+            values = {name: getattr(record, name) for name in SegmentRecord.__slots__}
+            values["dev_parts"] = dict(record.dev_parts)
+            lines.append(json.dumps(values, allow_nan=False).encode() + b"\n")
+        files.append(self.trial_folder(number) / "curve.jsonl", b"".join(lines))
         if samples:
             content = "".join(f"{word}\n" for word in samples).encode()
             files.replace(self.trial_folder(number) / "samples.txt", content)
@@ -228,7 +241,7 @@ class Journal:
         path = self.weights_path(record.number)
         content = files.read_bytes(path)
         # While the trial runs, the curve is ahead of the weights for a moment.
-        latest = record.curve[-1:] if record.outcome else record.curve[-2:]
+        latest = record.curve[-1:] if record.outcome else record.curve
         if _sha256(content) not in {segment.weights_sha256 for segment in latest}:
             raise files.damaged(path, "its SHA-256 is not the recorded one")
         return content

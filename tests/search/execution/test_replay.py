@@ -13,7 +13,7 @@ import pytest
 
 from mmsearch.search.execution import replay
 from mmsearch.search.execution.replay import TOLERANCE_NATS
-from mmsearch.search.execution.worker import run_segment
+from mmsearch.search.execution.worker import run_segments
 from mmsearch.search.study import provenance
 from mmsearch.tracking.journal.journal import Journal
 from tests.support import plain_settings
@@ -24,7 +24,7 @@ from tests.support.in_process import run_in_process
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mmsearch.search.execution.worker import SegmentResult
+    from mmsearch.search.execution.worker import CallResult
     from tests.support.forked_cli import Warm
 
     Replayed = Callable[..., dict[str, Any]]
@@ -250,18 +250,18 @@ def test_dead_worker_is_one_clear_line(trained: Path, warm_command: Warm) -> Non
     assert done.stderr.count("\n") == 1
 
 
-def die_first(*args: Any) -> SegmentResult:
+def die_first(*args: Any) -> CallResult:
     """Train a segment, but be killed the first time."""
     marker = Path("killed")
     if not marker.exists():
         marker.touch()
         signal.raise_signal(signal.SIGKILL)
-    return run_segment(*args)
+    return run_segments(*args)
 
 
 def test_worker_that_dies_once_is_replaced(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a search: on a cluster, workers come and go."""
-    monkeypatch.setattr(replay, "run_segment", die_first)
+    monkeypatch.setattr(replay, "run_segments", die_first)
     done = run_in_process("replay", COMPLETE, "--json", folder=copy)
     assert (done.exit_code, (copy / "killed").exists()) == (0, True)
     assert json.loads(done.output)["is_identical"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import hashlib
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +20,7 @@ from mmsearch.model.cost import COSTS
 from mmsearch.model.curve import CurvePoint
 from mmsearch.search.execution.coordinator import Coordinator, Limits, SearchResult
 from mmsearch.search.execution.virtual_time import VirtualClock
-from mmsearch.search.execution.worker import SegmentResult
+from mmsearch.search.execution.worker import CallResult, SegmentResult
 from mmsearch.search.optimizer.optuna_study import OptunaProposer, not_begun
 from mmsearch.search.optimizer.pruners import decides
 from mmsearch.search.study.settings import Pruner, Settings
@@ -81,24 +83,34 @@ class _Stopper:
         self.n_left -= 1
 
 
-def train(spec: TrialSpec, losses: tuple[float, ...], _weights: bytes | None) -> SegmentResult:
-    """Answer a segment with a loss of its spec and its number, after a while of no meaning."""
-    time.sleep(random.choice((0, 0, 0.0005, 0.002)))  # noqa: S311 (the point: not to be repeated)
-    chance = random.Random(spec.seed + len(losses))  # noqa: S311 (no secret)
+def train_one(spec: TrialSpec, n_before: int) -> SegmentResult:
+    """Answer a segment with a loss of its spec and its number."""
+    chance = random.Random(spec.seed + n_before)  # noqa: S311 (no secret)
     if chance.random() < 0.05:
         raise MMSearchError("it failed")
-    loss = 2 + 10 / spec.hidden_width + 1 / (len(losses) + 1) + chance.gauss(0, 0.2)
-    step = spec.segment_end(len(losses) + 1)
+    loss = 2 + 10 / spec.hidden_width + 1 / (n_before + 1) + chance.gauss(0, 0.2)
+    step = spec.segment_end(n_before + 1)
     return SegmentResult(
         train=(CurvePoint(step, loss, spec.learning_rate),),
         dev_loss=loss,
         dev_parts={},
         train_loss=loss,
-        weights=b"",
-        weights_sha256="x",
-        samples=(),
+        weights_sha256=hashlib.sha256(f"{n_before + 1}".encode()).hexdigest(),
         wall_s=0.0,
     )
+
+
+def train(
+    spec: TrialSpec, losses: tuple[float, ...], weights: bytes | None, n_segments: int
+) -> CallResult:
+    """Answer some of the segments that may be trained, after a while of no meaning."""
+    time.sleep(random.choice((0, 0, 0.0005, 0.002)))  # noqa: S311 (the point: not to be repeated)
+    assert (weights or b"0") == f"{len(losses)}".encode()
+    n_segments = random.randint(1, n_segments)  # noqa: S311 (not to be repeated, either)
+    segments = [train_one(spec, len(losses))]
+    with contextlib.suppress(MMSearchError):
+        segments.extend(train_one(spec, len(losses) + n) for n in range(1, n_segments))
+    return CallResult(tuple(segments), f"{len(losses) + len(segments)}".encode(), ())
 
 
 def search(  # noqa: PLR0913 (what is searched, and when it is stopped)
@@ -109,6 +121,7 @@ def search(  # noqa: PLR0913 (what is searched, and when it is stopped)
     n_trials: int = 40,
     n_writes: int = -1,
     n_shown: int = -1,
+    run_segments: Callable[..., CallResult] = train,
 ) -> SearchResult | None:
     """Begin or resume a search.
 
@@ -119,6 +132,7 @@ def search(  # noqa: PLR0913 (what is searched, and when it is stopped)
         n_trials: number of finished trials.
         n_writes: halves of writes after which the process is killed; -1 for never.
         n_shown: updates of trials after which the search is stopped, as by Ctrl-C; -1 for never.
+        run_segments: what the workers run.
 
     Returns:
         The result; None if the search was killed.
@@ -141,7 +155,7 @@ def search(  # noqa: PLR0913 (what is searched, and when it is stopped)
             settings=settings,
             journal=journal,
             executor=executor,
-            run_segment=train,
+            run_segments=run_segments,
             clock=clock,
             n_slots=lambda: n_workers,
             n_lanes=settings.lanes,
@@ -218,3 +232,38 @@ def test_killed_search_ends_as_if_undisturbed(
     assert result is not None
     assert result.ended_by == "trials"
     assert decisions(folder / "killed") == decisions(folder / "undisturbed")
+
+
+@pytest.mark.parametrize(
+    ("wall_s", "expected"),
+    [(0.0, [1, 9]), (0.5, [1, 4, 4, 1]), (3.0, [1] * 10)],
+    ids=["instant", "short", "long"],
+)
+def test_short_segments_share_a_call(tmp_path: Path, wall_s: float, expected: list[int]) -> None:
+    """A call may train what no decision comes between, for about two seconds."""
+    calls = []
+
+    def run(
+        spec: TrialSpec, losses: tuple[float, ...], _weights: bytes | None, n_segments: int
+    ) -> CallResult:
+        calls.append(n_segments)
+        line = dataclasses.replace(train_one(spec, len(losses)), wall_s=wall_s)
+        return CallResult((line,) * n_segments, b"", ())
+
+    settings = Settings(
+        steps=160, segments=10, pruner="none", evaluations="even", patience=0, lanes=1
+    )
+    search(tmp_path, settings, 1, n_trials=1, run_segments=run)
+    assert calls == expected
+
+
+def test_trial_pruned_after_each_segment_trains_one_a_call(tmp_path: Path) -> None:
+    """Nothing is trained that the pruner may make needless."""
+    calls: set[int] = set()
+
+    def run(*args: Any) -> CallResult:
+        calls.add(args[-1])
+        return train(*args)
+
+    search(tmp_path, settings_with("median", lanes=2), 2, run_segments=run)
+    assert calls == {1}

@@ -28,7 +28,8 @@ def test_trials_do_not_depend_on_the_ones_before(targets: Targets) -> None:
     ]
 
     with WorkerPool(1, worker.start, (Words(train, dev, vocabulary),)) as pool:
-        found = [pool.submit(worker.run_segment, spec, (), None).result() for spec in specs]
+        calls = [pool.submit(worker.run_segments, spec, (), None, 1) for spec in specs]
+        found = [call.result().segments[0] for call in calls]
 
     for result, spec in zip(found, specs, strict=True):
         data = TrialData(train, dev, vocabulary, spec.block_size, targets)

@@ -79,7 +79,7 @@ def line_of(segment: int, dev_loss: float | None = None) -> SegmentRecord:
 def append(journal: Journal, segment: int, samples: Sequence[str] = ()) -> SegmentRecord:
     """Append a segment to trial 0."""
     record = line_of(segment)
-    journal.append(0, record, weights_of(segment), samples)
+    journal.append(0, [record], weights_of(segment), samples)
     return record
 
 
@@ -181,7 +181,7 @@ def test_trial_reads_back_as_written(  # noqa: PLR0913, PLR0917 (what the proper
     for n, line in enumerate(curve, start=1):
         named = line_of(n)
         curve[n - 1] = dataclasses.replace(line, segment=n, weights_sha256=named.weights_sha256)
-        journal.append(number, curve[n - 1], weights_of(n))
+        journal.append(number, curve[n - 1 : n], weights_of(n))
     running = TrialRecord(number=number, spec=spec, facts=facts | FACTS, curve=tuple(curve))
     assert journal.read(number) == running
     assert not journal.has_ended(number)
