@@ -8,6 +8,7 @@ import re
 import shlex
 import stat
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -262,6 +263,8 @@ def _column(path: Path, lines: Sequence[str], column: str) -> tuple[list[str], b
         )
         raise InputError(msg)
     rows = [_row(path, number, line, delimiter) for number, line in enumerate(lines, start=1)]
+    if delimiter == " ":
+        rows = _with_whole_words(rows)
     # A spreadsheet's note on its delimiter, and the ruler of a table in Markdown, are no rows.
     for odd in (_NOTE, _RULER):
         first = next((n for n, line in enumerate(lines) if n < _HEAD and odd.fullmatch(line)), None)
@@ -304,21 +307,29 @@ def _row(path: Path, number: int, line: str, delimiter: str) -> list[str]:
         [line.strip(" ")], delimiter=delimiter, skipinitialspace=True, strict='"' in line
     )
     try:
-        cells = [cell.strip() for cell in next(reader, [])]
+        return [cell.strip() for cell in next(reader, [])]
     except csv.Error as error:
         msg = (
             f"corpus {_shown(path)}, line {number}: cannot be read as a row of a table ({error}), "
             f"got {_shown(line)}; save it as plain CSV"
         )
         raise InputError(msg) from None
-    if delimiter != " " or not any(map(_is_number, cells)):
-        return cells
-    # One word beside numbers is the rule there: "mary ann 12" has two cells, as "emma 12" has.
-    joined: list[str] = []
-    for is_number, group in groupby(cells, _is_number):
-        alike = list(group)
-        joined += alike if is_number else [" ".join(alike)]
-    return joined
+
+
+def _with_whole_words(rows: Sequence[list[str]]) -> list[list[str]]:
+    """Return rows that blanks divide, with a word of several parts in one cell.
+
+    Where the other rows have two cells, as "emma 12" has, "mary ann 12" has two as well.
+    """
+    n_cells = Counter(len(row) for row in rows if row).most_common(1)[0][0]
+    whole = []
+    for row in rows:
+        joined: list[str] = []
+        for is_number, group in groupby(row, _is_number):
+            alike = list(group)
+            joined += alike if is_number else [" ".join(alike)]
+        whole.append(joined if len(row) > n_cells == len(joined) else row)
+    return whole
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -299,6 +299,15 @@ def test_columns_divided_by_blanks_are_a_table(tmp_path: Path, row: str, column:
     assert words[3] == "lou ann"
 
 
+def test_only_what_is_too_much_for_a_row_is_joined(tmp_path: Path) -> None:
+    """A header with a number, and a count that is missing, are read as before."""
+    words = tuple(word + end for word in TEN for end in "aei")
+    lines = ["id word freq 2020", *(f"{n} {word} 7 1" for n, word in enumerate(words))]
+    lines[4] = lines[4].replace("7", "NA")
+    path = write(tmp_path, "\n".join(lines))
+    assert read_corpus(path, column="word").words == words
+
+
 def test_dots_are_counted_and_the_option_for_them_is_named(tmp_path: Path) -> None:
     message = refusal(write(tmp_path, LINES + "st. john\nst. kitts\n"))
     assert "2 of 12" in message
