@@ -1,9 +1,11 @@
-"""How soon a search on a Dask cluster notices what has gone, in seconds.
+"""How soon a search on a Dask cluster notices what has gone, and goes on or ends, in seconds.
 
     python bench/departures.py
 
 Scheduler and workers run on this machine. A worker that is stopped (SIGSTOP) stands for a host
-whose cable was cut: neither says anything any more. Takes about three minutes. Needs Linux.
+whose cable was cut: neither says anything any more. Of a scheduler that is started again, the
+seconds run from the start of the two commands to the result of a call, their imports included.
+Needs Linux.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from report import free_port, report, spreads
 from mmsearch.data.corpus import Vocabulary
 from mmsearch.data.split import Words
 from mmsearch.search.execution.dask_pool import DaskPool
-from mmsearch.search.execution.executor import ExecutorLostError
+from mmsearch.search.execution.executor import CallLostError, ExecutorLostError, WorkerDiedError
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -45,13 +47,19 @@ def wait_for_slots(pool: DaskPool, n_slots: int) -> None:
         time.sleep(0.01)
 
 
-def seconds_to_fail(pool: DaskPool, worker: Popen[bytes], number: int) -> float:
+def seconds_to_fail(
+    pool: DaskPool, worker: Popen[bytes], number: int, kind: type[Exception]
+) -> float:
     """Send a signal to a worker in the middle of a call; return when that call fails."""
     call = pool.submit(time.sleep, LONG_S)
     time.sleep(1)
+    if call.done():
+        raise SystemExit(f"the call ended before the signal: {call.exception()!r}")
     begun = time.perf_counter()
     worker.send_signal(number)
-    call.exception(WAIT_S)
+    error = call.exception(WAIT_S)
+    if not isinstance(error, kind):
+        raise SystemExit(f"not {kind.__name__} but {error!r}")
     return time.perf_counter() - begun
 
 
@@ -68,11 +76,15 @@ def once(folder: Path) -> dict[str, float]:
         pool = stack.enter_context(DaskPool(f"tcp://127.0.0.1:{port}", WORDS, print, None))
         pool.start()
         wait_for_slots(pool, 1)
-        found["a killed worker"] = seconds_to_fail(pool, worker, signal.SIGKILL)
+        found["a worker that is killed"] = seconds_to_fail(
+            pool, worker, signal.SIGKILL, WorkerDiedError
+        )
         wait_for_slots(pool, 0)
         worker = run("worker")
         wait_for_slots(pool, 1)
-        found["a worker without a sign of life"] = seconds_to_fail(pool, worker, signal.SIGSTOP)
+        found["a worker that is stopped"] = seconds_to_fail(
+            pool, worker, signal.SIGSTOP, CallLostError
+        )
         worker.kill()
         wait_for_slots(pool, 0)
         scheduler.kill()
@@ -81,14 +93,12 @@ def once(folder: Path) -> dict[str, float]:
         begun = time.perf_counter()
         wait_for_slots(pool, 1)
         pool.submit(os.getpid).result(WAIT_S)
-        found["workers started with a new scheduler, until a call returns"] = (
-            time.perf_counter() - begun
-        )
+        found["a scheduler that is started again with a worker"] = time.perf_counter() - begun
         scheduler.kill()
         begun = time.perf_counter()
         with contextlib.suppress(ExecutorLostError):
             wait_for_slots(pool, 2)
-        found["no scheduler any more, until the search ends"] = time.perf_counter() - begun
+        found["a scheduler that does not come back"] = time.perf_counter() - begun
     return found
 
 

@@ -48,9 +48,6 @@ MAX_FAILURES_IN_A_ROW = 10
 """Failed trials in a row after which the search stops: some setting is wrong for all of them."""
 MAX_WORKER_DEATHS = 3
 """Times that a segment is retried after its worker process died."""
-CALL_S = 2.0
-"""Seconds for which a call may train several segments, as far as none is decided on before. A
-search on a cluster costs a call more than a segment; what a killed worker had trained is lost."""
 POLL_S = 0.2
 """Seconds between checks for a timeout or Ctrl-C while no segment ends."""
 N_WRITERS = 8
@@ -102,6 +99,9 @@ class _Running:
     """Kind, reason and traceback, if its next segment failed; decided on when the next decision is
     due, as nobody knows before that there is one."""
     n_deaths: int = 0
+    """Deaths of workers since its last segment."""
+    has_died: bool = False
+    """Whether a worker died in one of its calls, each of which trains one segment from then on."""
 
     @property
     def dev_losses(self) -> tuple[float, ...]:
@@ -110,13 +110,8 @@ class _Running:
 
     @property
     def n_segments_a_call(self) -> int:
-        """How many segments the next call may train: the first shows how long they take."""
-        curve = self.record.curve
-        n_left = self.due_segment - len(curve)
-        if not curve or self.n_deaths:
-            return 1
-        wall_s = curve[-1].wall_s
-        return n_left if n_left * wall_s <= CALL_S else max(1, int(CALL_S / wall_s))
+        """The most segments that the next call may train: those before the next decision."""
+        return 1 if self.has_died else self.due_segment - len(self.record.curve)
 
     @property
     def is_known(self) -> bool:
@@ -340,6 +335,7 @@ class Coordinator:
             case CallLostError():
                 self._make_ready(trial)
             case BrokenExecutor():
+                trial.has_died = True
                 trial.n_deaths += 1
                 if trial.n_deaths <= MAX_WORKER_DEATHS:
                     self._make_ready(trial)

@@ -105,7 +105,7 @@ class Interrupts:
         if self._is_asked and number == signal.SIGHUP:
             return
         if self._is_asked:
-            # Nothing is lost: the journal has every finished segment, and the workers exit too.
+            # The journal has what earlier calls trained, and the workers exit, too.
             # os.write takes no lock, and the display may be what hangs.
             with contextlib.suppress(OSError):
                 if sys.stdout.isatty():

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from mmsearch.model.spec import Targets, TrialSpec
     from mmsearch.model.training import TrialData
 
+CALL_S = 2.0
+"""Seconds for which a call may train several segments. On a cluster a call costs more than a
+segment; but what a killed worker had trained is lost, and Ctrl-C waits for the calls."""
 N_SAMPLES = 20
 """Words sampled from each trial that trains to its end."""
 MAX_BYTES_HELD = 2**27
@@ -133,14 +136,14 @@ def run_segments(
 ) -> CallResult:
     """Train the next segments of a trial from the weights before them.
 
-    Fewer are trained if the trial ends, or if one after the first fails: its error is raised when
-    a call begins with it.
+    Fewer are trained if the trial ends, if the next one would take the call beyond `CALL_S`, or if
+    one after the first fails: its error is raised when a call begins with it.
 
     Args:
         spec: the trial's spec.
         dev_losses: dev losses of its segments so far.
         weights: state after the last of them; None before the first.
-        n_segments: number of segments, at least 1.
+        n_segments: the most segments to train, at least 1.
 
     Raises:
         DivergedError: the loss or a weight is not finite.
@@ -153,34 +156,41 @@ def run_segments(
     if cache is None:
         raise RuntimeError("the worker was not started with its words")
     data = cache.of(spec.block_size, spec.targets)
-    begun = time.perf_counter()
     state = None if weights is None else checkpoint.state_from_bytes(weights)
     segments: list[SegmentResult] = []
-    losses = list(dev_losses)
-    content = b""
-    while len(segments) < n_segments and not (segments and spec.has_ended(losses)):
+    samples: tuple[str, ...] = ()
+    losses, content = list(dev_losses), b""
+    next_s = spent_s = 0.0
+    while len(segments) < n_segments and spent_s + next_s <= CALL_S:
         try:
+            begun = time.perf_counter()
             result = train_segment(spec, losses, state, data)
+            wall_s = time.perf_counter() - begun
+            content_after = checkpoint.to_bytes(result.state)
+            if has_ended := spec.has_ended([*losses, result.dev_loss]):
+                drawn = sample_words(result.state.parameters, cache.words.vocabulary, N_SAMPLES)
+                samples = tuple(sample.word for sample in drawn)
         except Exception:
             if segments:
                 break
             raise
-        wall_s = time.perf_counter() - begun
-        state, content = result.state, checkpoint.to_bytes(result.state)
+        state, content = result.state, content_after
         losses.append(result.dev_loss)
-        segments.append(
-            SegmentResult(
-                train=result.curve,
-                dev_loss=result.dev_loss,
-                dev_parts=result.dev_parts,
-                train_loss=result.train_loss,
-                weights_sha256=checkpoint.sha256(content),
-                wall_s=wall_s,
-            )
+        segment = SegmentResult(
+            train=result.curve,
+            dev_loss=result.dev_loss,
+            dev_parts=result.dev_parts,
+            train_loss=result.train_loss,
+            weights_sha256=checkpoint.sha256(content),
+            wall_s=wall_s,
         )
-        begun = time.perf_counter()
-    samples: tuple[str, ...] = ()
-    if state is not None and spec.has_ended(losses):
-        drawn = sample_words(state.parameters, cache.words.vocabulary, N_SAMPLES)
-        samples = tuple(sample.word for sample in drawn)
+        segments.append(segment)
+        if has_ended:
+            break
+        spent_s += wall_s
+        next_s = wall_s * _n_steps(spec, len(losses) + 1) / _n_steps(spec, len(losses))
     return CallResult(tuple(segments), content, samples)
+
+
+def _n_steps(spec: TrialSpec, segment: int) -> int:
+    return spec.segment_end(segment) - spec.segment_end(segment - 1)

@@ -19,6 +19,7 @@ from mmsearch.errors import MMSearchError
 from mmsearch.model.cost import COSTS
 from mmsearch.model.curve import CurvePoint
 from mmsearch.search.execution.coordinator import Coordinator, Limits, SearchResult
+from mmsearch.search.execution.executor import WorkerDiedError
 from mmsearch.search.execution.virtual_time import VirtualClock
 from mmsearch.search.execution.worker import CallResult, SegmentResult
 from mmsearch.search.optimizer.optuna_study import OptunaProposer, not_begun
@@ -83,10 +84,10 @@ class _Stopper:
         self.n_left -= 1
 
 
-def train_one(spec: TrialSpec, n_before: int) -> SegmentResult:
+def train_one(spec: TrialSpec, n_before: int, *, may_fail: bool = True) -> SegmentResult:
     """Answer a segment with a loss of its spec and its number."""
     chance = random.Random(spec.seed + n_before)  # noqa: S311 (no secret)
-    if chance.random() < 0.05:
+    if chance.random() < 0.05 and may_fail:
         raise MMSearchError("it failed")
     loss = 2 + 10 / spec.hidden_width + 1 / (n_before + 1) + chance.gauss(0, 0.2)
     step = spec.segment_end(n_before + 1)
@@ -235,35 +236,45 @@ def test_killed_search_ends_as_if_undisturbed(
 
 
 @pytest.mark.parametrize(
-    ("wall_s", "expected"),
-    [(0.0, [1, 9]), (0.5, [1, 4, 4, 1]), (3.0, [1] * 10)],
-    ids=["instant", "short", "long"],
+    ("pruner", "expected"),
+    [("none", {10}), ("median", {1}), ("halving", {1, 2, 4})],
 )
-def test_short_segments_share_a_call(tmp_path: Path, wall_s: float, expected: list[int]) -> None:
-    """A call may train what no decision comes between, for about two seconds."""
-    calls = []
+def test_calls_train_what_no_decision_comes_between(
+    tmp_path: Path, pruner: Pruner, expected: set[int]
+) -> None:
+    """Nothing is trained that the pruner may make needless; the worker keeps the time."""
+    calls: set[int] = set()
+
+    def run(
+        spec: TrialSpec, losses: tuple[float, ...], _weights: bytes | None, n_segments: int
+    ) -> CallResult:
+        calls.add(n_segments)
+        lines = [train_one(spec, len(losses) + n, may_fail=False) for n in range(n_segments)]
+        return CallResult(tuple(lines), b"", ())
+
+    settings = Settings(
+        steps=160, segments=10, pruner=pruner, evaluations="even", patience=0, lanes=1
+    )
+    search(tmp_path, settings, 1, n_trials=6, run_segments=run)
+    assert calls == expected
+
+
+def test_segment_that_kills_its_worker_is_found(tmp_path: Path) -> None:
+    """After a death each call trains one segment, so that four more deaths are in one."""
+    calls: list[int] = []
 
     def run(
         spec: TrialSpec, losses: tuple[float, ...], _weights: bytes | None, n_segments: int
     ) -> CallResult:
         calls.append(n_segments)
-        line = dataclasses.replace(train_one(spec, len(losses)), wall_s=wall_s)
-        return CallResult((line,) * n_segments, b"", ())
+        if len(losses) + n_segments > 8:
+            raise WorkerDiedError
+        return CallResult((train_one(spec, len(losses), may_fail=False),), b"", ())
 
-    settings = Settings(
-        steps=160, segments=10, pruner="none", evaluations="even", patience=0, lanes=1
-    )
-    search(tmp_path, settings, 1, n_trials=1, run_segments=run)
-    assert calls == expected
-
-
-def test_trial_pruned_after_each_segment_trains_one_a_call(tmp_path: Path) -> None:
-    """Nothing is trained that the pruner may make needless."""
-    calls: set[int] = set()
-
-    def run(*args: Any) -> CallResult:
-        calls.add(args[-1])
-        return train(*args)
-
-    search(tmp_path, settings_with("median", lanes=2), 2, run_segments=run)
-    assert calls == {1}
+    settings = settings_with("none", lanes=1)
+    settings = dataclasses.replace(settings, segments=10)
+    search(tmp_path, settings, 1, n_trials=1, n_shown=9, run_segments=run)
+    (record,) = Journal(tmp_path).records()
+    assert calls == [10, *[1] * 8, *[1] * 4]
+    assert record.outcome is not None
+    assert (len(record.curve), record.outcome.failure) == (8, "worker_died")

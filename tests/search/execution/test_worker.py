@@ -1,19 +1,25 @@
-"""What a worker trains does not depend on what it has trained before."""
+"""What a worker trains in a call, and that it does not depend on the calls before."""
 
 from __future__ import annotations
 
-from typing import get_args
+import time
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
 from mmsearch.data.corpus import BUILTIN_CORPUS, Vocabulary
 from mmsearch.data.split import Words
+from mmsearch.model import training
+from mmsearch.model.averaging import State
 from mmsearch.model.checkpoint import sha256, to_bytes
-from mmsearch.model.spec import Targets
-from mmsearch.model.training import TrialData, train_segment
+from mmsearch.model.spec import Evaluations, Targets, TrialSpec
+from mmsearch.model.training import Segment, TrialData, train_segment
 from mmsearch.search.execution import worker
 from mmsearch.search.execution.worker_pool import WorkerPool
-from tests.support.specs import make_spec
+from tests.support.specs import make_parameters, make_spec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @pytest.mark.parametrize("targets", get_args(Targets))
@@ -36,3 +42,32 @@ def test_trials_do_not_depend_on_the_ones_before(targets: Targets) -> None:
         expected = train_segment(spec, (), None, data)
         assert result.weights_sha256 == sha256(to_bytes(expected.state))
         assert (result.dev_loss, result.dev_parts) == (expected.dev_loss, expected.dev_parts)
+
+
+@pytest.mark.parametrize("evaluations", get_args(Evaluations))
+def test_call_ends_in_time(monkeypatch: pytest.MonkeyPatch, evaluations: Evaluations) -> None:
+    """Whatever the lengths of segments; the first one is always trained."""
+    steps_per_s = 1000
+    now_s = 0.0
+
+    def train(spec: TrialSpec, losses: Sequence[float], *_: Any) -> Segment:
+        nonlocal now_s
+        n = len(losses) + 1
+        now_s += (spec.segment_end(n) - spec.segment_end(n - 1)) / steps_per_s
+        return Segment(
+            State(make_parameters(Vocabulary.of("emmaava").size, 1, 1, 1)), (), 1.0, {}, 1.0
+        )
+
+    monkeypatch.setattr(training, "train_segment", train)
+    monkeypatch.setattr(time, "perf_counter", lambda: now_s)
+    worker.use(Words(("emma",), ("ava",), Vocabulary.of("emmaava")))
+    spec = make_spec(n_steps=20_000, n_segments=40, evaluations=evaluations)
+    losses: list[float] = []
+    n_calls = 0
+    while not spec.has_ended(losses):
+        begun_s = now_s
+        done = worker.run_segments(spec, tuple(losses), None, 40)
+        losses += [segment.dev_loss for segment in done.segments]
+        n_calls += 1
+        assert now_s - begun_s <= worker.CALL_S or len(done.segments) == 1
+    assert n_calls < 40 / 2
