@@ -66,6 +66,8 @@ class StudyFacts:
 
     name: str
     """Name of the study."""
+    options: str
+    """Options that select the study in a command, quoted for a shell."""
     id: str
     """Id of the study, which tells it from one of the same name in another workspace."""
     tags: Mapping[str, str]
@@ -270,7 +272,8 @@ class StudyTracker:
             error = journal.trial_folder(record.number) / "error.txt"
             if error.exists():
                 self.client.log_artifact(run_id, str(error))
-        note = notes.trial_note(record, self.facts.name, self.facts.words, run_id)
+        facts = self.facts
+        note = notes.trial_note(record, facts.name, facts.options, facts.words, run_id)
         tags = {"mmsearch.state": str(record.state), **notes.note_tag(note)}
         if record.outcome.reason:
             tags["mmsearch.reason"] = record.outcome.reason[:5000]

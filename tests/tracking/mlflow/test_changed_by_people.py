@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.server
 import json
+import shlex
+import shutil
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -227,6 +229,25 @@ def test_trials_carry_their_words_and_their_user(copied: Path) -> None:
         assert run.data.tags["mlflow.source.name"] == "mmsearch"
         assert run.data.tags["mlflow.user"]
     assert len(digests) == 2
+
+
+def test_commands_of_a_note_can_be_pasted(
+    searched: Path, tmp_path: Path, warm_command: Warm
+) -> None:
+    """They name the workspace, where it is not the default one, as it was typed."""
+    place = "my runs"
+    shutil.copytree(searched / "runs", tmp_path / place)
+    client = MlflowClient(f"sqlite:///{tmp_path / place}/mlflow.db")
+    (run,) = client.search_runs(["1"], "tags.mmsearch.trial = '2'")
+    client.delete_run(run.info.run_id)
+    assert warm_command("sync", "--workspace", place, folder=tmp_path).returncode == 0
+    (run,) = client.search_runs(["1"], "tags.mmsearch.trial = '2'")
+    lines = run.data.tags["mlflow.note.content"].splitlines()
+    commands = [line.strip() for line in lines if line.startswith("    mmsearch ")]
+    assert len(commands) == 3
+    for command in commands:
+        done = warm_command(*shlex.split(command)[1:], folder=tmp_path)
+        assert done.returncode == 0, (command, done.stderr)
 
 
 @contextmanager
