@@ -75,6 +75,7 @@ def server(
         variables.setenv("MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", "true")
         variables.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", "*")
         variables.setenv("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", "*")
+        variables.setenv("MLFLOW_DEPLOYMENTS_TARGET", "http://127.0.0.1:5000")
         variables.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "true")
         with serve(store[0], None, log_folder=tmp_path_factory.mktemp("logs")) as server:
             yield server
@@ -185,7 +186,16 @@ OPEN = {
     *("model-versions", "server-info", "static-files", "upload-artifact", "version"),
     *("datasets", "experiments", "logged-models", "metrics", "registered-models", "runs"),
     *("get-online-trace-details", "get-trace-artifact", "traces", "unified-traces"),
-    *("demo", "issues", "label-schemas", "review-queues", "scorers", "ui-telemetry", "workspaces"),
+    *(
+        "demo",
+        "gateway-proxy",
+        "issues",
+        "label-schemas",
+        "review-queues",
+        "scorers",
+        "ui-telemetry",
+        "workspaces",
+    ),
 }
 """Kinds of MLflow's routes that are rows of the store, artifacts or the page itself."""
 
@@ -237,6 +247,14 @@ def test_what_a_viewer_of_runs_does_not_need_is_closed(server: Server) -> None:
     reached = {path: [p for _, p in called if f"{p}/".startswith(f"{path}/")] for path in told}
     assert [path for path, found in reached.items() if not found] == []
     assert {path for _, path in called} == {path for found in reached.values() for path in found}
+
+
+def test_page_is_told_of_no_language_models(server: Server) -> None:
+    """It asks, shows an empty error where that fails, and reaches no server by asking."""
+    path = "/ajax-api/2.0/mlflow/gateway-proxy"
+    for asked, body in ((f"{path}?gateway_path=api%2F2.0%2Fendpoints%2F", None), (path, {})):
+        status, answer = ask(server, asked, body, host="localhost:PORT")
+        assert (status, json.loads(answer)) == (200, {"endpoints": []})
 
 
 def test_page_of_another_origin_changes_nothing(server: Server) -> None:

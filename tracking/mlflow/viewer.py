@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     Message = MutableMapping[str, Any]
 
 CLOSED = (
-    "/ajax-api/2.0/mlflow/gateway-proxy",
     "/ajax-api/2.0/mlflow/webhooks",
     "/ajax-api/3.0/jobs",
     "/ajax-api/3.0/mlflow/assistant",
