@@ -36,7 +36,7 @@ def make_tracker(workspace: Workspace, journal: Journal, file: StudyFile, uri: s
     """Return the MLflow view of a journal, not connected yet."""
     return StudyTracker(
         uri=uri,
-        facts=_facts(journal.name, file),
+        facts=_facts(journal, file),
         kind=journal.kind,
         artifacts=artifacts_folder(workspace, uri),
         creating=partial(workspace.locked, "mlflow"),
@@ -138,7 +138,7 @@ def mlflow_at(uri: str, next_step: str) -> Iterator[None]:
         ) from error
 
 
-def _facts(name: str, file: StudyFile) -> StudyFacts:
+def _facts(journal: Journal, file: StudyFile) -> StudyFacts:
     tags = {
         "mmsearch.corpus": file.corpus_fingerprint,
         "mmsearch.split": file.split_fingerprint,
@@ -154,11 +154,12 @@ def _facts(name: str, file: StudyFile) -> StudyFacts:
     settings = file.settings.to_json()
     space = settings.pop("space")
     return StudyFacts(
-        name=name,
+        name=journal.name,
+        options=options_of(journal),
         id=file.id,
         tags=tags,
         params={**settings, **{f"space.{key}": value for key, value in space.items()}},
-        description=describe(name, file),
+        description=describe(journal.name, file),
         words=describe_words(file),
         characters=tuple(file.vocabulary),
         datasets=[_dataset(file, part) for part in ("train", "dev")],

@@ -5,17 +5,21 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.server import app as flask
 
 from mmsearch.errors import InputError, MMSearchError
 from mmsearch.tracking.mlflow.server import Server, check_hosts, serve
@@ -23,7 +27,6 @@ from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.support.tracked_study import NewStore
 
@@ -72,6 +75,7 @@ def server(
         variables.setenv("MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", "true")
         variables.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", "*")
         variables.setenv("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", "*")
+        variables.setenv("MLFLOW_DEPLOYMENTS_TARGET", "http://127.0.0.1:5000")
         variables.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "true")
         with serve(store[0], None, log_folder=tmp_path_factory.mktemp("logs")) as server:
             yield server
@@ -97,8 +101,14 @@ def with_port(name: str, server: Server) -> str:
     return name.replace("PORT", str(urlsplit(server.base).port))
 
 
-def ask(
-    server: Server, path: str, body: object = None, *, host: str = "", origin: str = ""
+def ask(  # noqa: PLR0913 (what a request has)
+    server: Server,
+    path: str,
+    body: object = None,
+    *,
+    host: str = "",
+    origin: str = "",
+    method: str = "",
 ) -> tuple[int, str]:
     """Send a request, as a browser that knows the server by `host`; returns status and body."""
     parts = urlsplit(server.base)
@@ -108,7 +118,8 @@ def ask(
         headers["Origin"] = with_port(origin, server)
     with closing(http.client.HTTPConnection(parts.hostname, parts.port, timeout=60)) as connection:
         content = None if body is None else json.dumps(body)
-        connection.request("GET" if body is None else "POST", path, content, headers)
+        method = method or ("GET" if body is None else "POST")
+        connection.request(method, path, content, headers)
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
 
@@ -170,18 +181,80 @@ def test_own_names_are_answered_and_others_refused(server: Server) -> None:
     assert {host: status(server, host) for host in FOREIGN} == dict.fromkeys(FOREIGN, 403)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        *("/ajax-api/3.0/mlflow/assistant/config", "/ajax-api/3.0/mlflow/assistant/message"),
-        *("/ajax-api/3.0/jobs", "/ajax-api/3.0/mlflow/gateway/endpoints/list"),
-        *("/gateway/any/mlflow/invocations", "/api/3.0/mlflow/mcp-servers", "/v1/traces"),
-    ],
-)
-def test_what_a_viewer_of_runs_does_not_need_is_closed(server: Server, path: str) -> None:
+OPEN = {
+    *("", "artifacts", "build", "get-artifact", "graphql", "health", "mlflow-artifacts"),
+    *("model-versions", "server-info", "static-files", "upload-artifact", "version"),
+    *("datasets", "experiments", "logged-models", "metrics", "registered-models", "runs"),
+    *("get-online-trace-details", "get-trace-artifact", "traces", "unified-traces"),
+    *(
+        "demo",
+        "gateway-proxy",
+        "issues",
+        "label-schemas",
+        "review-queues",
+        "scorers",
+        "ui-telemetry",
+        "workspaces",
+    ),
+}
+"""Kinds of MLflow's routes that are rows of the store, artifacts or the page itself."""
+
+
+def routes() -> list[tuple[str, str]]:
+    """Return the method and the path of every route that MLflow serves."""
+    with warnings.catch_warnings(action="ignore"):  # Starlette's, of what MLflow uses
+        from mlflow.server.fastapi_app import app  # noqa: PLC0415 (it warns)
+
+    found = [
+        (method, str(rule)) for rule in flask.url_map.iter_rules() for method in rule.methods or ()
+    ]
+    routers: list[tuple[Any, str]] = [(app, "")]
+    for router, prefix in routers:
+        for route in router.routes:
+            if included := getattr(route, "original_router", None):
+                routers.append((included, prefix + route.include_context.prefix))
+            else:
+                found += [(method, prefix + route.path) for method in getattr(route, "methods", ())]
+    return sorted({(method, re.sub(r"[<{].*?[>}]", "1", path)) for method, path in found})
+
+
+def test_what_a_viewer_of_runs_does_not_need_is_closed(server: Server) -> None:
     """Whoever reaches the port has no shell here, and no way to other services."""
-    assert ask(server, path, host="localhost:PORT")[0] == 404
-    assert ask(server, path, {}, host="localhost:PORT")[0] == 404
+    api = re.compile(r"/(ajax-)?api/[\d.]+/?(mlflow/)?|/")
+    kinds = {path: api.sub("", path, count=1).partition("/")[0] for _, path in routes()}
+    called = [
+        (method, path)
+        for method, path in routes()
+        if kinds[path] not in OPEN or path.endswith("/invoke")
+    ]
+    # One that MLflow has only if OpenTelemetry's packages are there.
+    called.append(("POST", "/v1/metrics"))
+    with ThreadPoolExecutor(8) as pool:
+        answers = pool.map(
+            lambda call: ask(server, call[1], {}, host="localhost:PORT", method=call[0]), called
+        )
+    assert {
+        call for call, answer in zip(called, answers, strict=True) if answer != (404, "")
+    } == set()
+
+    text = (Path(__file__).parents[2] / "docs/security.md").read_text()
+    rows = re.findall(r"^\| (`/.*?) \|", text, re.MULTILINE)
+    told = {
+        path.replace("{api,ajax-api}", api)
+        for path in re.findall(r"`(.*?)`", " ".join(rows))
+        for api in ("api", "ajax-api")
+    }
+    reached = {path: [p for _, p in called if f"{p}/".startswith(f"{path}/")] for path in told}
+    assert [path for path, found in reached.items() if not found] == []
+    assert {path for _, path in called} == {path for found in reached.values() for path in found}
+
+
+def test_page_is_told_of_no_language_models(server: Server) -> None:
+    """It asks, shows an empty error where that fails, and reaches no server by asking."""
+    path = "/ajax-api/2.0/mlflow/gateway-proxy"
+    for asked, body in ((f"{path}?gateway_path=api%2F2.0%2Fendpoints%2F", None), (path, {})):
+        status, answer = ask(server, asked, body, host="localhost:PORT")
+        assert (status, json.loads(answer)) == (200, {"endpoints": []})
 
 
 def test_page_of_another_origin_changes_nothing(server: Server) -> None:

@@ -40,6 +40,7 @@ class Study:
         """What all its runs share."""
         return StudyFacts(
             name=self.journal.name,
+            options=f" --study {self.journal.name}",
             id=f"id-of-{self.journal.name}",
             tags={"mmsearch.corpus": "c" * 64, "mmsearch.split": "d" * 64},
             params={"n_steps": 2000, "sampler": "tpe", "space.block_size": "3 to 8"},

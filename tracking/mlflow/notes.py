@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import shlex
 from typing import TYPE_CHECKING
 
 from mmsearch.tracking.hyperparameters import shown_columns
@@ -18,17 +17,17 @@ if TYPE_CHECKING:
     from mmsearch.tracking.journal.baselines import Baselines
     from mmsearch.tracking.journal.records import TrialRecord
 
-_HEADINGS = re.compile(r"^\|.*\|$(?=\n\| --- \|)", re.MULTILINE)
-"""Matches the headings of a table."""
+_ROWS = re.compile(r"^\|(?! --- \|).*\|$", re.MULTILINE)
+"""Matches the rows of a table, its headings too."""
 _PART_TITLES = {"in_train": "dev words also in train", "not_in_train": "dev words not in train"}
 
 
 def note_tag(note: str) -> dict[str, str]:
     """Return the tag that shows a note on MLflow's page of a run or an experiment.
 
-    MLflow's pages put no space between the columns of a table, so the headings get some.
+    MLflow's pages put no space between the columns of a table, so its cells get some.
     """
-    spaced = _HEADINGS.sub(lambda row: row[0].replace(" | ", " &emsp; | "), note)
+    spaced = _ROWS.sub(lambda row: row[0].replace(" | ", " &emsp; | "), note)
     return {"mlflow.note.content": spaced}
 
 
@@ -53,12 +52,13 @@ def best_note(
     return f"{note}\n\n{losses}"
 
 
-def trial_note(record: TrialRecord, study: str, words: str, run_id: str) -> str:
+def trial_note(record: TrialRecord, study: str, options: str, words: str, run_id: str) -> str:
     """Return the note on a trial that has ended.
 
     Args:
         record: the trial.
         study: the name of the study.
+        options: the options that select it in a command, quoted for a shell.
         words: a description of what it was trained on.
         run_id: its run, which holds its figures.
     """
@@ -69,20 +69,19 @@ def trial_note(record: TrialRecord, study: str, words: str, run_id: str) -> str:
         parts.append(block(record.outcome.reason[:1000]))
     parts += [*losses_table(record), _point(record)]
     parts += [f"{record.facts['n_parameters']:,} parameters, trained on {words}."]
-    name = shlex.quote(study)
     if record.is_repeat:
-        parts += ["Trained from a fresh seed by:", block(f"mmsearch confirm --study {name}")]
+        parts += ["Trained from a fresh seed by:", block(f"mmsearch confirm{options}")]
     elif record.is_extension:
         command = (
             f"mmsearch extend {record.facts['parent_trial']} --steps {record.spec.n_steps} "
-            f"--learning-rate {record.spec.learning_rate} --study {name}"
+            f"--learning-rate {record.spec.learning_rate}{options}"
         )
         parts += ["Trained on from the weights of that trial by:", block(command)]
     elif record.is_complete:
         commands = (
-            f"mmsearch replay {record.number} --study {name}\n"
-            f"mmsearch sample --trial {record.number} --study {name}\n"
-            f"mmsearch export DIR --trial {record.number} --study {name}"
+            f"mmsearch replay {record.number}{options}\n"
+            f"mmsearch sample --trial {record.number}{options}\n"
+            f"mmsearch export DIR --trial {record.number}{options}"
         )
         parts += ["Train it again and compare, sample words from it, or copy its weights:"]
         parts.append(block(commands))

@@ -42,12 +42,14 @@ _TAIL_LINES = 15
 
 _DROPPED_VARIABLES = (
     "MLFLOW_ARTIFACTS_ONLY",
+    "MLFLOW_DEPLOYMENTS_TARGET",
     "MLFLOW_READ_REPLICA_BACKEND_STORE_URI",
     "MLFLOW_REGISTRY_STORE_URI",
     "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE",
     "MLFLOW_STATIC_PREFIX",
 )
-"""Environment variables that lead to another store or path, or that switch protection off."""
+"""Environment variables that lead to another store or path, or to language models, or that switch
+protection off."""
 _NAME_HEADER = "X-Mmsearch-Server"
 """Response header by which we recognise the server that we started."""
 _OWN_HOSTS = ("localhost", "localhost:*", "127.0.0.1", "127.0.0.1:*", "[::1]", "[[]::1]:*")

@@ -66,6 +66,8 @@ class StudyFacts:
 
     name: str
     """Name of the study."""
+    options: str
+    """Options that select the study in a command, quoted for a shell."""
     id: str
     """Id of the study, which tells it from one of the same name in another workspace."""
     tags: Mapping[str, str]
@@ -87,6 +89,9 @@ class _Child:
     """What the run of a trial holds."""
 
     run_id: str
+    number: int | None
+    """Number in the journal; None where a person has removed it."""
+    started_ms: int
     steps: set[int] | None
     """Steps of the segments that it holds; None where MLflow has to be asked."""
     has_params: bool = False
@@ -118,6 +123,8 @@ class StudyTracker:
     experiment_id: str = field(init=False, default="")
     parent_id: str = field(init=False, default="")
     client: MlflowClient = field(init=False, repr=False)
+    _found: list[_Child] = field(init=False, repr=False, default_factory=list)
+    """What the runs held that `open` found, the ended ones first."""
     _children: dict[int, _Child] = field(init=False, repr=False, default_factory=dict)
     _may_have_doubles: bool = field(init=False, repr=False, default=True)
     _view: str | None = field(init=False, repr=False, default=None)
@@ -150,26 +157,47 @@ class StudyTracker:
             self._set_tags(run.info.run_id, {_PARENT: self.parent_id})
         if strays:
             self.mended.append(f"nested {counted(len(strays), 'run')} under the study's own again")
-        self._children = {}
-        # Of two runs of one trial (see delete_doubles), the one that has ended.
-        for run in sorted(children, key=lambda run: run.info.status in _OPEN):
-            number = self._number(run)
-            if number is None:
-                continue  # delete_doubles deletes it, once the trial has been sent again
-            self._children.setdefault(
-                number,
-                _Child(
-                    run.info.run_id,
-                    steps=None,
-                    has_params=bool(run.data.params),
-                    is_scheduled=run.info.status == "SCHEDULED",
-                    is_closed=run.info.status not in _OPEN,
-                    excluded=run.data.tags.get(_EXCLUDED, ""),
-                ),
+        self._found = [
+            _Child(
+                run.info.run_id,
+                number=self._number(run),
+                started_ms=run.info.start_time,
+                steps=None,
+                has_params=bool(run.data.params),
+                is_scheduled=run.info.status == "SCHEDULED",
+                is_closed=run.info.status not in _OPEN,
+                excluded=run.data.tags.get(_EXCLUDED, ""),
             )
+            for run in sorted(children, key=lambda run: run.info.status in _OPEN)
+        ]
+        self._assign()
+
+    def _assign(self) -> None:
+        """Assign to each trial its run; of two (see delete_doubles), the one that has ended."""
+        self._children = {}
+        for child in self._found:
+            if child.number is not None:
+                self._children.setdefault(child.number, child)
         # A call to SQLite has been carried out or not by the time it ends.
         is_local = self.uri.startswith("sqlite:")
-        self._may_have_doubles = not is_local or len(children) > len(self._children)
+        self._may_have_doubles = not is_local or len(self._found) > len(self._children)
+
+    def _renumber(self, records: Iterable[TrialRecord]) -> None:
+        """Give a run whose number a person has changed that of the trial that began when it did."""
+        numbers: dict[int, list[int]] = {}
+        for record in records:
+            numbers.setdefault(record.facts["started_ms"], []).append(record.number)
+        n_changed = 0
+        for child in self._found:
+            own = numbers.get(child.started_ms, [])
+            if child.number not in own and len(own) == 1:
+                (child.number,) = own
+                self._set_tags(child.run_id, {self._number_tag: str(child.number)})
+                n_changed += 1
+        if n_changed:
+            self._assign()
+            runs = counted(n_changed, "run")
+            self.mended.append(f"gave {runs} the number of the trial that began when they did")
 
     def close(self) -> None:
         """Do nothing: MLflow's client keeps connections of its own."""
@@ -184,6 +212,7 @@ class StudyTracker:
             unreadable: numbers of trials whose files are damaged; their runs are left alone.
         """
         del unreadable
+        self._renumber(records)
         closed = {r.number for r in records if self._is_whole(r)}
         idle = {number for number, child in self._children.items() if child.is_scheduled}
         return [r.number for r in records if r.number not in (closed if r.outcome else idle)]
@@ -243,7 +272,8 @@ class StudyTracker:
             error = journal.trial_folder(record.number) / "error.txt"
             if error.exists():
                 self.client.log_artifact(run_id, str(error))
-        note = notes.trial_note(record, self.facts.name, self.facts.words, run_id)
+        facts = self.facts
+        note = notes.trial_note(record, facts.name, facts.options, facts.words, run_id)
         tags = {"mmsearch.state": str(record.state), **notes.note_tag(note)}
         if record.outcome.reason:
             tags["mmsearch.reason"] = record.outcome.reason[:5000]
@@ -351,7 +381,8 @@ class StudyTracker:
     def delete_doubles(self) -> None:
         """Delete the second run of a trial or of the study.
 
-        A run whose number a person has removed is one, too: its trial has been sent again.
+        A run whose number a person has removed, and `lacking` could not tell, is one, too: its
+        trial has been sent again.
         MLflow's client repeats a call that timed out, and a server that was only slow creates a run
         for each call, perhaps after `open` has looked. Two processes that open a local store at the
         same time may both create the parent run.
@@ -404,7 +435,13 @@ class StudyTracker:
             tags=tags,
             run_name=record.name,
         )
-        child = self._children[record.number] = _Child(run.info.run_id, steps=set())
+        child = _Child(
+            run.info.run_id,
+            number=record.number,
+            started_ms=record.facts["started_ms"],
+            steps=set(),
+        )
+        self._children[record.number] = child
         return child
 
     @staticmethod

@@ -19,13 +19,20 @@ if TYPE_CHECKING:
     Message = MutableMapping[str, Any]
 
 CLOSED = (
-    "/ajax-api/2.0/mlflow/gateway-proxy",
+    "/ajax-api/2.0/mlflow/webhooks",
     "/ajax-api/3.0/jobs",
     "/ajax-api/3.0/mlflow/assistant",
     "/ajax-api/3.0/mlflow/gateway",
+    "/ajax-api/3.0/mlflow/genai",
+    "/ajax-api/3.0/mlflow/issues/invoke",
+    "/ajax-api/3.0/mlflow/jobs",
     "/ajax-api/3.0/mlflow/mcp-servers",
+    "/ajax-api/3.0/mlflow/prompt-optimization",
+    "/ajax-api/3.0/mlflow/scorer",
+    "/api/2.0/mlflow/webhooks",
     "/api/3.0/mlflow/gateway",
     "/api/3.0/mlflow/mcp-servers",
+    "/api/3.0/mlflow/prompt-optimization",
     "/gateway",
     "/v1/metrics",
     "/v1/traces",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.server
 import json
+import shlex
+import shutil
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -50,7 +52,7 @@ class Store:
 
     def trial(self, number: int) -> str:
         """The id of a trial's run."""
-        found = [r for r in self.runs("trial") if r.data.tags["mmsearch.trial"] == f"{number}"]
+        found = [r for r in self.runs("trial") if r.data.tags.get("mmsearch.trial") == f"{number}"]
         return str(found[0].info.run_id)
 
     def rename(self) -> None:
@@ -131,31 +133,69 @@ def test_trial_that_was_deleted_and_restored_is_there_once(
     assert len(store.runs("trial")) == 5
 
 
+NUMBERS: dict[str, dict[int, str | None]] = {
+    "removed": {2: None},
+    "of an older trial": {2: "1"},
+    "of no trial": {1: "99", 3: "three"},
+    "swapped": {1: "2", 2: "1"},
+}
+
+
 @pytest.mark.parametrize(
-    ("words", "number"), [(("sync",), None), ((*RUN, "-n", 5), "two")], ids=str
+    ("words", "changed"),
+    [*((("sync",), changed) for changed in NUMBERS.values()), ((*RUN, "-n", 5), {1: "2"})],
+    ids=[*NUMBERS, "of a younger trial, search"],
 )
-def test_run_that_lost_its_number_is_replaced(
-    copied: Path, warm_command: Warm, words: tuple[object, ...], number: str | None
+def test_run_whose_number_was_changed_gets_it_back(
+    copied: Path, warm_command: Warm, words: tuple[object, ...], changed: dict[int, str | None]
 ) -> None:
-    """Nothing tells which trial it is of, so its trial is sent again, and it is deleted."""
+    """It began when its trial did, and so nothing is sent again or deleted."""
     store = Store(copied)
-    run_id = store.trial(2)
-    if number is None:
-        store.client.delete_tag(run_id, "mmsearch.trial")
-    else:
-        store.client.set_tag(run_id, "mmsearch.trial", number)
-    shown = warm_command("ui", "--no-browser", folder=copied, patch=STOP_SERVER)
-    assert "leaderboard" in shown.stdout, shown.stderr
+    trials = {store.trial(number): number for number in range(4)}
+    for run_id, number in trials.items():
+        if number in changed:
+            store.client.delete_tag(run_id, "mmsearch.trial")
+            if (other := changed[number]) is not None:
+                store.client.set_tag(run_id, "mmsearch.trial", other)
 
     done = warm_command(*words, folder=copied)
 
     assert done.returncode == 0, done.stderr
-    assert ("deleted 1" in done.stdout) == ("sync" in words)
+    assert (f"gave {len(changed)} run" in done.stdout) == ("sync" in words)
     runs = store.runs("trial")
-    numbers = sorted(run.data.tags["mmsearch.trial"] for run in runs)
-    assert numbers == [str(n) for n in range(4 if "sync" in words else 5)]
-    assert run_id not in {run.info.run_id for run in runs}
+    assert len(runs) == (4 if "sync" in words else 5)
+    numbers = {run.info.run_id: int(run.data.tags["mmsearch.trial"]) for run in runs}
+    assert trials.items() <= numbers.items()
     assert {run.data.tags["mlflow.parentRunId"] for run in runs} == {store.parent}
+
+
+def test_trials_that_began_in_one_instant_keep_their_numbers(
+    copied: Path, warm_command: Warm
+) -> None:
+    """The begin of a run tells its trial only where no other one began then."""
+    for number in (1, 2):
+        path = copied / f"runs/few/trials/{number:04d}/spec.json"
+        spec = json.loads(path.read_text())
+        spec["facts"]["started_ms"] = 1_700_000_000_000
+        path.write_text(json.dumps(spec))
+    store = Store(copied)
+    for number in (1, 2):
+        store.client.delete_run(store.trial(number))
+    assert warm_command("sync", folder=copied).returncode == 0
+    store.client.delete_tag(store.trial(1), "mmsearch.trial")
+    shown = warm_command("ui", "--no-browser", folder=copied, patch=STOP_SERVER)
+    assert "leaderboard" in shown.stdout, shown.stderr
+
+    done = json.loads(warm_command("sync", "--json", folder=copied).stdout)
+
+    assert done["n_sent"] == 1
+    assert len(done["mended"]) == 1
+    runs = {run.data.tags["mmsearch.trial"]: run for run in store.runs("trial")}
+    assert sorted(runs) == ["0", "1", "2", "3"]
+    journal = copied / "runs/few/trials"
+    for name, run in runs.items():
+        spec = json.loads((journal / f"{int(name):04d}/spec.json").read_text())
+        assert run.data.params["learning_rate"] == str(spec["spec"]["learning_rate"])
 
 
 def test_final_test_counts_in_an_experiment_that_was_renamed(
@@ -189,6 +229,25 @@ def test_trials_carry_their_words_and_their_user(copied: Path) -> None:
         assert run.data.tags["mlflow.source.name"] == "mmsearch"
         assert run.data.tags["mlflow.user"]
     assert len(digests) == 2
+
+
+def test_commands_of_a_note_can_be_pasted(
+    searched: Path, tmp_path: Path, warm_command: Warm
+) -> None:
+    """They name the workspace, where it is not the default one, as it was typed."""
+    place = "my runs"
+    shutil.copytree(searched / "runs", tmp_path / place)
+    client = MlflowClient(f"sqlite:///{tmp_path / place}/mlflow.db")
+    (run,) = client.search_runs(["1"], "tags.mmsearch.trial = '2'")
+    client.delete_run(run.info.run_id)
+    assert warm_command("sync", "--workspace", place, folder=tmp_path).returncode == 0
+    (run,) = client.search_runs(["1"], "tags.mmsearch.trial = '2'")
+    lines = run.data.tags["mlflow.note.content"].splitlines()
+    commands = [line.strip() for line in lines if line.startswith("    mmsearch ")]
+    assert len(commands) == 3
+    for command in commands:
+        done = warm_command(*shlex.split(command)[1:], folder=tmp_path)
+        assert done.returncode == 0, (command, done.stderr)
 
 
 @contextmanager
