@@ -50,7 +50,7 @@ def study_history(
             "x",
             color=style.LIGHT,
             ms=5,
-            label=f"pruned, after fewer steps ({len(pruned)})",
+            label=f"pruned, fewer steps ({len(pruned)})",
         )
     if len(complete):
         label = f"complete ({len(complete)})"

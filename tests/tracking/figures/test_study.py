@@ -32,7 +32,7 @@ def test_history_shows_every_trial_and_the_best_so_far() -> None:
     figure = study_history(values, title="names")
     axes = figure.axes[0]
     assert legend(figure) == [
-        "pruned, after fewer steps (2)",
+        "pruned, fewer steps (2)",
         "complete (3)",
         "best complete",
         "failed (1)",
