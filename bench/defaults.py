@@ -10,14 +10,12 @@ the figure has the best dev loss so far against time.
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from report import report, spread
+from report import MMSEARCH, environment, report, spread, timed
 
 from mmsearch.tracking.journal.journal import Journal
 
@@ -29,28 +27,22 @@ def search(
     flags: Sequence[str], corpus: Path, trials: int, seed: int, folder: Path
 ) -> dict[str, Any]:
     """Run one search; returns its scores and times."""
-    command: list[str | Path] = [
-        Path(sys.executable).with_name("mmsearch"), "run", "--corpus", corpus, "--keep-duplicates",
-        "--trials", f"{trials}", "--workers", "2", "--seed", f"{seed}", "--workspace", folder,
-        "--study", "study", *flags,
-    ]  # fmt: skip
-    begun_ms, begun = time.time_ns() // 1_000_000, time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    wall_s = time.perf_counter() - begun
-    if done.returncode:
-        raise SystemExit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
-    records = Journal(folder / "study").records()
+    words = ["run", "--corpus", str(corpus), "--keep-duplicates", "--trials", str(trials)]
+    words += ["--workers", "2", "--seed", str(seed), "--workspace", str(folder / "runs")]
+    began = time.time()
+    command = [MMSEARCH, *words, "--study", "study", *flags]
+    wall_s = timed(command, environment(folder), folder / "output.txt")["whole_s"]
+    records = Journal(folder / "runs" / "study").records()
     looks = sorted((line.ended_ms, line.dev_loss) for record in records for line in record.curve)
     curve: list[tuple[float, float]] = []
     for ended_ms, dev_loss in looks:
         if not curve or dev_loss < curve[-1][1]:
-            curve.append(((ended_ms - begun_ms) / 1000, dev_loss))
-    complete = [r for r in records if r.is_complete and r.dev_loss is not None]
-    best = min(complete, key=lambda record: record.dev_loss or 0.0)
+            curve.append((ended_ms / 1000 - began, dev_loss))
+    complete = [r.dev_loss for r in records if r.is_complete and r.dev_loss is not None]
     return {
         "seed": seed,
         "wall_s": wall_s,
-        "best": best.dev_loss,
+        "best": min(complete),
         "n_complete": len(complete),
         "n_trials": len(records),
         "trained_s": sum(line.wall_s for record in records for line in record.curve),

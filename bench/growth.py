@@ -7,10 +7,10 @@ run`; an executor in this process answers each segment at once, with weights of 
 segments a second are what the coordinator can sustain for any number of workers.
 
 By chance of its seed a trial is complete (`COMPLETE` of them) or falls behind at an early segment,
-where the pruner ends it, so that Optuna is asked equally often at each size. The journal is filled
-first with ended trials; `--workers` more, of all ages, are left running, and after `WARM_UP`
-segments a window of `--segments` is measured. The sizes take turns, each on a fresh copy. "resume"
-is the time to read the journal and build the study from it.
+where the pruner ends it, so that Optuna is asked equally often at each size. The same coordinator
+first runs until so many trials have ended, without waiting for the disk; those that run then, of
+all ages, go on, and after `WARM_UP` segments a window of `--segments` is measured. The sizes take
+turns, each on a fresh copy. "resume" is the time to read the journal and build the study from it.
 
 `cluster.py` uses the same trials and the same coordinator.
 """
@@ -27,12 +27,13 @@ import tempfile
 import time
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from unittest import mock
 
 import numpy as np
-from report import draw_point, report, spreads
+from report import report, spreads
 from rich.console import Console
 from safetensors.numpy import save
 
@@ -44,22 +45,18 @@ from mmsearch.search.execution.runner import opened
 from mmsearch.search.execution.search_job import Search
 from mmsearch.search.execution.virtual_time import VirtualClock
 from mmsearch.search.execution.worker import SegmentResult
-from mmsearch.search.optimizer.optuna_study import ENQUEUED
-from mmsearch.search.optimizer.samplers import trial_seed
 from mmsearch.search.study.session import Request, Session
-from mmsearch.tracking.journal.records import Outcome, SegmentRecord, TrialState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from mmsearch.model.spec import TrialSpec
-    from mmsearch.search.study.settings import Settings
     from mmsearch.tracking.journal.records import TrialRecord
 
 T = TypeVar("T")
 
 WARM_UP = 100
-"""Segments before the window, besides one of each trial that goes on."""
+"""Segments before the window, besides one a worker."""
 N_TRIALS = 10**9
 """Trials of the study, which are never reached."""
 N_POINTS = 10
@@ -86,17 +83,20 @@ def last_segment(spec: TrialSpec) -> int:
     return min(segment, spec.n_segments)
 
 
-def dev_loss(spec: TrialSpec, segment: int, *, lasts: bool = False) -> float:
-    """Return the dev loss after a segment, in nats; with `lasts` the trial is never behind."""
+def dev_loss(spec: TrialSpec, segment: int) -> float:
+    """Return the dev loss after a segment, in nats."""
     if segment == spec.n_segments:
         return quality(spec) + random.Random(spec.seed + 1).gauss(0, 0.02)  # noqa: S311 (no secret)
-    behind = 0.0 if lasts or segment < last_segment(spec) else 0.5 + quality(spec)
+    behind = 0.0 if segment < last_segment(spec) else 0.5 + quality(spec)
     return 2.1 + 0.5 * math.pow(1 - segment / spec.n_segments, 1.5) + behind
 
 
-def simulate(spec: TrialSpec, segment: int, vocab_size: int, *, lasts: bool) -> SegmentResult:
-    """Answer a segment as a worker would."""
-    loss = dev_loss(spec, segment, lasts=lasts)
+def answer(
+    vocab_size: int, spec: TrialSpec, dev_losses: tuple[float, ...], _: bytes | None
+) -> SegmentResult:
+    """Answer a segment as a worker would, at once."""
+    segment = len(dev_losses) + 1
+    loss = dev_loss(spec, segment)
     start, end = spec.segment_end(segment - 1), spec.segment_end(segment)
     steps = [start + (end - start) * n // N_POINTS for n in range(1, N_POINTS + 1)]
     embedding = np.random.default_rng(spec.seed).standard_normal((vocab_size, spec.embedding_dim))
@@ -114,20 +114,12 @@ def simulate(spec: TrialSpec, segment: int, vocab_size: int, *, lasts: bool) -> 
     )
 
 
-def draw(settings: Settings, number: int) -> TrialSpec:
-    """Propose a trial: the best of eight at random, so better than chance."""
-    seed = trial_seed(settings.seed, number)
-    chance = random.Random(seed)  # noqa: S311 (no secret)
-    points = [draw_point(settings, chance) for _ in range(8)]
-    return min((settings.trial_spec(point, seed) for point in points), key=quality)
-
-
 def sleep(
     scale: float, vocab_size: int, spec: TrialSpec, dev_losses: tuple[float, ...], _: bytes | None
 ) -> SegmentResult:
     """Answer a segment after its cost by `model/cost.py`, in seconds times `scale`."""
     begun, segment = time.perf_counter(), len(dev_losses) + 1
-    result = simulate(spec, segment, vocab_size, lasts=False)
+    result = answer(vocab_size, spec, dev_losses, None)
     n_steps = spec.segment_end(segment) - spec.segment_end(segment - 1)
     wall_s = scale * n_steps * step_ns(COSTS, spec, vocab_size) / 1e9
     time.sleep(max(0.0, begun + wall_s - time.perf_counter()))
@@ -216,62 +208,48 @@ class Instant(Executor):
         return future
 
 
-def fill(root: Path, arguments: argparse.Namespace, n_trials: int) -> None:
-    """Write a journal of `n_trials` ended trials, and of `--workers` running ones of all ages."""
-    session = open_session(root, arguments.workers)
-    session.workspace.create()
-    settings, journal = session.file.settings, session.journal
-    journal.create()
-    journal.write_study(session.file.to_json())
-    vocab_size, n_workers = session.corpus.vocabulary.size, arguments.workers
-    ended_ms = 1_700_000_000_000
+@dataclass(slots=True)
+class Filling:
+    """An observer of a coordinator, which stops it when so many trials have ended."""
+
+    coordinator: Coordinator
+    n_trials: int
+
+    def show(self, record: TrialRecord) -> None:
+        """Count an ended trial."""
+        self.n_trials -= record.outcome is not None
+        if self.n_trials <= 0:
+            self.coordinator.stop()
+
+
+@contextlib.contextmanager
+def coordinate_at_once(root: Path, executor: Executor, n_workers: int) -> Iterator[Coordinator]:
+    """Make a coordinator of `n_workers`, whose segments are answered at once."""
+    job = Search(open_session(root, n_workers))
+    answers = partial(answer, job.session.corpus.vocabulary.size)
+    with coordinate(job, executor, answers, n_workers, n_workers) as coordinator:
+        yield coordinator
+
+
+def fill(root: Path, n_workers: int, n_trials: int) -> None:
+    """Run until `n_trials` have ended."""
     # Filling in is not measured, and need not survive a crash.
-    with mock.patch("os.fsync"):
-        for number in range(n_trials + n_workers):
-            spec, is_running = draw(settings, number), number >= n_trials
-            n_done = last_segment(spec)
-            if is_running:
-                # Of all ages, or they would all end at once.
-                n_done = (number - n_trials) * spec.n_segments // n_workers
-            facts = {"started_ms": ended_ms, "n_parameters": 1, "versions": {}, ENQUEUED: None}
-            journal.start(number, spec, facts)
-            for segment in range(1, n_done + 1):
-                result = simulate(spec, segment, vocab_size, lasts=is_running)
-                ended_ms += 1
-                line = SegmentRecord(
-                    segment=segment,
-                    step=spec.segment_end(segment),
-                    train=result.train,
-                    dev_loss=result.dev_loss,
-                    train_loss=result.train_loss,
-                    wall_s=result.wall_s,
-                    ended_ms=ended_ms,
-                    weights_sha256=result.weights_sha256,
-                )
-                journal.append(number, line, result.weights if is_running else b"")
-            if not is_running:
-                ended_ms += 1
-                state = "COMPLETE" if n_done == spec.n_segments else "PRUNED"
-                journal.finish(number, Outcome(state=TrialState(state), ended_ms=ended_ms))
+    with mock.patch("os.fsync"), coordinate_at_once(root, Instant(), n_workers) as coordinator:
+        coordinator.observers += (Filling(coordinator, n_trials),)
+        coordinator.run(Limits(n_trials=N_TRIALS))
 
 
 def once(root: Path, arguments: argparse.Namespace) -> dict[str, float]:
     """Measure one window of a filled study."""
-    n_workers = arguments.workers
-    job, executor = Search(open_session(root, n_workers)), Instant()
-    vocab_size = job.session.corpus.vocabulary.size
-
-    def answer(spec: TrialSpec, dev_losses: tuple[float, ...], _: bytes | None) -> SegmentResult:
-        return simulate(spec, len(dev_losses) + 1, vocab_size, lasts=spec.seed in carried_on)
-
-    def mark() -> float:
-        return time.perf_counter() - executor.own_s
-
-    begun = time.perf_counter()
-    with coordinate(job, executor, answer, n_workers, n_workers) as coordinator:
+    executor, begun = Instant(), time.perf_counter()
+    with coordinate_at_once(root, executor, arguments.workers) as coordinator:
         resume_s = time.perf_counter() - begun
-        carried_on = {each.spec.seed for each in coordinator.earlier if each.outcome is None}
-        window = Window(coordinator, n_workers + WARM_UP, arguments.segments, mark)
+        window = Window(
+            coordinator,
+            arguments.workers + WARM_UP,
+            arguments.segments,
+            lambda: time.perf_counter() - executor.own_s,
+        )
         window.run()
     whole_ms = (window.marks[1] - window.marks[0]) / arguments.segments * 1e3
     return {"ms a segment": whole_ms, "segments/s": 1e3 / whole_ms, "resume, s": resume_s}
@@ -289,7 +267,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch) / "runs"
         for n_trials in arguments.sizes:
-            fill(root, arguments, n_trials)
+            fill(root, arguments.workers, n_trials)
             root.rename(Path(scratch) / f"filled-{n_trials}")
         for _ in range(arguments.repeats):
             for n_trials in arguments.sizes:

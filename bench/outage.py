@@ -15,13 +15,12 @@ import argparse
 import contextlib
 import os
 import signal
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from report import MMSEARCH, environment, free_port, report, spread
+from report import MMSEARCH, environment, free_port, report, spread, timed
 
 from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.mlflow.server import serve
@@ -56,19 +55,15 @@ def search(arm: str, folder: Path, arguments: argparse.Namespace) -> dict[str, f
     """Run one search; returns its two times."""
     config = folder / "config.toml"
     config.write_text(CONFIG)
-    words = ["run", "--study", arm, "--config", str(config), "--workspace", str(folder / "runs")]
+    words = [MMSEARCH, "run", "--study", arm, "--config", str(config)]
+    words += ["--workspace", str(folder / "runs")]
     words += ["--trials", str(arguments.trials), "--steps", str(arguments.steps)]
     with tracking(arm, folder) as uri:
-        done = subprocess.run(  # noqa: S603 (our words)
-            [MMSEARCH, *words, "--tracking-uri", uri],
-            env=environment(folder.parent),
-            check=True,
-            capture_output=True,
-            text=True,
-        )
+        output = folder / "output.txt"
+        timed([*words, "--tracking-uri", uri], environment(folder.parent), output)
         ended = time.time()
-    if (LACKS in done.stdout) != (arm != "up"):
-        raise SystemExit(f"{arm}: MLflow was not as it should have been:\n{done.stdout}")
+    if (LACKS in output.read_text("utf-8")) != (arm != "up"):
+        raise SystemExit(f"{arm}: MLflow was not as it should have been:\n{output.read_text()}")
     records = Journal(folder / "runs" / arm).records()
     last = max(record.outcome.ended_ms for record in records if record.outcome) / 1000
     first = min(record.curve[0].ended_ms / 1000 - record.curve[0].wall_s for record in records)
