@@ -7,14 +7,11 @@ optimizer the non-negative costs whose relative errors are smallest. Two lengths
 turns, and their difference is the time of the steps alone. Prints the table, in femtoseconds.
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import random
 import statistics
 import time
-from typing import TYPE_CHECKING
 
 import numpy as np
 from report import draw_point, report
@@ -24,11 +21,9 @@ from mmsearch.data.corpus import BUILTIN_CORPUS, read_corpus
 from mmsearch.data.split import split_corpus
 from mmsearch.model.arithmetic import fix_arithmetic
 from mmsearch.model.cost import cost_terms
+from mmsearch.model.spec import TrialSpec
 from mmsearch.model.training import TrialData, train_segment
 from mmsearch.search.study.settings import settle
-
-if TYPE_CHECKING:
-    from mmsearch.model.spec import TrialSpec
 
 FEW, MANY = 50, 250
 """Steps of the two segments."""

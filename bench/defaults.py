@@ -7,20 +7,16 @@ workers, in a new workspace. The table has the wall time and the best dev loss o
 the figure has the best dev loss so far against time.
 """
 
-from __future__ import annotations
-
 import argparse
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from report import MMSEARCH, environment, report, spread, timed
 
 from mmsearch.tracking.journal.journal import Journal
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 
 def search(

@@ -15,8 +15,6 @@ turns, each on a fresh copy. "resume" is the time to read the journal and build 
 `cluster.py` uses the same trials and the same coordinator.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import hashlib
@@ -25,11 +23,12 @@ import random
 import shutil
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from unittest import mock
 
 import numpy as np
@@ -39,6 +38,7 @@ from safetensors.numpy import save
 
 from mmsearch.model.cost import COSTS, step_ns
 from mmsearch.model.curve import CurvePoint
+from mmsearch.model.spec import TrialSpec
 from mmsearch.search.display.live import LiveDisplay
 from mmsearch.search.execution.coordinator import Coordinator, Limits
 from mmsearch.search.execution.runner import opened
@@ -46,12 +46,7 @@ from mmsearch.search.execution.search_job import Search
 from mmsearch.search.execution.virtual_time import VirtualClock
 from mmsearch.search.execution.worker import SegmentResult
 from mmsearch.search.study.session import Request, Session
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from mmsearch.model.spec import TrialSpec
-    from mmsearch.tracking.journal.records import TrialRecord
+from mmsearch.tracking.journal.records import TrialRecord
 
 T = TypeVar("T")
 

@@ -9,24 +9,19 @@ segment's beginning to the last trial's end, which an outage should not lengthen
 from there to the prompt, when the rest is uploaded or given up.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import os
 import signal
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from report import MMSEARCH, environment, free_port, report, spread, timed
 
 from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.mlflow.server import serve
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 GOAL = 0.05
 CONFIG = '[search]\nsampler = "random"\npruner = "none"\n'

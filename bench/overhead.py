@@ -14,21 +14,16 @@ that a segment need not wait for a core and its seconds are processor time. Two 
 Needs Linux.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from report import MMSEARCH, environment, report, spread, timed
 
 from mmsearch.tracking.journal.journal import Journal
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 GOAL, IDLE_GOAL = 0.10, 0.05
 

@@ -12,8 +12,6 @@ Words are shuffled and cut as in the article; repeated ones are dropped unless `
 The study's user attributes say which words they were.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import json

@@ -1,31 +1,26 @@
 """Shared by the benchmarks: the command's environment, the machine's clock, tables and JSON."""
 
-from __future__ import annotations
-
 import json
 import math
 import os
 import platform
+import random
 import resource
 import socket
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
+from mmsearch.search.study.settings import Settings
 from mmsearch.search.study.space import Range
-
-if TYPE_CHECKING:
-    import random
-    from collections.abc import Mapping, Sequence
-
-    from mmsearch.search.study.settings import Settings
 
 RESULTS = Path(__file__).parent / "results"
 """Folder of the JSON files; not kept by git."""

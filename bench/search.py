@@ -14,16 +14,14 @@ other processes had meanwhile: unless it is near 0, repeat, or give the peer `--
 since its torch threads wait for each other. Needs Linux.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import json
 import random
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import optuna
 from report import MMSEARCH, draw_point, environment, report, spread, timed
@@ -32,9 +30,6 @@ from mmsearch.data.corpus import BUILTIN_CORPUS, read_corpus
 from mmsearch.data.split import split_corpus
 from mmsearch.search.study.settings import settle
 from mmsearch.tracking.journal.journal import Journal
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 PEER = Path(__file__).with_name("peer.py")
 IDLE_CORES = 0.1

@@ -12,21 +12,16 @@ before (importing torch, building examples) counts. Ratios are taken within a tu
 printed. A first turn, which compiles byte code and lists fonts, is left out.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from report import MMSEARCH, environment, report, spread, timed
 
 from mmsearch.tracking.journal.journal import Journal
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 N_TRIALS = 2
 YARDSTICK = "import torch"

@@ -8,31 +8,23 @@ speed of a 1024 x 1024 matrix product. Ours is what `train_segment` does, averag
 the article's recipe, and with the default one, where the article's loop keeps to examples and SGD.
 """
 
-from __future__ import annotations
-
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from report import report, spread
+from torch import Tensor
 from torch.nn import functional
 
 from mmsearch.data.contexts import Contexts, distinct
 from mmsearch.model.averaging import STRIDE, average_in
 from mmsearch.model.kernel import Kernel
-from mmsearch.model.minibatches import Distributions, Examples, add_noise
+from mmsearch.model.minibatches import Distributions, Examples, Source, add_noise
 from mmsearch.model.mlp import Parameters
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor
-
-    from mmsearch.model.minibatches import Source
-    from mmsearch.model.spec import Optimizer
+from mmsearch.model.spec import Optimizer
 
 SHAPES = ((2, 100, 3), (10, 200, 3), (16, 256, 5), (24, 512, 8), (48, 512, 10))
 RECIPE_SHAPES = ((24, 200, 6), (63, 415, 8))

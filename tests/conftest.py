@@ -1,16 +1,15 @@
 """Fixtures that tests of several rooms share."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hypothesis
 import pytest
@@ -26,9 +25,6 @@ from tests.support.commands import COMMAND, Mmsearch, environment
 from tests.support.forked_cli import Warm, warm
 from tests.support.reference_studies import SHORT, undisturbed
 from tests.support.tracked_study import NewStore, Study
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
 
 # Nothing is timed: a machine that is busy with other work is slow now and then.
 hypothesis.settings.register_profile("untimed", deadline=None)

@@ -1,8 +1,7 @@
 """Whatever a command is given, it ends as documented, with one clear line, and changes nothing."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -13,12 +12,7 @@ from mmsearch.search.cli.app import app
 from mmsearch.search.study.settings import TABLES
 from mmsearch.search.study.space import DEFAULTS
 from tests.support.cli_contract import assert_told, contents
-from tests.support.forked_cli import Command, Done
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.forked_cli import Warm
+from tests.support.forked_cli import Command, Done, Warm
 
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
 NUMBERS = ("0", "-1", "1.5", "nan", "inf", "-inf", "1e400", "9" * 30, f"-{'9' * 30}", "9" * 5000)

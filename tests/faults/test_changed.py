@@ -1,21 +1,14 @@
 """A study goes on with the words and settings that it was started with, or not at all."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from mmsearch.data.corpus import BUILTIN_CORPUS
 from mmsearch.search.study.settings import TABLES, Settings
 from tests.support.cli_contract import assert_told, contents
-from tests.support.forked_cli import Command
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.forked_cli import Warm
+from tests.support.forked_cli import Command, Warm
 
 OTHER: dict[str, object] = {
     "split_seed": 7,

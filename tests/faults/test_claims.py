@@ -1,12 +1,11 @@
 """The ledger: of all claims on a look, one counts, in SQLite and in PostgreSQL."""
 
-from __future__ import annotations
-
 import json
 import multiprocessing
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import optuna
 import pytest
@@ -19,10 +18,6 @@ from mmsearch.tracking.journal.files import JournalError
 from mmsearch.tracking.ledger.record import NUMBERS, Look, merged
 from mmsearch.tracking.ledger.user_file import UserLedger
 from tests.support.postgres import postgres
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 SPLIT = "f" * 64
 RESULT = {**dict.fromkeys(NUMBERS, 1), "test_loss": 2.0625, "spec": {}, "why": "ζ ± 1"}

@@ -1,16 +1,16 @@
 """Each file of a workspace damaged in each way is named in one line, and nothing is overwritten."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
 import shlex
 import shutil
 import sqlite3
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -25,13 +25,7 @@ from tests.support.fault_injection import (
     STOP_SERVER,
     Kill,
 )
-from tests.support.forked_cli import Command
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
-    from tests.support.forked_cli import Done, Warm
+from tests.support.forked_cli import Command, Done, Warm
 
 STOP = UNPRIVILEGED + EXIT_AT_TEST_WORDS + STOP_SERVER
 COMMANDS: dict[str, tuple[object, ...]] = {

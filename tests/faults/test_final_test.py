@@ -1,7 +1,5 @@
 """`mmsearch final-test`: one look, whatever is killed, taken away or asked at once."""
 
-from __future__ import annotations
-
 import io
 import json
 import math
@@ -9,11 +7,13 @@ import os
 import shutil
 import signal
 import subprocess
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from rich.console import Console
 
 from mmsearch.data.contexts import build_contexts, distinct
@@ -34,16 +34,9 @@ from tests.support import fault_injection as faults
 from tests.support.commands import COMMAND, environment
 from tests.support.fault_injection import COUNT_LOOKS as COUNT
 from tests.support.fault_injection import Kill
-from tests.support.forked_cli import Command
+from tests.support.forked_cli import Command, Warm
 from tests.support.json_reference import check_documented
 from tests.support.postgres import postgres
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from mlflow.entities import Run
-
-    from tests.support.forked_cli import Warm
 
 POINTS = {
     "before the claim": Kill(call=faults.CLAIM_IN_OPTUNA, at="before"),

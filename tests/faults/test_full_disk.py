@@ -4,13 +4,13 @@ A disk is filled in two ways: everywhere by a limit on the size of a file (`ulim
 long version by a small file system, where one can be mounted.
 """
 
-from __future__ import annotations
-
 import resource
 import signal
 import subprocess
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,13 +18,8 @@ from mmsearch.tracking.journal.journal import Journal
 from tests.support import plain_settings
 from tests.support.assertions import assert_same_everywhere, curves, mlflow_runs, start
 from tests.support.cli_contract import assert_told
+from tests.support.forked_cli import Warm
 from tests.support.reference_studies import PATIENCE_S, SHORT
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from tests.support.forked_cli import Warm
 
 
 def limited(n_bytes: int) -> str:

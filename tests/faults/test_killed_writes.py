@@ -1,12 +1,11 @@
 """`kill -9` in the middle of each write that must last: the next run goes on from there."""
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 import signal
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import optuna
 import pytest
@@ -24,12 +23,8 @@ from tests.support.fault_injection import (
     Kill,
     hurried,
 )
+from tests.support.forked_cli import Warm
 from tests.support.reference_studies import SHORT
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from tests.support.forked_cli import Warm
 
 
 def kills(call: str, *places: tuple[str, str]) -> Iterable[Kill]:

@@ -1,21 +1,16 @@
 """Artifacts stay in the workspace, wherever it is moved to and whatever its database says."""
 
-from __future__ import annotations
-
 import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
-if TYPE_CHECKING:
-    from mlflow.entities import Run
-
-    from tests.support.forked_cli import Warm
+from tests.support.forked_cli import Warm
 
 RUN = ("run", "--study", "few", "--workers", 2)
 

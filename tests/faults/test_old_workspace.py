@@ -5,20 +5,16 @@ complete, 5 to 9 pruned, trial 10 ended by `kill -9` after two of five segments;
 confirmed from two seeds. MLflow's database and its artifacts, which are views, were dropped.
 """
 
-from __future__ import annotations
-
 import json
 import tarfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.journal.records import TrialRecord, TrialState, counts_by_state
-
-if TYPE_CHECKING:
-    from tests.support.forked_cli import Warm
+from tests.support.forked_cli import Warm
 
 PACKED = Path(__file__).parents[1] / "fixtures/workspace_0_1.tar.gz"
 STUDY, N_OLD, UNFINISHED = "made-up", 10, 10

@@ -1,9 +1,8 @@
 """With MLflow's server down or hanging, a search neither stops nor waits, and loses nothing."""
 
-from __future__ import annotations
-
 import signal
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
@@ -11,13 +10,8 @@ from mlflow import MlflowClient
 from tests.support.assertions import assert_same_everywhere, mlflow_runs
 from tests.support.background_search import Search
 from tests.support.fault_injection import hurried
+from tests.support.forked_cli import Done, Warm
 from tests.support.mlflow_server import Service, free_port
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from tests.support.forked_cli import Done, Warm
 
 N_TRIALS = 2
 HURRIED = hurried(0.1, 0.2)

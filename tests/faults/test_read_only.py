@@ -1,18 +1,12 @@
 """A workspace that may only be read can be looked at: on a full share, or by a colleague."""
 
-from __future__ import annotations
-
 import hashlib
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from tests.support.drop_capabilities import UNPRIVILEGED
 from tests.support.fault_injection import STOP_SERVER
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.forked_cli import Warm
+from tests.support.forked_cli import Warm
 
 READERS: dict[str, tuple[object, ...]] = {
     "trials": ("trials",),

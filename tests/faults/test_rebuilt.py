@@ -1,20 +1,16 @@
 """`mmsearch sync` rebuilds a deleted MLflow store from the workspace."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
-if TYPE_CHECKING:
-    from mlflow.entities import Run
-
-    from tests.support.forked_cli import Warm
+from tests.support.forked_cli import Warm
 
 VOLATILE = ("mlflow.log-model.history", "mlflow.parentRunId", "mlflow.loggedArtifacts")
 """Tags with ids of runs, which differ between stores."""

@@ -1,7 +1,5 @@
 """The MLflow UI's server shows the store to whom it should, and ends with its command."""
 
-from __future__ import annotations
-
 import http.client
 import json
 import os
@@ -9,9 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -19,13 +18,8 @@ from mlflow import MlflowClient
 
 from mmsearch.errors import InputError, MMSearchError
 from mmsearch.tracking.mlflow.server import Server, check_hosts, serve
+from tests.support.tracked_study import NewStore
 from tests.support.waiting import wait_until
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from tests.support.tracked_study import NewStore
 
 # In names of hosts PORT stands for the server's port.
 OWN = ["localhost", "localhost:PORT", "127.0.0.1:PORT", "[::1]:PORT", "localhost:8888"]

@@ -1,14 +1,13 @@
 """With Optuna's storage restarting, away or locked, a search goes on and uploads later."""
 
-from __future__ import annotations
-
 import re
 import signal
 import socket
 import sqlite3
 import threading
+from collections.abc import Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -18,13 +17,8 @@ from mmsearch.search.optimizer.storage import open_storage
 from tests.support.assertions import assert_same_everywhere
 from tests.support.background_search import Search
 from tests.support.fault_injection import hurried
+from tests.support.forked_cli import Done, Warm
 from tests.support.postgres import Postgres, postgres_server
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from tests.support.forked_cli import Done, Warm
 
 HURRIED = hurried(0.1, 0.2)
 N_TRIALS = 2

@@ -1,20 +1,13 @@
 """Several commands in one workspace at once: two studies, and readers beside a search."""
 
-from __future__ import annotations
-
 import json
 import threading
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from tests.support import plain_settings
 from tests.support.assertions import assert_same_everywhere, curves, mlflow_runs, optuna_trials
 from tests.support.background_search import Search
-from tests.support.forked_cli import Command, warm
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.forked_cli import Warm
+from tests.support.forked_cli import Command, Warm, warm
 
 N_TRIALS = 3
 N_READERS = 8

@@ -1,7 +1,5 @@
 """Wherever the output of a command goes, it ends with one line or in silence, and loses nothing."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os
@@ -11,8 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -20,13 +19,9 @@ from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.journal.records import n_finished
 from tests.support.commands import COMMAND, environment
 from tests.support.drop_capabilities import UNPRIVILEGED
+from tests.support.forked_cli import Warm
 from tests.support.terminal import begin, read
 from tests.support.waiting import wait_until
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from tests.support.forked_cli import Warm
 
 PRINTING: tuple[tuple[object, ...], ...] = (
     ("--help",),

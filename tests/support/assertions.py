@@ -1,25 +1,20 @@
 """Checks of a study in journal, Optuna and MLflow, and of the processes of a run."""
 
-from __future__ import annotations
-
 import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import optuna
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import ViewType
+from mlflow.entities import Run, ViewType
 
 from mmsearch.search.optimizer.storage import open_storage
 from mmsearch.tracking.journal.journal import Journal
 from tests.support.commands import COMMAND, environment
 from tests.support.waiting import wait_until
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
 
 STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
 

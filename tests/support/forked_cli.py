@@ -5,8 +5,6 @@ seconds of imports. Run as a script, this file is the process that forks: it rea
 and writes one.
 """
 
-from __future__ import annotations
-
 import atexit
 import contextlib
 import gc
@@ -20,13 +18,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
 
 IMPORTED = (
     *("alembic.command", "matplotlib.backends.backend_agg", "matplotlib.figure"),

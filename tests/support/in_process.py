@@ -1,20 +1,15 @@
 """Commands run in the tests' own process, for what needs no process of its own: parsing, usage."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from typer.testing import CliRunner
 
 from mmsearch.errors import MMSearchError
 from mmsearch.search.cli.app import app
 from tests.support.commands import environment
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,11 @@
 """What every view of the journal promises: MLflow's runs, and Optuna's storage."""
 
-from __future__ import annotations
-
 import dataclasses
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import optuna
 import pytest
@@ -14,14 +13,10 @@ from mlflow import MlflowClient
 
 from mmsearch.search.optimizer.optuna_view import OptunaView
 from mmsearch.search.study.space import Space
+from mmsearch.tracking.journal.records import TrialRecord
+from mmsearch.tracking.uploader import View
 from tests.support.assertions import STATUS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from mmsearch.tracking.journal.records import TrialRecord
-    from mmsearch.tracking.uploader import View
-    from tests.support.tracked_study import NewStore, Study
+from tests.support.tracked_study import NewStore, Study
 
 SPACE = Space.parse(
     {

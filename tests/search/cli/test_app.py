@@ -1,7 +1,5 @@
 """The command line as a whole: help, usage, bad input, signals, and shell completion."""
 
-from __future__ import annotations
-
 import json
 import re
 import signal
@@ -10,7 +8,7 @@ import sys
 import tomllib
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args, get_type_hints
+from typing import get_args, get_type_hints
 
 import pytest
 from typer.main import get_command
@@ -21,10 +19,8 @@ from mmsearch.search.cli.app import app
 from mmsearch.search.study.settings import Settings
 from tests.support.commands import COMMAND, environment
 from tests.support.fault_injection import READ_CORPUS, replaced
+from tests.support.forked_cli import Warm
 from tests.support.in_process import run_in_process
-
-if TYPE_CHECKING:
-    from tests.support.forked_cli import Warm
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMANDS = tuple(get_command(app).commands)  # type: ignore[attr-defined]

@@ -1,26 +1,20 @@
 """`mmsearch confirm` as a person runs it: fresh seeds in real processes, seen in MLflow."""
 
-from __future__ import annotations
-
 import json
 import signal
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from mmsearch.search.results.selection import confirmations
 from mmsearch.tracking.journal.journal import Journal
 from tests.support.assertions import assert_same_everywhere
 from tests.support.fault_injection import APPEND_SEGMENT, Kill, replaced
+from tests.support.forked_cli import Warm
 from tests.support.in_process import run_in_process
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from mlflow.entities import Run
-
-    from tests.support.forked_cli import Warm
 
 WORDS = ("confirm", "--top", 2, "--seeds", 2, "--workers", 1)
 """What the fixture `confirmed` has done."""

@@ -1,24 +1,18 @@
 """`mmsearch delete`: a study goes, with its views; other studies and looks at test splits stay."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import optuna
 import pytest
 from mlflow import MlflowClient
 
 from tests.support.fault_injection import MLFLOW, OPTUNA, Kill, raising
+from tests.support.forked_cli import Warm
 from tests.support.in_process import run_in_process
 from tests.support.terminal import begin, read
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.forked_cli import Warm
 
 DELETE = ("delete", "few", "--yes")
 

@@ -1,10 +1,9 @@
 """`mmsearch exclude`: a trial stays in the study, and is not chosen."""
 
-from __future__ import annotations
-
 import json
 import shutil
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -12,12 +11,8 @@ import pytest
 from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.journal.records import ranked
 from tests.support.assertions import curves, mlflow_runs
+from tests.support.forked_cli import Warm
 from tests.support.in_process import run_in_process
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.forked_cli import Warm
 
 REASON = "its words leak"
 

@@ -1,11 +1,9 @@
 """`mmsearch extend`: a trial trained on from its weights, beside the trials of the search."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import signal
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import optuna
 import pytest
@@ -18,11 +16,7 @@ from mmsearch.model.training import TrialData, train_segment
 from mmsearch.tracking.journal.journal import Journal
 from tests.support.assertions import curves, mlflow_runs, optuna_trials
 from tests.support.fault_injection import APPEND_SEGMENT, Kill
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.forked_cli import Warm
+from tests.support.forked_cli import Warm
 
 
 def extended(folder: Path) -> Journal:

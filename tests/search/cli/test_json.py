@@ -1,22 +1,17 @@
 """`--json`: every command prints what docs/json.md says, and only the one look opens the test."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, NoReturn
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from typer.main import get_command
 
 from mmsearch.search.cli.app import app
 from tests.support.fault_injection import REFUSE_TEST_WORDS, STOP_SERVER
+from tests.support.forked_cli import Warm
 from tests.support.in_process import run_in_process
 from tests.support.json_reference import DOCUMENTED, check_documented
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.forked_cli import Warm
 
 WORDS = {
     "run": ("run", "--study", "few", "-n", 5, "--workers", 1),

@@ -1,14 +1,13 @@
 """`mmsearch run` as a person runs it: real processes, real databases, real signals."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
 import shutil
 import signal
 import subprocess
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import optuna
 import pytest
@@ -27,13 +26,9 @@ from tests.support.assertions import (
 from tests.support.background_search import Search
 from tests.support.commands import COMMAND, environment
 from tests.support.fault_injection import SPAWN_WORKERS
+from tests.support.forked_cli import Done, Warm
 from tests.support.in_process import run_in_process
 from tests.support.terminal import begin, read
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.forked_cli import Done, Warm
 
 AGAIN = ("run", "--study", "few", "--workers", 1)
 

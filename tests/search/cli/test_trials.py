@@ -1,22 +1,16 @@
 """`mmsearch trials --watch` follows a search from another terminal, and disturbs nothing."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
 import signal
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from tests.support.background_search import PATIENCE_S, Search
+from tests.support.forked_cli import Warm
 from tests.support.in_process import run_in_process
 from tests.support.terminal import begin, read
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.forked_cli import Warm
 
 WATCH = ("trials", "--watch")
 

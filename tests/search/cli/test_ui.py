@@ -1,13 +1,11 @@
 """`mmsearch ui`: it serves until it is ended, and opens a page in a window or not at all."""
 
-from __future__ import annotations
-
 import json
 import signal
 import socket
 import subprocess
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -15,11 +13,7 @@ from mlflow import MlflowClient
 
 from tests.support.commands import COMMAND, environment
 from tests.support.fault_injection import STOP_SERVER
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.forked_cli import Warm
+from tests.support.forked_cli import Warm
 
 OPEN = """
 import sys

@@ -1,16 +1,17 @@
 """The live display and tables fit a terminal, whatever is searched, and agree with the trials."""
 
-from __future__ import annotations
-
 import io
+import random
 import re
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console, Group
+from rich.text import Text
 
 from mmsearch.search.cli.trials import trials_table
 from mmsearch.search.display.format import trial_line
@@ -20,12 +21,6 @@ from mmsearch.search.study.settings import Settings
 from mmsearch.tracking.journal.records import TrialRecord, TrialState, best_trial
 from tests.support.records import make_trial
 from tests.support.specs import make_spec
-
-if TYPE_CHECKING:
-    import random
-    from collections.abc import Sequence
-
-    from rich.text import Text
 
 SPEC = make_spec(embedding_dim=48, hidden_width=512, block_size=10, weight_decay=0.2, n_steps=6000)
 

@@ -1,10 +1,8 @@
 """`mmsearch lr-range`: what it suggests on real names, and what it writes."""
 
-from __future__ import annotations
-
 import json
 import shlex
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -13,12 +11,8 @@ from mmsearch.search.study.space import Range
 from mmsearch.search.study.study_file import StudyFile
 from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.mlflow.client import connect, search_runs
+from tests.support.forked_cli import Warm
 from tests.support.in_process import run_in_process
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.forked_cli import Warm
 
 SHORT = ("lr-range", "--steps", 300, "--seeds", 2)
 AWAY = {

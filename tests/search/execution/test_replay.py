@@ -1,33 +1,27 @@
 """`mmsearch replay`: a trial comes out as it was recorded, or it is said that it does not."""
 
-from __future__ import annotations
-
 import json
 import math
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from mmsearch.search.execution import replay
 from mmsearch.search.execution.replay import TOLERANCE_NATS
-from mmsearch.search.execution.worker import run_segment
+from mmsearch.search.execution.worker import SegmentResult, run_segment
 from mmsearch.search.study import provenance
 from mmsearch.tracking.journal.journal import Journal
 from tests.support import plain_settings
 from tests.support.cli_contract import contents
 from tests.support.fault_injection import KILL_WORKERS, SPAWN_WORKERS
+from tests.support.forked_cli import Warm
 from tests.support.in_process import run_in_process
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from mmsearch.search.execution.worker import SegmentResult
-    from tests.support.forked_cli import Warm
-
-    Replayed = Callable[..., dict[str, Any]]
+Replayed = Callable[..., dict[str, Any]]
 
 N_SEGMENTS = 5
 # A weight is multiplied by 1 - rate * decay at each step: by -1.07 it leaves slowly.

@@ -1,7 +1,5 @@
 """What a worker trains does not depend on what it has trained before."""
 
-from __future__ import annotations
-
 from typing import get_args
 
 import pytest

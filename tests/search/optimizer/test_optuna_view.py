@@ -1,10 +1,9 @@
 """Optuna's storage is a view of the journal: whatever happens to it, it is made whole again."""
 
-from __future__ import annotations
-
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import optuna
 import optuna_dashboard  # type: ignore[import-untyped]  # has no type hints
@@ -15,12 +14,8 @@ from mmsearch.errors import RefusedError
 from mmsearch.search.optimizer.optuna_study import frozen_trial
 from mmsearch.search.optimizer.optuna_view import OptunaView
 from mmsearch.search.study.settings import Settings
+from mmsearch.tracking.journal.journal import Journal
 from tests.support.written_journals import Search
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from mmsearch.tracking.journal.journal import Journal
 
 SETTINGS = Settings(sampler="random", steps=40, segments=4, patience=0)
 SPACE = SETTINGS.space

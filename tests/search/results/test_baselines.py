@@ -1,11 +1,10 @@
 """Baselines of a study: counted once, shown beside the best, and never in a search's way."""
 
-from __future__ import annotations
-
 import json
 import math
 import signal
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -16,12 +15,8 @@ from mmsearch.model.baselines import bigram_losses
 from mmsearch.model.ngram import choose_ngram
 from tests.support.cli_contract import assert_told
 from tests.support.fault_injection import COUNT_BASELINES, WRITE_FILE, Kill, raising
+from tests.support.forked_cli import Warm
 from tests.support.in_process import run_in_process
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.forked_cli import Warm
 
 AGAIN = ("run", "--study", "few", "-n", 4)
 CONFIRM = ("confirm", "--top", 2, "--seeds", 2)

@@ -1,12 +1,11 @@
 """`mmsearch export` and `mmsearch sample`: a model taken along, and heard."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.numpy
@@ -19,9 +18,6 @@ from mmsearch.search.results.selection import choose
 from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.journal.records import TrialRecord, ranked
 from tests.support.in_process import run_in_process
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 EVALUATE = """
 import json, sys

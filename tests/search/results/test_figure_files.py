@@ -1,16 +1,11 @@
 """`mmsearch figures`: the figures of a study or of a trial, taken along as files."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.forked_cli import Warm
+from tests.support.forked_cli import Warm
 
 SIGNATURES = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
 OF_STUDY = {"history", "parallel_coordinates", "trade_off"}

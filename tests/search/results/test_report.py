@@ -1,16 +1,11 @@
 """`mmsearch report`: one page that tells a study to someone who has the page alone."""
 
-from __future__ import annotations
-
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.journal.records import ranked
 from tests.support.in_process import run_in_process
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_report_tells_the_whole_study(told: Path, tmp_path: Path) -> None:

@@ -1,11 +1,11 @@
 """Choosing on dev: the best mean over fresh seeds, and nothing that is not settled."""
 
-from __future__ import annotations
-
 import json
 import math
 import statistics
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,10 +33,6 @@ from mmsearch.tracking.journal.files import JournalError
 from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.journal.records import Outcome, TrialState
 from tests.support.records import make_trial, write_trial
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
 
 STEPS = 100
 LOSSES = {(1, 1): 2.20, (3, 1): 2.11, (1, 2): 2.16, (3, 2): 2.19}

@@ -1,9 +1,9 @@
 """`mmsearch losses`: the whole splits, positions and parts of dev add up to the recorded loss."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,12 +13,7 @@ from mmsearch.model import checkpoint
 from mmsearch.model.scoring import word_losses
 from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.journal.records import ranked
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from tests.support.forked_cli import Warm
+from tests.support.forked_cli import Warm
 
 
 def mean_of(parts: Sequence[dict[str, Any]]) -> float:

@@ -1,13 +1,11 @@
 """`mmsearch init` and the config reference: they say what the code does."""
 
-from __future__ import annotations
-
 import re
 import shlex
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given
 from hypothesis import settings as how_often
 
@@ -17,13 +15,9 @@ from mmsearch.search.study.settings import TABLES, Settings, read_config, settle
 from mmsearch.search.study.space import DEFAULTS
 from mmsearch.search.study.study_file import StudyFile
 from mmsearch.tracking.journal.journal import Journal
+from tests.support.forked_cli import Warm
 from tests.support.in_process import run_in_process
 from tests.support.spaces import good_settings
-
-if TYPE_CHECKING:
-    import pytest
-
-    from tests.support.forked_cli import Warm
 
 ROOT = Path(__file__).resolve().parents[3]
 

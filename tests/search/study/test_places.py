@@ -1,19 +1,14 @@
 """Where a study is shown is stored with it once that place has answered, and not before."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.support.forked_cli import Done, Warm
 from tests.support.in_process import run_in_process
 from tests.support.mlflow_server import free_port
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.forked_cli import Done, Warm
 
 MORE = ("run", "--study", "few", "--workers", 1)
 

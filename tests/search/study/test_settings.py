@@ -1,11 +1,10 @@
 """Settings hold only what can be searched, and a config file only what is known."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -23,9 +22,6 @@ from mmsearch.search.study.settings import (
 )
 from mmsearch.search.study.space import DEFAULTS, TRAINING, Space
 from tests.support.spaces import good_settings
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 START = start_point(1_000)
 KEYS = ["recipe", *sorted(key for keys in TABLES.values() for key in keys)]
