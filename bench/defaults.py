@@ -14,8 +14,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from report import MMSEARCH, environment, report, spread, timed
+from matplotlib.figure import Figure
+from report import MMSEARCH, environment, report, shown, timed
 
+from mmsearch.tracking.figures.style import styled
 from mmsearch.tracking.journal.journal import Journal
 
 
@@ -46,25 +48,18 @@ def search(
     }
 
 
-def draw(runs: Sequence[Mapping[str, Any]], path: Path) -> None:
+@styled
+def draw(runs: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw the best dev loss so far against time, a line for each seed."""
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
-    from mmsearch.tracking.figures import style  # noqa: PLC0415
-
-    @style.styled
-    def figure() -> Figure:
-        drawn = Figure(figsize=(5.4, 3.4), layout="constrained")
-        axes = drawn.subplots()
-        for run in runs:
-            axes.step(*zip(*run["curve"], strict=True), where="post", label=f"seed {run['seed']}")
-        axes.set_xscale("log")
-        axes.set_xlabel("seconds since the command was typed")
-        axes.set_ylabel("lowest dev loss so far, nats per character")
-        axes.legend()
-        return drawn
-
-    figure().savefig(path, dpi=150)
+    figure = Figure(figsize=(5.4, 3.4), layout="constrained")
+    axes = figure.subplots()
+    for run in runs:
+        axes.step(*zip(*run["curve"], strict=True), where="post", label=f"seed {run['seed']}")
+    axes.set_xscale("log")
+    axes.set_xlabel("seconds since the command was typed")
+    axes.set_ylabel("lowest dev loss so far, nats per character")
+    axes.legend()
+    return figure
 
 
 def main() -> None:
@@ -82,17 +77,15 @@ def main() -> None:
             flags = arguments.flags.split()
             runs.append(search(flags, arguments.corpus, arguments.trials, seed, Path(folder)))
         print(f"seed {seed}: {runs[-1]['best']:.4f} in {runs[-1]['wall_s']:.0f} s", flush=True)
-    best = spread([run["best"] for run in runs])
     row = {
-        "best dev, median": f"{best['median']:.4f}",
-        "range": f"{best['low']:.4f} to {best['high']:.4f}",
-        "wall s": f"{spread([run['wall_s'] for run in runs])['median']:.0f}",
+        "best dev": shown([run["best"] for run in runs], ".4f"),
+        "wall s": shown([run["wall_s"] for run in runs], ".0f"),
         "complete": "/".join(str(run["n_complete"]) for run in runs),
     }
     title = f"{arguments.trials} trials, {arguments.seeds} seeds"
     report("defaults", title, [row], {"searches": runs})
     if arguments.figure:
-        draw(runs, arguments.figure)
+        draw(runs).savefig(arguments.figure, dpi=150)
 
 
 if __name__ == "__main__":

@@ -20,11 +20,11 @@ import json
 import random
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import optuna
-from report import MMSEARCH, draw_point, environment, report, spread, timed
+from report import MMSEARCH, draw_point, environment, report, shown, timed
 
 from mmsearch.data.corpus import BUILTIN_CORPUS, read_corpus
 from mmsearch.data.split import split_corpus
@@ -122,13 +122,6 @@ def take_turns(arguments: argparse.Namespace) -> list[dict[str, dict[str, float]
     return turns[1:]
 
 
-def shown(values: Sequence[float], form: str, unit: str = "") -> str:
-    """Format the median of values and, below it, the lowest and the highest if they differ."""
-    found = spread(values)
-    low, high = f"{found['low']:{form}}", f"{found['high']:{form}}"
-    return f"{found['median']:{form}}{unit}" + (f"\n{low}-{high}" if low != high else "")
-
-
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -153,7 +146,7 @@ def main() -> None:
         rows.append(
             {"what": what}
             | {name: shown(found, form) for name, found in values.items()}
-            | {"ratio": shown(ratios, ".1f", "x") if is_time else ""}
+            | {"ratio": shown(ratios, ".1f") if is_time else ""}
         )
     report(
         "search",
