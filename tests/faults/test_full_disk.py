@@ -72,7 +72,7 @@ def test_journal_on_a_full_disk_ends_the_search_and_goes_on_once_there_is_room(
     assert_told(done)
     assert str(weights) in done.stderr
 
-    assert warm_command(*words, folder=tmp_path).returncode == 0
+    warm_command(*words, folder=tmp_path, code=0)
 
     assert weights.stat().st_size > 500_000
     assert_same_everywhere(tmp_path / "runs", "few", 1)
@@ -101,8 +101,7 @@ def test_full_file_system_is_named_and_the_search_goes_on_once_there_is_room(
 ) -> None:
     """The same where journal and databases share the room, and any of them may find it full."""
     words = ("run", *SHORT.words(tmp_path, small_corpus))
-    done = warm_command(*words, folder=disk)
-    assert done.returncode == 1
+    done = warm_command(*words, folder=disk, code=1)
     assert_told(done)
     assert str(disk / "runs") in done.stderr
     check_beginning(disk, short)

@@ -62,7 +62,7 @@ def test_moved_workspace_takes_its_artifacts_along(copied: Path, warm_command: W
     """MLflow stores absolute paths: all are rewritten, and nothing appears in the old place."""
     stories: list[tuple[object, ...]] = [(*RUN, "-n", 5), ("final-test", "--trial", 0)]
     for words in stories:
-        assert warm_command(*words, folder=copied).returncode == 0, words
+        warm_command(*words, folder=copied, code=0)
     assert_inside(copied)
     (copied / "runs").rename(copied / "moved")
     (copied / "a place").mkdir()
@@ -70,8 +70,7 @@ def test_moved_workspace_takes_its_artifacts_along(copied: Path, warm_command: W
 
     stories = [(*RUN, "-n", 6), ("trials",), ("sample",), ("replay", 5), ("export", "taken")]
     for words in stories:
-        done = warm_command(*words, folder=copied / "a place")
-        assert done.returncode == 0, (words, done.stderr)
+        warm_command(*words, folder=copied / "a place", code=0)
 
     assert_inside(copied / "a place")
     assert not (copied / "runs").exists()
@@ -117,8 +116,7 @@ def test_run_whose_name_is_a_path_is_refused(copied: Path, warm_command: Warm) -
     )
 
     for words in (("sync",), ("ui", "--no-browser")):
-        done = warm_command(*words, folder=copied)
-        assert done.returncode == 1
+        done = warm_command(*words, folder=copied, code=1)
         assert "mlflow.db" in done.stderr.replace("\n", "")
     assert list(mine.iterdir()) == []
 
@@ -129,7 +127,7 @@ def test_other_experiments_of_the_database_are_left_alone(copied: Path, warm_com
     theirs = client.create_experiment("theirs", artifact_location=f"file://{copied}/theirs")
     run = client.create_run(theirs)
 
-    assert warm_command("sync", folder=copied).returncode == 0
+    warm_command("sync", folder=copied, code=0)
 
     found = client.get_run(run.info.run_id)
     assert found.info.artifact_uri == f"file://{copied}/theirs/{run.info.run_id}/artifacts"

@@ -66,9 +66,13 @@ class Warm:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
-    def __call__(self, *words: object, folder: Path, patch: str = "", **env: str) -> Done:
-        """Run one command to its end."""
-        return self.together([Command(words, folder, patch, tuple(env.items()))])[0]
+    def __call__(
+        self, *words: object, folder: Path, patch: str = "", code: int | None = None, **env: str
+    ) -> Done:
+        """Run one command to its end, which must be with this exit code if one is given."""
+        (done,) = self.together([Command(words, folder, patch, tuple(env.items()))])
+        assert code in {None, done.returncode}, (words, done)
+        return done
 
     def together(self, commands: Sequence[Command]) -> list[Done]:
         """Run commands at the same time, until all have ended."""

@@ -98,23 +98,21 @@ def test_stopped_confirmation_goes_on_as_if_undisturbed(
     confirmed: Path, copied: Path, warm_command: Warm
 ) -> None:
     """SIGTERM costs segments in flight, names the line to go on with, and changes no number."""
-    stopped = warm_command(*WORDS, folder=copied, patch=INTERRUPT)
-    assert stopped.returncode == 128 + signal.SIGTERM
+    stopped = warm_command(*WORDS, folder=copied, patch=INTERRUPT, code=128 + signal.SIGTERM)
     assert "mmsearch confirm --top 2 --seeds 2" in stopped.stdout + stopped.stderr
-    refused = warm_command("final-test", folder=copied)
-    assert refused.returncode == 3
+    refused = warm_command("final-test", folder=copied, code=3)
     assert "mmsearch confirm" in refused.stderr
-    assert warm_command(*WORDS, folder=copied).returncode == 0
+    warm_command(*WORDS, folder=copied, code=0)
     assert results(copied) == results(confirmed)
     assert_whole(copied)
 
 
 def test_trainings_that_no_plan_wants_are_given_up(copied: Path, warm_command: Warm) -> None:
     """A smaller plan after a killed one leaves nothing RUNNING, and a larger one trains it anew."""
-    assert warm_command(*WORDS, folder=copied, patch=KILL).returncode == -signal.SIGKILL
+    warm_command(*WORDS, folder=copied, patch=KILL, code=-signal.SIGKILL)
     smaller = ("confirm", "--top", 1, "--seeds", 1, "--workers", 1)
     for words, n_complete in ((smaller, 1), (WORDS, 4)):
-        assert warm_command(*words, folder=copied).returncode == 0
+        warm_command(*words, folder=copied, code=0)
         states = [record.state for record in confirmations(journal(copied)).records()]
         assert sorted(states) == ["COMPLETE"] * n_complete + ["PRUNED"]
     assert {run.info.status for run in runs(copied)[1]} == {"KILLED", "FINISHED"}
@@ -128,8 +126,7 @@ def test_no_choice_is_no_success(copied: Path, warm_command: Warm) -> None:
         facts["spec"]["learning_rate"] = 1e30 * (1 + record.number)
         path.write_text(json.dumps(facts))
     words = ("confirm", "--top", 1, "--seeds", 1, "--workers", 1)
-    done = warm_command(*words, folder=copied)
-    assert done.returncode == 1
+    done = warm_command(*words, folder=copied, code=1)
     assert "diverged" in done.stdout
 
 
@@ -138,8 +135,7 @@ def test_what_is_damaged_beside_a_study_stops_no_search(copied: Path, warm_comma
     (copied / "runs/few/confirm.json").write_text("x")
     env = {"HOME": "/dev/null", "MMSEARCH_LEDGER": "/dev/null"}
     words = ("run", "--study", "few", "-n", 5, "--workers", 1)
-    done = warm_command(*words, folder=copied, **env)
-    assert done.returncode == 0, done.stderr
+    warm_command(*words, folder=copied, **env, code=0)
     parent, _ = runs(copied)
     assert parent.info.status == "FINISHED"
     assert "confirm.json" in parent.data.tags["mlflow.note.content"]
@@ -149,7 +145,7 @@ def test_sync_rebuilds_an_emptied_mlflow(reconfirmed: Path, warm_command: Warm) 
     """The workspace alone is enough to fill MLflow again, trials and fresh seeds alike."""
     for path in (reconfirmed / "runs").glob("mlflow.db*"):
         path.unlink()
-    assert warm_command("sync", folder=reconfirmed).returncode == 0
+    warm_command("sync", folder=reconfirmed, code=0)
     assert_same_everywhere(reconfirmed / "runs", "few", 4)
     assert_whole(reconfirmed)
 

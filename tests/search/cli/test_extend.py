@@ -29,8 +29,7 @@ def test_training_goes_on_from_the_weights_of_the_trial(
 ) -> None:
     """Exactly the steps asked for, at one rate, and the same bits as training the model by hand."""
     parent = Journal(copied / "runs/few").read(1)
-    done = warm_command("extend", 1, "--steps", 60, "--json", folder=copied)
-    assert done.returncode == 0, done.stderr
+    done = warm_command("extend", 1, "--steps", 60, "--json", folder=copied, code=0)
     record = extended(copied).read(0)
     told = json.loads(done.stdout)
     assert (told["parent_trial"], told["parent_dev_loss"]) == (1, parent.dev_loss)
@@ -59,11 +58,10 @@ def test_search_goes_on_as_if_there_were_no_extension(copied: Path, warm_command
     """It counts only if asked, and the same configurations are proposed and chosen."""
     shutil.copytree(copied / "runs", copied / "plain/runs")
     rate = ("--learning-rate", 0.05)
-    assert warm_command("extend", 2, "--steps", 40, *rate, folder=copied).returncode == 0
+    warm_command("extend", 2, "--steps", 40, *rate, folder=copied, code=0)
     more = ("run", "--study", "few", "-n", 6, "--workers", 1)
     for folder in (copied, copied / "plain"):
-        done = warm_command(*more, folder=folder)
-        assert done.returncode == 0, done.stderr
+        warm_command(*more, folder=folder, code=0)
     assert curves(copied / "runs", "few") == curves(copied / "plain/runs", "few")
     assert len(optuna_trials(copied / "runs", "few")) == 6
     model, plain = (
@@ -73,13 +71,13 @@ def test_search_goes_on_as_if_there_were_no_extension(copied: Path, warm_command
     assert model == plain
     assert extended(copied).read(0).spec.learning_rate == pytest.approx(0.05)
     counted = ("run", "--study", "few", "-n", 8, "--count-extensions", "--workers", 1)
-    assert warm_command(*counted, folder=copied).returncode == 0
+    warm_command(*counted, folder=copied, code=0)
     assert len(optuna_trials(copied / "runs", "few")) == 7
 
 
 def test_extensions_are_shown_with_their_trial(copied: Path, warm_command: Warm) -> None:
     """`trials` lists them, MLflow has a run of each, and `sync` restores the runs of a lost one."""
-    assert warm_command("extend", 3, "--steps", 40, folder=copied).returncode == 0
+    warm_command("extend", 3, "--steps", 40, folder=copied, code=0)
     loss = extended(copied).read(0).dev_loss
     assert f"{loss:.4f}" in warm_command("trials", folder=copied).stdout
     trials = json.loads(warm_command("trials", "--json", folder=copied).stdout)
@@ -91,7 +89,7 @@ def test_extensions_are_shown_with_their_trial(copied: Path, warm_command: Warm)
         if lose:
             for path in (copied / "runs").glob("mlflow.db*"):
                 path.unlink()
-            assert warm_command("sync", folder=copied).returncode == 0
+            warm_command("sync", folder=copied, code=0)
         attrs = optuna.load_study(study_name="few", storage=f"sqlite:///{copied}/runs/optuna.db")
         assert attrs.user_attrs["mmsearch.parent_trials"] == {"0": 3}
         client, parents, _ = mlflow_runs(copied / "runs", "few")
@@ -113,7 +111,7 @@ def test_same_command_trains_nothing_again(copied: Path, warm_command: Warm) -> 
     assert first.stdout == again.stdout
     assert extended(copied).numbers() == [0]
     for other in (("--steps", 41), ("--steps", 40, "--learning-rate", 0.02)):
-        assert warm_command("extend", 1, *other, folder=copied).returncode == 0
+        warm_command("extend", 1, *other, folder=copied, code=0)
     assert extended(copied).numbers() == [0, 1, 2]
 
 
@@ -121,14 +119,14 @@ def test_killed_extension_is_resumed_by_the_same_command(copied: Path, warm_comm
     """After `kill -9` it ends with the weights that it would have had."""
     words = ("extend", 1, "--steps", 400)
     shutil.copytree(copied / "runs", copied / "plain/runs")
-    assert warm_command(*words, folder=copied / "plain").returncode == 0
+    warm_command(*words, folder=copied / "plain", code=0)
     kill = Kill(call=APPEND_SEGMENT, at="after").patch
-    assert warm_command(*words, folder=copied, patch=kill).returncode == -signal.SIGKILL
+    warm_command(*words, folder=copied, patch=kill, code=-signal.SIGKILL)
     assert len(extended(copied).read(0).curve) == 1
     assert extended(copied).read(0).outcome is None
     assert "stopped" in warm_command("trials", folder=copied).stdout
 
-    assert warm_command(*words, folder=copied).returncode == 0
+    warm_command(*words, folder=copied, code=0)
 
     assert extended(copied).numbers() == [0]
     killed, plain = (
@@ -142,9 +140,9 @@ def test_diverging_extension_fails_and_is_replayed(copied: Path, warm_command: W
     """It is kept with its reason, and the command tells so by its exit code."""
     words = ("extend", 1, "--steps", 40, "--learning-rate", 1e30)
     for _ in range(2):
-        assert warm_command(*words, folder=copied).returncode == 1
+        warm_command(*words, folder=copied, code=1)
     assert [record.state for record in extended(copied).records()] == ["FAIL"]
-    assert warm_command("replay", "--extension", 0, folder=copied).returncode == 0
+    warm_command("replay", "--extension", 0, folder=copied, code=0)
 
 
 @pytest.mark.parametrize(

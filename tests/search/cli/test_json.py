@@ -52,8 +52,7 @@ def test_commands_print_what_the_docs_say_and_open_no_test_word(
     """One value on stdout, with the keys of its command, while opening the test words raises."""
     assert set(WORDS) == set(DOCUMENTED)
     assert {name.split()[0] for name in WORDS} == set(get_command(app).commands)  # type: ignore[attr-defined]
-    refused = warm_command(*WORDS["final-test"], folder=copied, patch=REFUSE_TEST_WORDS)
-    assert refused.returncode == 1
+    refused = warm_command(*WORDS["final-test"], folder=copied, patch=REFUSE_TEST_WORDS, code=1)
     assert "the test split was opened" in refused.stderr, "the others would notice"
     for name, words in WORDS.items():
         patch = "" if name == "final-test" else REFUSE_TEST_WORDS

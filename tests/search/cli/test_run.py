@@ -124,7 +124,7 @@ def test_stopped_search_goes_on_as_if_undisturbed(
     """A closed terminal, Ctrl-C and `kill` leave no process, and change no number."""
     apart, words = tmp_path / "undisturbed", resumable(small_corpus)
     apart.mkdir()
-    assert warm_command("run", *words, folder=apart).returncode == 0
+    warm_command("run", *words, folder=apart, code=0)
     folder = tmp_path / "runs/few"
 
     process, terminal = begin(tmp_path, "run", *words, is_controlling=True)
@@ -145,7 +145,7 @@ def test_stopped_search_goes_on_as_if_undisturbed(
         assert done.returncode == 128 + number, done
         assert "mmsearch run --trials 5 --study few" in done.stdout + done.stderr
 
-    assert warm_command("run", *words, folder=tmp_path).returncode == 0
+    warm_command("run", *words, folder=tmp_path, code=0)
     assert_same_everywhere(tmp_path / "runs", "few", 5)
     assert curves(tmp_path / "runs", "few") == curves(apart / "runs", "few")
 
@@ -177,8 +177,7 @@ def test_diverging_trials_fail_with_their_reason(
         f"[training]\nsteps = 200\nsegments = 2\n{plain_settings.TRAINING}"
     )
     words = ("run", "--corpus", small_corpus, "--config", config, "-n", 30, "--workers", 1)
-    done = warm_command(*words, folder=tmp_path)
-    assert done.returncode == 1
+    done = warm_command(*words, folder=tmp_path, code=1)
     assert "10 trials in a row failed" in done.stderr
     assert "mmsearch lr-range --study few" in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
@@ -279,5 +278,4 @@ def test_seed_of_training_is_stored_with_the_study(
         5
     ]
     assert len({record.spec.learning_rate for record in records}) == 3
-    replayed = warm_command("replay", 2, folder=tmp_path)
-    assert replayed.returncode == 0, replayed.stdout
+    warm_command("replay", 2, folder=tmp_path, code=0)

@@ -28,8 +28,7 @@ def test_suggestion_on_the_built_in_names_holds_the_articles_rate(
     """The article's test lands near 0.1, also where MLflow is away: one line says so."""
     (tmp_path / "article.toml").write_text('[training]\nrecipe = "article"\ninit = "scaled"\n')
     words = ("lr-range", "--json", "--config", "article.toml")
-    done = warm_command(*words, folder=tmp_path, **AWAY)
-    assert done.returncode == 0, done.stderr
+    done = warm_command(*words, folder=tmp_path, **AWAY, code=0)
     found = json.loads(done.stdout)
     assert found["suggested"]["low"] < 0.1 < found["suggested"]["high"] < 0.6
     assert found["start_loss"] == pytest.approx(3.29, abs=0.03)  # ln 27
@@ -86,14 +85,13 @@ def test_hint_searches_the_same_words(
     words += ("--lower", "--boundary", "/")
     search = ("-n", 1, "--workers", 1, "--steps", 40, "--pruner", "none")
     if has_begun:
-        assert warm_command("run", *words, *search, folder=tmp_path).returncode == 0
+        warm_command("run", *words, *search, folder=tmp_path, code=0)
         words = ("--study", "table")
     (tmp_path / "my config.toml").touch()
     asked = (*SHORT, *words, "--config", "my config.toml", "--apply")
     done = warm_command(*asked, folder=tmp_path, **AWAY)
     line = next(line for line in done.stdout.splitlines() if "mmsearch run " in line)
-    again = warm_command(*shlex.split(line.partition("mmsearch ")[2]), *search, folder=tmp_path)
-    assert again.returncode == 0, again.stderr
+    warm_command(*shlex.split(line.partition("mmsearch ")[2]), *search, folder=tmp_path, code=0)
     journal = Journal(tmp_path / "runs" / ("NEW-NAME" if has_begun else "table"))
     reading = {"keep_duplicates": False, "column": "word", "lower": True, "boundary": "/"}
     assert StudyFile.require(journal).settings.reading == reading
@@ -134,8 +132,7 @@ def test_range_that_is_too_narrow_is_told(
 ) -> None:
     """The whole of what was tried, if it is less than a factor of two, is no range to search."""
     words = (*SHORT, "--corpus", small_corpus, "--low", 0.1, "--high", 0.15)
-    done = warm_command(*words, folder=tmp_path, **AWAY)
-    assert done.returncode == 0
+    done = warm_command(*words, folder=tmp_path, **AWAY, code=0)
     assert "too narrow" in done.stdout
     found = json.loads(warm_command(*words, "--json", folder=tmp_path, **AWAY).stdout)
     assert found["suggested"]["high"] < 2 * found["suggested"]["low"]
@@ -171,7 +168,6 @@ def test_nothing_is_suggested_where_every_rate_diverges(
     config = tmp_path / "mine.toml"
     config.write_text("[training]\nsteps = 500\n")
     words = ("--corpus", small_corpus, "--config", config, "--apply", "--low", 1e4, "--high", 1e6)
-    done = warm_command(*SHORT, *words, folder=tmp_path, **AWAY)
-    assert done.returncode == 1
+    done = warm_command(*SHORT, *words, folder=tmp_path, **AWAY, code=1)
     assert "--low" in done.stdout
     assert config.read_text() == "[training]\nsteps = 500\n"

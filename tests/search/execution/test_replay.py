@@ -63,8 +63,7 @@ def trained(
     folder = tmp_path_factory.mktemp("trained")
     (folder / "config.toml").write_text(CONFIG)
     words = ("run", "--corpus", small_corpus, "--config", "config.toml", "-n", 1, "--workers", 1)
-    done = warm_command(*words, folder=folder)
-    assert done.returncode == 0, done.stderr
+    warm_command(*words, folder=folder, code=0)
     records = Journal(folder / "runs/few").records()
     assert [(r.state, len(r.curve)) for r in records[:2]] == [("FAIL", 0), ("FAIL", 1)]
     assert [(r.state, len(r.curve)) for r in records[2:]] == [("COMPLETE", N_SEGMENTS)]
@@ -238,8 +237,7 @@ def test_confirmed_model_comes_out_bit_for_bit(confirmed: Path, replayed: Replay
 
 def test_dead_worker_is_one_clear_line(trained: Path, warm_command: Warm) -> None:
     """A worker that the kernel kills is no traceback."""
-    done = warm_command("replay", COMPLETE, folder=trained, patch=KILL_WORKERS)
-    assert done.returncode == 1
+    done = warm_command("replay", COMPLETE, folder=trained, patch=KILL_WORKERS, code=1)
     assert "worker process died in segment 1" in done.stderr
     assert done.stderr.count("\n") == 1
 
@@ -294,8 +292,7 @@ def test_search_is_replayed_up_to_the_first_trial_that_differs(
     )
     for n_trials in (4, 9):
         words = ("run", "--corpus", small_corpus, "--config", config, "-n", n_trials)
-        done = warm_command(*words, "--workers", 2, folder=tmp_path)
-        assert done.returncode == 0, done.stderr
+        warm_command(*words, "--workers", 2, folder=tmp_path, code=0)
     before = contents(tmp_path)
 
     done = warm_command("replay", "--search", "--workers", 1, "--json", folder=tmp_path)
@@ -308,6 +305,5 @@ def test_search_is_replayed_up_to_the_first_trial_that_differs(
     first, *others = [json.loads(line) for line in path.read_text().splitlines()]
     nudge(first)
     path.write_text("".join(json.dumps(line) + "\n" for line in [first, *others]))
-    done = warm_command("replay", "--search", "--json", folder=tmp_path)
-    assert done.returncode == 1
+    done = warm_command("replay", "--search", "--json", folder=tmp_path, code=1)
     assert json.loads(done.stdout)["parting_trial"] == 7

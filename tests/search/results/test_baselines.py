@@ -79,11 +79,10 @@ def test_old_study_gets_them_when_it_goes_on(reconfirmed: Path, warm_command: Wa
     assert "n-gram" not in (reconfirmed / "page.html").read_text()
     assert not path.exists()
     kill = Kill(call=WRITE_FILE, at="half", named="baselines.json")
-    done = warm_command(*AGAIN, folder=reconfirmed, patch=kill.patch)
-    assert done.returncode == -signal.SIGKILL, done
+    warm_command(*AGAIN, folder=reconfirmed, patch=kill.patch, code=-signal.SIGKILL)
     assert not path.exists()
     for words in (AGAIN, CONFIRM):
-        assert warm_command(*words, folder=reconfirmed).returncode == 0
+        warm_command(*words, folder=reconfirmed, code=0)
         assert path.read_bytes() == before
         path.unlink()
 
@@ -93,8 +92,7 @@ def test_counting_that_fails_stops_no_search(copied: Path, warm_command: Warm) -
     path = copied / "runs/few/baselines.json"
     path.unlink()
     fail = raising(COUNT_BASELINES, "MemoryError('no room')")
-    done = warm_command(*AGAIN, folder=copied, patch=fail)
-    assert done.returncode == 0, done.stderr
+    done = warm_command(*AGAIN, folder=copied, patch=fail, code=0)
     assert_told(done)
     assert "no room" in done.stdout
     assert not path.exists()
@@ -105,8 +103,7 @@ def test_damaged_file_is_named_and_stops_nothing(copied: Path, warm_command: War
     path = copied / "runs/few/baselines.json"
     path.write_text('{"uniform": 3.2}')
     for words in (AGAIN, ("trials",)):
-        done = warm_command(*words, folder=copied)
-        assert done.returncode == 0, done.stderr
+        done = warm_command(*words, folder=copied, code=0)
         assert_told(done)
         assert "baselines.json" in done.stdout
     value = json.loads(warm_command(*AGAIN, "--json", folder=copied).stdout)

@@ -24,8 +24,7 @@ def test_figures_are_written_the_same_each_time(
 ) -> None:
     """Every figure that the trials allow, whole, and with the same bytes when drawn again."""
     for name in ("new/a", "b"):
-        done = warm_command("figures", name, *words, "--format", form, folder=copied)
-        assert done.returncode == 0, done.stderr
+        done = warm_command("figures", name, *words, "--format", form, folder=copied, code=0)
         assert f"'{name}'" in done.stdout
     files = drawn(copied / "new/a")
     assert set(files) == {f"{name}.{form}" for name in names}
@@ -35,7 +34,7 @@ def test_figures_are_written_the_same_each_time(
 
 def test_confirmation_is_drawn_once_there_is_one(copied: Path, warm_command: Warm) -> None:
     """The JSON lists what was written."""
-    assert warm_command("confirm", "--top", 1, "--seeds", 2, folder=copied).returncode == 0
+    warm_command("confirm", "--top", 1, "--seeds", 2, folder=copied, code=0)
     done = warm_command("figures", "drawn", "--json", folder=copied)
     assert set(json.loads(done.stdout)["files"]) == {
         f"{n}.png" for n in {*OF_STUDY, "confirmation"}
@@ -53,8 +52,7 @@ def test_figures_overwrite_nothing(copied: Path, warm_command: Warm) -> None:
         (("new", "--trial", 77), "mmsearch trials"),
         (("new", "--format", "gif"), "gif"),
     ):
-        done = warm_command("figures", *words, folder=copied)
-        assert done.returncode == 2
+        done = warm_command("figures", *words, folder=copied, code=2)
         assert named in done.stderr
     assert drawn(copied / "mine") == {"history.png": b"mine"}
     assert (copied / "taken").read_text() == "mine"
@@ -65,7 +63,6 @@ def test_study_without_an_ended_trial_is_not_drawn(copied: Path, warm_command: W
     """An empty folder would tell nobody why it is empty."""
     for path in (copied / "runs/few/trials").glob("*/outcome.json"):
         path.unlink()
-    done = warm_command("figures", "drawn", folder=copied)
-    assert done.returncode == 3
+    done = warm_command("figures", "drawn", folder=copied, code=3)
     assert "few" in done.stderr
     assert not (copied / "drawn").exists()

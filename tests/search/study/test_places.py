@@ -49,7 +49,7 @@ def test_place_that_never_answered_is_not_stored(
     assert stored(copied) == {"storage": None, "tracking_uri": None}
     hint = flat(done).partition("mmsearch sync")[2].split(" study")[0]
     assert (f"{option} {url}" in hint) == bool(given)
-    assert warm_command("sync", folder=copied).returncode == 0
+    warm_command("sync", folder=copied, code=0)
 
 
 def test_one_database_for_both_is_refused_before_anything_is_written(
@@ -73,15 +73,15 @@ def test_place_that_answered_is_stored_by_a_search_and_by_sync(
 ) -> None:
     """The next commands find it without being told."""
     uris = [f"sqlite:///{copied}/{name}.db" for name in ("first", "second")]
-    assert warm_command(*MORE, "-n", 5, "--tracking-uri", uris[0], folder=copied).returncode == 0
+    warm_command(*MORE, "-n", 5, "--tracking-uri", uris[0], folder=copied, code=0)
     assert stored(copied) == {"storage": None, "tracking_uri": uris[0]}
     urls = [f"sqlite:///{copied}/optuna-{name}.db" for name in ("first", "second")]
-    assert warm_command(*MORE, "-n", 6, "--storage", urls[0], folder=copied).returncode == 0
+    warm_command(*MORE, "-n", 6, "--storage", urls[0], folder=copied, code=0)
     assert stored(copied) == {"storage": urls[0], "tracking_uri": uris[0]}
 
     given = ("--storage", urls[1], "--tracking-uri", uris[1])
-    assert warm_command("sync", *given, folder=copied).returncode == 0
+    warm_command("sync", *given, folder=copied, code=0)
 
     assert stored(copied) == {"storage": urls[1], "tracking_uri": uris[1]}
-    assert warm_command(*MORE, "-n", 7, folder=copied).returncode == 0
+    warm_command(*MORE, "-n", 7, folder=copied, code=0)
     assert "0 trials sent" in flat(warm_command("sync", folder=copied))
