@@ -6,7 +6,6 @@ import math
 import os
 import shutil
 import signal
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.journal.records import ranked
 from mmsearch.tracking.ledger.record import Look
 from tests.support import fault_injection as faults
-from tests.support.commands import COMMAND, environment
+from tests.support.commands import Mmsearch
 from tests.support.fault_injection import COUNT_LOOKS as COUNT
 from tests.support.fault_injection import Kill
 from tests.support.forked_cli import Command, Warm
@@ -281,17 +280,19 @@ def test_result_of_an_earlier_version_is_shown(spent: Path) -> None:
     check_documented("final-test", to_json(test))
 
 
-@pytest.mark.parametrize("reason", ["", "  ", "x" * 501, "a\x1b[31m"])
-def test_reason_must_be_one(copied: Path, warm_command: Warm, reason: str) -> None:
-    """A reason that says nothing, or more than anyone reads, is none."""
-    warm_command("final-test", "--again", reason, folder=copied, patch=COUNT, code=2)
-    assert n_looks(copied) == 0
-
-
-def test_again_before_the_first_look_is_refused(copied: Path, warm_command: Warm) -> None:
-    """The first look is not a second one by a slip of the fingers."""
-    done = warm_command("final-test", "--again", "why not", folder=copied, patch=COUNT, code=2)
-    assert "leave --again out" in done.stderr
+@pytest.mark.parametrize(
+    ("reason", "named"),
+    [
+        *((reason, "") for reason in ("", "  ", "x" * 501, "a\x1b[31m")),
+        ("why not", "leave --again"),
+    ],
+)
+def test_again_needs_a_reason_and_a_first_look(
+    copied: Path, warm_command: Warm, reason: str, named: str
+) -> None:
+    """Neither a reason that says nothing nor a slip of the fingers makes a second look."""
+    done = warm_command("final-test", "--again", reason, folder=copied, patch=COUNT, code=2)
+    assert named in done.stderr
     assert n_looks(copied) == 0
 
 
@@ -564,18 +565,12 @@ def test_recorded_number_needs_no_password(spent: Path, warm_command: Warm) -> N
     assert n_looks(spent) == 0
 
 
-def test_output_is_shown_on_a_terminal_without_unicode(reconfirmed: Path) -> None:
+@pytest.mark.usefixtures("reconfirmed")
+def test_output_is_shown_on_a_terminal_without_unicode(mmsearch: Mmsearch) -> None:
     """A sign that a terminal does not have is no traceback after the one look."""
-    process = subprocess.run(
-        [COMMAND, "confirm", "--top", "2", "--seeds", "2"],
-        cwd=reconfirmed,
-        env=environment(reconfirmed, {"PYTHONIOENCODING": "ascii"}),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr
-    assert "\\xb1" in process.stdout
+    done = mmsearch("confirm", "--top", 2, "--seeds", 2, env={"PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0, done.stderr
+    assert "\\xb1" in done.stdout
 
 
 def test_mlflow_away_opens_nothing_and_still_tells(
@@ -600,18 +595,6 @@ def test_study_in_use_is_refused(copied: Path, warm_command: Warm) -> None:
     assert done.returncode == 3
     assert f"pid {os.getpid()} on " in done.stderr
     assert n_looks(copied) == 0
-
-
-def test_study_without_a_complete_trial_is_refused(
-    tmp_path: Path, warm_command: Warm, small_corpus: Path
-) -> None:
-    """No model, no look."""
-    config = tmp_path / "config.toml"
-    config.write_text("[space]\nlearning_rate = 1e30\nhidden_width = 32\n")
-    words = ("run", "--corpus", small_corpus, "--config", config, "-n", 1, "--steps", 100)
-    warm_command(*words, folder=tmp_path, code=1)
-    done = warm_command("final-test", folder=tmp_path, patch=COUNT, code=3)
-    assert "no complete trial" in done.stderr
 
 
 @pytest.mark.parametrize("harm", ["foreign", "missing"])
@@ -646,15 +629,12 @@ def test_trial_that_is_not_complete_is_refused(
     assert n_looks(copied) == 0
 
 
-@pytest.mark.parametrize("words", [("sync",), ("final-test",)], ids=" ".join)
-def test_emptied_mlflow_gets_all_looks_back(
-    spent: Path, warm_command: Warm, other: int, words: tuple[str]
-) -> None:
+def test_emptied_mlflow_gets_all_looks_back(spent: Path, warm_command: Warm, other: int) -> None:
     """Every look of the study and its champion are shown again, and nothing is opened."""
     again = ("final-test", "--trial", other, "--again", "a test of the ledger")
     warm_command(*again, folder=spent, code=0)
     forget(spent, "mlflow")
-    warm_command(*words, folder=spent, patch=COUNT, code=0)
+    warm_command("sync", folder=spent, patch=COUNT, code=0)
     uri = places(spent)[1]
     assert [run.info.status for run in mlflow_looks(uri)] == ["FINISHED"] * 2
     champion = MlflowClient(uri).get_model_version_by_alias("mmsearch-few", "champion")

@@ -17,7 +17,7 @@ from mmsearch.data.corpus import BUILTIN_CORPUS, read_corpus
 from mmsearch.data.split import split_corpus
 from mmsearch.search.cli.app import app
 from mmsearch.search.study.settings import Settings
-from tests.support.commands import COMMAND, environment
+from tests.support.commands import Mmsearch
 from tests.support.fault_injection import READ_CORPUS, replaced
 from tests.support.forked_cli import Warm
 from tests.support.in_process import run_in_process
@@ -85,8 +85,6 @@ run --corpus missing.txt
 corpus missing.txt
 corpus .
 run --storage me:secret@host/db
-lr-range --apply
-lr-range --low 1 --high 0.1
 init --article --study few
 trials --study none
 trials --watch
@@ -106,16 +104,9 @@ def test_wrong_usage_exits_with_2(tmp_path: Path, line: str) -> None:
     assert not (tmp_path / "runs").exists()
 
 
-def test_error_is_one_line_on_stderr(tmp_path: Path) -> None:
+def test_error_is_one_line_on_stderr(mmsearch: Mmsearch) -> None:
     """The installed command shows no traceback, and keeps stdout clean."""
-    done = subprocess.run(
-        [COMMAND, "trials"],
-        cwd=tmp_path,
-        env=environment(tmp_path),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = mmsearch("trials")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
@@ -124,16 +115,9 @@ def test_error_is_one_line_on_stderr(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "named"), [("trials --study gone", "gone"), ("run --trials many", "--trials")]
 )
-def test_error_of_a_command_with_json_is_json(tmp_path: Path, line: str, named: str) -> None:
+def test_error_of_a_command_with_json_is_json(mmsearch: Mmsearch, line: str, named: str) -> None:
     """A script reads what was wrong, the exit code and the next step, on stderr alone."""
-    done = subprocess.run(
-        [COMMAND, *line.split(), "--json"],
-        cwd=tmp_path,
-        env=environment(tmp_path),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = mmsearch(*line.split(), "--json")
     assert (done.returncode, done.stdout) == (2, "")
     error = json.loads(done.stderr)["error"]
     assert error["code"] == 2

@@ -45,21 +45,18 @@ def test_study_goes_and_its_look_at_the_test_split_stays(
     warm_command("final-test", "--trial", 0, "--anyway", folder=copied, code=3)
 
 
-def test_new_study_of_the_same_name_starts_empty(
+def test_other_studies_stay_and_a_new_one_of_the_same_name_starts_empty(
     copied: Path, small_corpus: Path, warm_command: Warm
 ) -> None:
     """MLflow reserves the name of a deleted experiment, and would restore its runs with it."""
-    warm_command(*DELETE, folder=copied, code=0)
-    again = ("run", "--corpus", small_corpus, "-n", 1, "--steps", 40, "--workers", 1)
-    warm_command(*again, folder=copied, code=0)
-    assert left(copied) == (["few"], 2, {"few"})
-
-
-def test_other_studies_stay(copied: Path, small_corpus: Path, warm_command: Warm) -> None:
-    more = ("run", "--study", "more", "--corpus", small_corpus, "-n", 1, "--steps", 40)
-    warm_command(*more, folder=copied, code=0)
+    words = ("run", "--corpus", small_corpus, "-n", 1, "--steps", 40, "--workers", 1, "--study")
+    warm_command(*words, "more", folder=copied, code=0)
     warm_command(*DELETE, folder=copied, code=0)
     assert left(copied) == (["more"], 2, {"more"})
+
+    warm_command(*words, "few", folder=copied, code=0)
+
+    assert left(copied) == (["more", "few"], 4, {"few", "more"})
 
 
 @pytest.mark.parametrize(

@@ -88,14 +88,16 @@ def test_winner_of_a_confirmation_that_is_excluded_makes_room(
 
 
 @pytest.mark.parametrize(
-    "words", [(), ("--reason", "a", "--undo"), ("--reason", " "), ("--reason", "a\nb")]
+    ("words", "named"),
+    [
+        *(((0, *words), "reason") for words in ((), ("--reason", "a", "--undo"))),
+        *(((0, "--reason", reason), "reason") for reason in (" ", "a\nb")),
+        ((99, "--reason", "a"), "99"),
+    ],
 )
-def test_exclusion_needs_a_reason(copied: Path, words: tuple[str, ...]) -> None:
-    done = run_in_process("exclude", 0, *words, folder=copied)
-    assert done.exit_code == 2
+def test_exclusion_needs_a_trial_and_a_reason(
+    copied: Path, words: tuple[object, ...], named: str
+) -> None:
+    done = run_in_process("exclude", *words, folder=copied)
+    assert (done.exit_code, named in done.output + done.error) == (2, True), done
     assert not list(copied.rglob("excluded.json"))
-
-
-def test_trial_that_is_not_there_is_told(copied: Path) -> None:
-    done = run_in_process("exclude", 99, "--reason", "a", folder=copied)
-    assert (done.exit_code, "99" in done.error) == (2, True)

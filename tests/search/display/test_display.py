@@ -150,18 +150,6 @@ def test_display_agrees_with_a_scan_of_all_trials(
     assert len(re.findall(r"(?m)^trial .* step ", frame)) == counts[3]
 
 
-def test_tie_goes_to_the_earlier_trial() -> None:
-    """Of two trials with equal scores, the lower number is the best, even if it ends last."""
-    file = io.StringIO()
-    display = LiveDisplay(Console(file=file, width=100), 3)
-
-    for number in (1, 2, 0):
-        display.show(trial(number, [2.0], "COMPLETE"))
-
-    stars = re.findall(r"trial +(\d) +complete +2\.0000(.)", file.getvalue())
-    assert stars == [("1", "*"), ("2", " "), ("0", "*")]
-
-
 def test_time_left_counts_only_trials_of_this_search() -> None:
     """Trials that were there before took no time of this search."""
     status = SearchStatus(4, began_s=0.005)  # 5 ms after 1970: before the trials ended

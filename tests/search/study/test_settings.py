@@ -180,20 +180,6 @@ def test_error_names_no_setting_that_was_not_given(
     assert unnamed not in str(caught.value)
 
 
-def test_flag_goes_before_the_file_also_while_it_is_checked(tmp_path: Path) -> None:
-    """A value that is not used is no error; an error of a flag alone does not name the file."""
-    path = tmp_path / "few.toml"
-    path.write_text("[training]\nsteps = 10\n")
-    assert read_config(path, {"steps": 300}).settings == {"steps": 10}
-    with pytest.raises(InputError, match=r"few\.toml"):
-        read_config(path)
-
-    path.write_text("[search]\nlanes = 2\n")
-    with pytest.raises(InputError) as caught:
-        read_config(path, {"steps": 10})
-    assert "few.toml" not in str(caught.value)
-
-
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_default_ranges_follow_the_optimizer(recipe: str, optimizer: str) -> None:
@@ -259,14 +245,20 @@ def test_config_says_what_it_says_and_no_more(config_path: Path) -> None:
 
 
 def test_flag_goes_before_the_file_while_it_is_checked(config_path: Path) -> None:
-    """A file that is right with the flags beside it is not refused for its own defaults' sake."""
+    """A file that is right with the flags, or for a stored study, is not refused for its own."""
     config_path.write_text("[training]\nsegments = 20000")
-
-    with pytest.raises(InputError, match="segments"):
-        read_config(config_path)
     assert read_config(config_path, {"steps": 50_000}).settings == {"segments": 20_000}
-    stored = Settings(steps=30_000)
-    assert read_config(config_path, stored=stored).settings == {"segments": 20_000}
+    assert read_config(config_path, stored=Settings(steps=30_000)).settings == {"segments": 20_000}
+    with pytest.raises(InputError, match=r"study\.toml.*segments"):
+        read_config(config_path)
+
+    config_path.write_text("[training]\nsteps = 10\n")
+    assert read_config(config_path, {"steps": 300}).settings == {"steps": 10}, "it is not used"
+
+    config_path.write_text("[search]\nlanes = 2\n")
+    with pytest.raises(InputError) as caught:
+        read_config(config_path, {"steps": 10})
+    assert "study.toml" not in str(caught.value), "an error of a flag alone"
 
 
 @pytest.mark.parametrize(
