@@ -8,9 +8,10 @@ segments a second are what the coordinator can sustain for any number of workers
 
 By chance of its seed a trial is complete (`COMPLETE` of them) or falls behind at an early segment,
 where the pruner ends it, so that Optuna is asked equally often at each size. The same coordinator
-first runs until so many trials have ended, without waiting for the disk; those that run then, of
-all ages, go on, and after `WARM_UP` segments a window of `--segments` is measured. The sizes take
-turns, each on a fresh copy. "resume" is the time to read the journal and build the study from it.
+first runs until so many trials have ended, without waiting for the disk. `--workers` more are begun
+then, and after `WARM_UP` segments a worker, when they are of all ages, a window of `--segments` is
+measured. The sizes take turns, each on a fresh copy. "resume" is the time to read the journal and
+build the study from it.
 
 `cluster.py` uses the same trials and the same coordinator.
 """
@@ -50,8 +51,8 @@ from mmsearch.tracking.journal.records import TrialRecord
 
 T = TypeVar("T")
 
-WARM_UP = 100
-"""Segments before the window, besides one a worker."""
+WARM_UP = 10
+"""Segments a worker before the window."""
 N_TRIALS = 10**9
 """Trials of the study, which are never reached."""
 N_POINTS = 10
@@ -203,20 +204,6 @@ class Instant(Executor):
         return future
 
 
-@dataclass(slots=True)
-class Filling:
-    """An observer of a coordinator, which stops it when so many trials have ended."""
-
-    coordinator: Coordinator
-    n_trials: int
-
-    def show(self, record: TrialRecord) -> None:
-        """Count an ended trial."""
-        self.n_trials -= record.outcome is not None
-        if self.n_trials <= 0:
-            self.coordinator.stop()
-
-
 @contextlib.contextmanager
 def coordinate_at_once(root: Path, executor: Executor, n_workers: int) -> Iterator[Coordinator]:
     """Make a coordinator of `n_workers`, whose segments are answered at once."""
@@ -226,14 +213,6 @@ def coordinate_at_once(root: Path, executor: Executor, n_workers: int) -> Iterat
         yield coordinator
 
 
-def fill(root: Path, n_workers: int, n_trials: int) -> None:
-    """Run until `n_trials` have ended."""
-    # Filling in is not measured, and need not survive a crash.
-    with mock.patch("os.fsync"), coordinate_at_once(root, Instant(), n_workers) as coordinator:
-        coordinator.observers += (Filling(coordinator, n_trials),)
-        coordinator.run(Limits(n_trials=N_TRIALS))
-
-
 def once(root: Path, arguments: argparse.Namespace) -> dict[str, float]:
     """Measure one window of a filled study."""
     executor, begun = Instant(), time.perf_counter()
@@ -241,7 +220,7 @@ def once(root: Path, arguments: argparse.Namespace) -> dict[str, float]:
         resume_s = time.perf_counter() - begun
         window = Window(
             coordinator,
-            arguments.workers + WARM_UP,
+            arguments.workers * WARM_UP,
             arguments.segments,
             lambda: time.perf_counter() - executor.own_s,
         )
@@ -258,11 +237,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=64, help="trials that run at once")
     parser.add_argument("--segments", type=int, default=200, help="of a window")
     arguments = parser.parse_args()
+    workers = arguments.workers
     found: dict[int, list[dict[str, float]]] = {n: [] for n in arguments.sizes}
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch) / "runs"
         for n_trials in arguments.sizes:
-            fill(root, arguments.workers, n_trials)
+            # Filling in is not measured, and need not survive a crash.
+            with mock.patch("os.fsync"), coordinate_at_once(root, Instant(), workers) as filling:
+                filling.run(Limits(n_trials=n_trials))
             root.rename(Path(scratch) / f"filled-{n_trials}")
         for _ in range(arguments.repeats):
             for n_trials in arguments.sizes:

@@ -1,9 +1,9 @@
 """A workspace that may only be read can be looked at: on a full share, or by a colleague."""
 
-import hashlib
 import json
 from pathlib import Path
 
+from tests.support.cli_contract import contents
 from tests.support.drop_capabilities import UNPRIVILEGED
 from tests.support.fault_injection import STOP_SERVER
 from tests.support.forked_cli import Warm
@@ -17,12 +17,6 @@ READERS: dict[str, tuple[object, ...]] = {
     "export": ("export", "model"),
     "ui": ("ui", "--no-browser", "--json"),
 }
-
-
-def contents(folder: Path) -> dict[Path, str]:
-    """Return a digest of each file of a folder."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def test_readers_work_and_leave_it_as_it_is(copied: Path, warm_command: Warm) -> None:

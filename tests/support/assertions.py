@@ -46,6 +46,15 @@ def mlflow_runs(
     return client, parents, sorted(children, key=lambda r: int(r.data.tags["mmsearch.trial"]))
 
 
+def runs_of_kind(workspace: Path, study: str, kind: str) -> list[Run]:
+    """Read a study's active runs of one kind with plain MLflow."""
+    client = MlflowClient(f"sqlite:///{workspace}/mlflow.db")
+    experiment = client.get_experiment_by_name(f"mmsearch/{study}")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], f"tags.mmsearch.kind = '{kind}'")
+    return list(found)
+
+
 def curves(workspace: Path, study: str) -> dict[int, Any]:
     """Return what must be equal between two runs of one study: everything but times."""
     return {

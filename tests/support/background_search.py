@@ -27,7 +27,7 @@ class Search:
         self.journal = Journal(folder / "runs" / str(words[words.index("--study") + 1]))
         pool = ThreadPoolExecutor(1)
         self._future: Future[Done] = pool.submit(
-            warm, "run", *words, folder=folder, patch=patch, **env
+            warm, "run", *words, folder=folder, patch=patch, code=None, **env
         )
         pool.shutdown(wait=False)
 

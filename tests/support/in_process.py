@@ -23,8 +23,11 @@ class Result:
     """The message of the error that it raised, if any."""
 
 
-def run_in_process(*words: object, folder: Path, **env: str) -> Result:
-    """Run a command in a folder that is also its home; no traceback counts as an answer."""
+def run_in_process(*words: object, folder: Path, code: int | None = None, **env: str) -> Result:
+    """Run a command in a folder that is also its home, to this exit code if one is given.
+
+    No traceback counts as an answer, and an error is one line.
+    """
     umask = os.umask(0o022)
     runner = CliRunner(env={**environment(folder), "PYTHONSAFEPATH": "1", **env})
     try:
@@ -33,7 +36,11 @@ def run_in_process(*words: object, folder: Path, **env: str) -> Result:
     finally:
         os.umask(umask)
     if isinstance(done.exception, MMSearchError):
-        return Result(done.exception.exit_code, done.output, str(done.exception))
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        result = Result(done.exception.exit_code, done.output, str(done.exception))
+    elif done.exception is None or isinstance(done.exception, SystemExit):
+        result = Result(done.exit_code, done.output)
+    else:
         raise done.exception
-    return Result(done.exit_code, done.output)
+    assert code in {None, result.exit_code}, (words, result)
+    assert "\n" not in result.error, result.error
+    return result

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from mmsearch.search.results.selection import confirmations
 from mmsearch.tracking.journal.journal import Journal
-from tests.support.assertions import assert_same_everywhere
+from tests.support.assertions import runs_of_kind
 from tests.support.fault_injection import APPEND_SEGMENT, Kill, replaced
 from tests.support.forked_cli import Warm
 from tests.support.in_process import run_in_process
@@ -32,12 +31,8 @@ def journal(folder: Path) -> Journal:
 
 def runs(folder: Path) -> tuple[Run, list[Run]]:
     """Read MLflow as a person with a plain client: the parent and the trainings."""
-    client = MlflowClient(f"sqlite:///{folder}/runs/mlflow.db")
-    experiment = client.get_experiment_by_name("mmsearch/few")
-    assert experiment is not None
-    found = list(client.search_runs([experiment.experiment_id]))
-    (parent,) = [run for run in found if run.data.tags["mmsearch.kind"] == "study"]
-    return parent, [run for run in found if run.data.tags["mmsearch.kind"] == "confirm"]
+    (parent,) = runs_of_kind(folder / "runs", "few", "study")
+    return parent, runs_of_kind(folder / "runs", "few", "confirm")
 
 
 def results(folder: Path) -> dict[str, Any]:
@@ -141,17 +136,8 @@ def test_what_is_damaged_beside_a_study_stops_no_search(copied: Path, warm_comma
     assert "confirm.json" in parent.data.tags["mlflow.note.content"]
 
 
-def test_sync_rebuilds_an_emptied_mlflow(reconfirmed: Path, warm_command: Warm) -> None:
-    """The workspace alone is enough to fill MLflow again, trials and fresh seeds alike."""
-    for path in (reconfirmed / "runs").glob("mlflow.db*"):
-        path.unlink()
-    warm_command("sync", folder=reconfirmed, code=0)
-    assert_same_everywhere(reconfirmed / "runs", "few", 4)
-    assert_whole(reconfirmed)
-
-
 def test_wrong_numbers_are_refused(searched: Path) -> None:
     """A plan that cannot be trained is refused before anything is written."""
     for words in (("--seeds", 0), ("--steps", 3), ("--steps", 10**24), ("--study", "none")):
-        assert run_in_process("confirm", *words, folder=searched).exit_code == 2
+        run_in_process("confirm", *words, folder=searched, code=2)
     assert not (searched / "runs/few/confirm.json").exists()

@@ -14,7 +14,7 @@ from mmsearch.model import checkpoint
 from mmsearch.model.averaging import State
 from mmsearch.model.training import TrialData, train_segment
 from mmsearch.tracking.journal.journal import Journal
-from tests.support.assertions import curves, mlflow_runs, optuna_trials
+from tests.support.assertions import curves, mlflow_runs, optuna_trials, runs_of_kind
 from tests.support.fault_injection import APPEND_SEGMENT, Kill
 from tests.support.forked_cli import Warm
 
@@ -76,7 +76,7 @@ def test_search_goes_on_as_if_there_were_no_extension(copied: Path, warm_command
 
 
 def test_extensions_are_shown_with_their_trial(copied: Path, warm_command: Warm) -> None:
-    """`trials` lists them, MLflow has a run of each, and `sync` restores the runs of a lost one."""
+    """`trials` lists them, and MLflow has a run of each."""
     warm_command("extend", 3, "--steps", 40, folder=copied, code=0)
     loss = extended(copied).read(0).dev_loss
     assert f"{loss:.4f}" in warm_command("trials", folder=copied).stdout
@@ -85,23 +85,14 @@ def test_extensions_are_shown_with_their_trial(copied: Path, warm_command: Warm)
     for trial in trials:
         shown = [each["extension"] for each in trial["extensions"]]
         assert shown == ([0] if trial["trial"] == 3 else [])
-    for lose in (False, True):
-        if lose:
-            for path in (copied / "runs").glob("mlflow.db*"):
-                path.unlink()
-            warm_command("sync", folder=copied, code=0)
-        attrs = optuna.load_study(study_name="few", storage=f"sqlite:///{copied}/runs/optuna.db")
-        assert attrs.user_attrs["mmsearch.parent_trials"] == {"0": 3}
-        client, parents, _ = mlflow_runs(copied / "runs", "few")
-        experiment = client.get_experiment_by_name("mmsearch/few")
-        assert experiment is not None
-        (run,) = client.search_runs(
-            [experiment.experiment_id], "tags.`mmsearch.parent_trial` = '3'"
-        )
-        assert run.data.tags["mlflow.parentRunId"] == parents[0].info.run_id
-        assert run.data.tags["mmsearch.kind"] == "extend"
-        assert run.data.metrics["dev_loss"] == pytest.approx(loss)
-        assert run.info.status == "FINISHED"
+    attrs = optuna.load_study(study_name="few", storage=f"sqlite:///{copied}/runs/optuna.db")
+    assert attrs.user_attrs["mmsearch.parent_trials"] == {"0": 3}
+    _, parents, _ = mlflow_runs(copied / "runs", "few")
+    (run,) = runs_of_kind(copied / "runs", "few", "extend")
+    assert run.data.tags["mmsearch.parent_trial"] == "3"
+    assert run.data.tags["mlflow.parentRunId"] == parents[0].info.run_id
+    assert run.data.metrics["dev_loss"] == pytest.approx(loss)
+    assert run.info.status == "FINISHED"
 
 
 def test_same_command_trains_nothing_again(copied: Path, warm_command: Warm) -> None:

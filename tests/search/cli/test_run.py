@@ -207,12 +207,10 @@ def test_study_that_is_not_named_is_the_only_one_or_that_of_the_built_in_names(
     runs = copied / "runs"
     shutil.copytree(runs / "few", runs / "more")
     for command in ("run", "trials"):
-        done = run_in_process(command, folder=copied)
-        assert done.exit_code == 2
+        done = run_in_process(command, folder=copied, code=2)
         assert "--study: few, more" in done.error
     shutil.copytree(runs / "few", runs / "names")
-    done = run_in_process("run", "--steps", 50, folder=copied)
-    assert done.exit_code == 3
+    done = run_in_process("run", "--steps", 50, folder=copied, code=3)
     assert "'names'" in done.error
 
 

@@ -87,8 +87,6 @@ def test_stopped_search_is_called_stopped(copied: Path) -> None:
     """Who waits for an end that nobody works at should know."""
     (copied / "runs/few/trials/0003/outcome.json").unlink()
 
-    done = run_in_process(*WATCH, folder=copied)
-
-    assert done.exit_code == 0
+    done = run_in_process(*WATCH, folder=copied, code=0)
     assert "study 'few': 3 of 4 trials; its search has stopped" in done.output
     assert "mmsearch run --trials 4 --study few" in done.output

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow import MlflowClient
 
 from mmsearch.data.corpus import read_corpus
 from mmsearch.data.split import split_corpus
 from mmsearch.model.baselines import bigram_losses
 from mmsearch.model.ngram import choose_ngram
+from tests.support.assertions import runs_of_kind
 from tests.support.cli_contract import assert_told
 from tests.support.fault_injection import COUNT_BASELINES, WRITE_FILE, Kill, raising
 from tests.support.forked_cli import Warm
@@ -54,12 +54,9 @@ def test_baselines_stand_beside_the_best(
         value = json.loads(warm_command(*words, "--json", folder=reconfirmed).stdout)
         assert value["baselines"] == losses
         assert all(isinstance(warning, str) for warning in value["warnings"])
-    assert run_in_process(*REPORT, folder=reconfirmed).exit_code == 0
+    run_in_process(*REPORT, folder=reconfirmed, code=0)
     printed.append((reconfirmed / "page.html").read_text())
-    client = MlflowClient(f"sqlite:///{reconfirmed}/runs/mlflow.db")
-    experiment = client.get_experiment_by_name("mmsearch/few")
-    assert experiment is not None
-    (parent,) = client.search_runs([experiment.experiment_id], "tags.mmsearch.kind = 'study'")
+    (parent,) = runs_of_kind(reconfirmed / "runs", "few", "study")
     printed.append(parent.data.tags["mlflow.note.content"])
     for name in ("ngram", "bigram"):
         assert all(f"{losses[name]:.4f}" in text for text in printed)
@@ -73,8 +70,7 @@ def test_old_study_gets_them_when_it_goes_on(reconfirmed: Path, warm_command: Wa
     before = path.read_bytes()
     path.unlink()
     for reading in (("trials",), REPORT):
-        shown = run_in_process(*reading, folder=reconfirmed)
-        assert shown.exit_code == 0
+        shown = run_in_process(*reading, folder=reconfirmed, code=0)
         assert "n-gram" not in shown.output
     assert "n-gram" not in (reconfirmed / "page.html").read_text()
     assert not path.exists()

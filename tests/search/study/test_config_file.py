@@ -62,12 +62,10 @@ def test_what_is_at_its_default_is_left_out() -> None:
 def test_command_writes_a_study_s_settings(searched: Path, tmp_path: Path) -> None:
     """Searched again with that file the study says that nothing differs."""
     place = ("--workspace", searched / "runs")
-    written = run_in_process("init", "few.toml", "--study", "few", *place, folder=tmp_path)
-    assert written.exit_code == 0
+    run_in_process("init", "few.toml", "--study", "few", *place, folder=tmp_path, code=0)
     stored = StudyFile.require(Journal(searched / "runs/few")).settings
     assert settle(read_config(tmp_path / "few.toml").settings) == stored
-    unknown = run_in_process("init", "no.toml", "--study", "none", *place, folder=tmp_path)
-    assert unknown.exit_code == 2
+    run_in_process("init", "no.toml", "--study", "none", *place, folder=tmp_path, code=2)
     assert not (tmp_path / "no.toml").exists()
 
 
@@ -91,16 +89,15 @@ def test_command_writes_a_new_file_alone(tmp_path: Path) -> None:
     assert (done.exit_code, path.read_text()) == (0, template())
     assert "mmsearch run --config mmsearch.toml" in done.output
     path.write_text("# mine\n")
-    again = run_in_process("init", folder=tmp_path)
-    assert again.exit_code == 2
+    again = run_in_process("init", folder=tmp_path, code=2)
     assert "mmsearch.toml" in again.error
     assert path.read_text() == "# mine\n"
-    assert run_in_process("init", "no/folder.toml", folder=tmp_path).exit_code == 1
+    run_in_process("init", "no/folder.toml", folder=tmp_path, code=1)
 
 
 def test_command_writes_the_article_s_recipe(tmp_path: Path) -> None:
     """The file says what `recipe = "article"` stands for, key by key."""
-    assert run_in_process("init", "--article", folder=tmp_path).exit_code == 0
+    run_in_process("init", "--article", folder=tmp_path, code=0)
     written = read_config(tmp_path / "mmsearch.toml").settings
     assert "recipe" not in written
     assert settle(written) == settle({"recipe": "article"})
