@@ -391,7 +391,6 @@ def test_hint_is_a_line_that_mends_the_damage(
     line = re.findall(r"mmsearch [a-z]+ .*", said)[-1]
     confirms = line.startswith("mmsearch confirm")
     short = ("--top", 2, "--seeds", 1, "--workers", 1) if confirms else ()
-    done = warm_command(*shlex.split(line)[1:], *short, folder=reconfirmed)
+    warm_command(*shlex.split(line)[1:], *short, folder=reconfirmed, code=0)
 
-    assert done.returncode == 0, (said, done.stderr)
     assert line not in warm_command(*words, folder=reconfirmed, patch=STOP).stderr

@@ -51,9 +51,8 @@ def test_full_database_stops_no_search(
     assert "mmsearch sync" in " ".join(done.stdout.split())
     check_beginning(tmp_path, short)
 
-    done = warm_command(*words, folder=tmp_path)
+    warm_command(*words, folder=tmp_path, code=0)
 
-    assert done.returncode == 0, done.stderr
     assert_same_everywhere(tmp_path / "runs", "few", SHORT.n_trials)
     assert curves(tmp_path / "runs", "few") == short
 
@@ -107,9 +106,8 @@ def test_full_file_system_is_named_and_the_search_goes_on_once_there_is_room(
     check_beginning(disk, short)
 
     subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
-    done = warm_command(*words, folder=disk)
+    warm_command(*words, folder=disk, code=0)
 
-    assert done.returncode == 0, done.stderr
     assert_same_everywhere(disk / "runs", "few", SHORT.n_trials)
     assert curves(disk / "runs", "few") == short
 

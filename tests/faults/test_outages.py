@@ -57,9 +57,8 @@ def test_server_that_is_down_stops_no_search(
 
     service.start()
     place = ("--tracking-uri", service.uri)  # which never answered, so that it is not stored
-    done = warm_command("sync", "--study", "down", *place, folder=tmp_path)
+    warm_command("sync", "--study", "down", *place, folder=tmp_path, code=0)
 
-    assert done.returncode == 0, done.stderr
     assert_same_everywhere(tmp_path / "runs", "down", N_TRIALS, tracking_uri=service.uri)
 
 
@@ -81,7 +80,6 @@ def test_server_that_hangs_holds_up_no_search(
     late = {key: tag for key, tag in runs[0].data.tags.items() if key.startswith("mmsearch.")}
     MlflowClient(service.uri).create_run(runs[0].info.experiment_id, tags=late)
 
-    done = warm_command("run", *given, "-n", N_TRIALS + 1, folder=tmp_path)
+    warm_command("run", *given, "-n", N_TRIALS + 1, folder=tmp_path, code=0)
 
-    assert done.returncode == 0, done.stderr
     assert_same_everywhere(tmp_path / "runs", "hanging", N_TRIALS + 1, tracking_uri=service.uri)

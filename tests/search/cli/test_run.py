@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import optuna
 import pytest
@@ -26,24 +26,11 @@ from tests.support.assertions import (
 from tests.support.background_search import Search
 from tests.support.commands import COMMAND, environment
 from tests.support.fault_injection import SPAWN_WORKERS
-from tests.support.forked_cli import Done, Warm
+from tests.support.forked_cli import Warm
 from tests.support.in_process import run_in_process
 from tests.support.terminal import begin, read
 
 AGAIN = ("run", "--study", "few", "--workers", 1)
-
-
-class Mmsearch(Protocol):
-    """Runs a command in the copied workspace."""
-
-    def __call__(self, *words: object) -> Done:
-        """Run it to its end."""
-
-
-@pytest.fixture
-def mmsearch(copied: Path, warm_command: Warm) -> Mmsearch:
-    """Run commands without their start-up, in a workspace of four trials."""
-    return lambda *words: warm_command(*words, folder=copied)
 
 
 def test_run_leaves_each_trial_once_everywhere(copied: Path) -> None:
@@ -63,21 +50,20 @@ def test_run_prints_a_line_a_trial_and_the_next_commands(searched: Path) -> None
 
 
 def test_more_trials_are_added_in_a_storage_that_is_found_from_anywhere(
-    copied: Path, mmsearch: Mmsearch, warm_command: Warm
+    copied: Path, warm_command: Warm
 ) -> None:
     """`--trials` is the total; a study that moves to another database takes its trials along."""
     runs, other = copied / "runs", copied / "other"
     before = curves(runs, "few")
-    again = mmsearch(*AGAIN, "-n", 4)
-    assert again.returncode == 0
+    again = warm_command(*AGAIN, "-n", 4, folder=copied, code=0)
     assert "already has 4 finished trials" in again.stdout
     assert curves(runs, "few") == before
 
     # A workspace with one study goes on with it, as for every other command.
-    unnamed = mmsearch("run", "-n", 4)
+    unnamed = warm_command("run", "-n", 4, folder=copied)
     assert "study 'few' already has 4 finished trials" in unnamed.stdout
 
-    more = mmsearch(*AGAIN, "-n", 5, "--storage", "sqlite:///mine.db")
+    more = warm_command(*AGAIN, "-n", 5, "--storage", "sqlite:///mine.db", folder=copied)
     other.mkdir()
     done = warm_command(*AGAIN, "-n", 5, "--workspace", runs, folder=other)
 
@@ -87,16 +73,16 @@ def test_more_trials_are_added_in_a_storage_that_is_found_from_anywhere(
     assert not list(other.glob("*.db"))
 
 
-def test_refused_storage_changes_nothing(copied: Path, mmsearch: Mmsearch) -> None:
+def test_refused_storage_changes_nothing(copied: Path, warm_command: Warm) -> None:
     """A --storage with another study of this name is refused; the plain line still works."""
     path, url = copied / "runs/few/study.json", f"sqlite:///{copied}/other.db"
     before = path.read_bytes()
     other = optuna.create_study(study_name="few", storage=url)
     other.tell(other.ask(), 1.0)
-    assert mmsearch(*AGAIN, "-n", 4, "--storage", url).returncode == 3
+    warm_command(*AGAIN, "-n", 4, "--storage", url, folder=copied, code=3)
     assert path.read_bytes() == before
     assert len(optuna.load_study(study_name="few", storage=url).trials) == 1
-    assert mmsearch(*AGAIN, "-n", 4).returncode == 0
+    warm_command(*AGAIN, "-n", 4, folder=copied, code=0)
 
 
 def test_second_run_on_a_study_is_refused(copied: Path) -> None:
@@ -189,14 +175,13 @@ def test_diverging_trials_fail_with_their_reason(
     assert {run.info.status for run in children} == {"FAILED", "SCHEDULED"}
 
 
-def test_timeout_begins_no_more_trials(mmsearch: Mmsearch) -> None:
+def test_timeout_begins_no_more_trials(copied: Path, warm_command: Warm) -> None:
     """`--timeout` ends a search in order, and says how to go on."""
-    done = mmsearch(*AGAIN, "-n", 500, "--timeout", 0.1)
-    assert done.returncode == 0, done.stderr
+    done = warm_command(*AGAIN, "-n", 500, "--timeout", 0.1, folder=copied, code=0)
     assert re.search(r"^\d+ of 500 trials", done.stdout, re.MULTILINE)
     assert "the time was up" in done.stdout
     assert "mmsearch run --trials 500" in done.stdout
-    again = mmsearch(*AGAIN, "-n", 500, "--timeout", 0.1, "--json")
+    again = warm_command(*AGAIN, "-n", 500, "--timeout", 0.1, "--json", folder=copied)
     assert json.loads(again.stdout)["ended_by"] == "timeout"
 
 
@@ -230,15 +215,14 @@ def test_search_needs_neither_a_home_nor_a_terminal_in_its_environment(
     assert_same_everywhere(copied / "runs", "new", 1)
 
 
-def test_trials_that_a_person_enqueues_are_tried_or_named(copied: Path, mmsearch: Mmsearch) -> None:
+def test_trials_that_a_person_enqueues_are_tried_or_named(copied: Path, warm_command: Warm) -> None:
     """Optuna's own queue works; a slip of the fingers in it costs a line and no study."""
     study = optuna.load_study(study_name="few", storage=f"sqlite:///{copied}/runs/optuna.db")
     for value in ("abc", -1.0, 1e9):
         study.enqueue_trial({"learning_rate": value})
     study.enqueue_trial({"embedding_dim": 7})
     for _ in range(2):
-        done = mmsearch(*AGAIN, "-n", 5)
-        assert done.returncode == 0, done.stderr
+        done = warm_command(*AGAIN, "-n", 5, folder=copied, code=0)
         assert done.stdout.count("an enqueued trial") == 3
     specs: list[Any] = [record.spec for record in Journal(copied / "runs/few").records()]
     assert specs[4].embedding_dim == 7
@@ -246,7 +230,7 @@ def test_trials_that_a_person_enqueues_are_tried_or_named(copied: Path, mmsearch
         assert trial.params == {name: getattr(spec, name) for name in trial.params}
 
 
-def test_clock_that_was_ahead_damages_nothing(copied: Path, mmsearch: Mmsearch) -> None:
+def test_clock_that_was_ahead_damages_nothing(copied: Path, warm_command: Warm) -> None:
     """Killed between a trial's last segment and its end, a search goes on, whatever time it is."""
     before = curves(copied / "runs", "few")
     path = copied / "runs/few/trials/0000/outcome.json"
@@ -254,7 +238,7 @@ def test_clock_that_was_ahead_damages_nothing(copied: Path, mmsearch: Mmsearch) 
     path.write_text(json.dumps({**outcome, "ended_ms": outcome["ended_ms"] + 3_600_000}))
     (copied / "runs/few/trials/0003/outcome.json").unlink()
 
-    assert mmsearch(*AGAIN, "-n", 4).returncode == 0
+    warm_command(*AGAIN, "-n", 4, folder=copied, code=0)
 
     assert curves(copied / "runs", "few") == before
     assert_same_everywhere(copied / "runs", "few", 4)

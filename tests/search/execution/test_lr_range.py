@@ -128,19 +128,19 @@ def test_test_stands_in_mlflow_as_a_run_of_the_study(
     assert (copied / "lr.png").stat().st_mode & 0o777 == 0o640, "it is made to be handed on"
 
 
-def test_range_that_is_too_narrow_is_told(
+def test_range_that_is_too_narrow_or_of_few_steps_is_told(
     warm_command: Warm, tmp_path: Path, small_corpus: Path
 ) -> None:
-    """The whole of what was tried, if it is less than a factor of two, is no range to search."""
+    """A factor of less than two is no range to search, and one from 300 steps depends on chance."""
     words = (*SHORT, "--corpus", small_corpus, "--low", 0.1, "--high", 0.15)
     done = warm_command(*words, folder=tmp_path, **AWAY, code=0)
     assert "too narrow" in done.stdout
     found = json.loads(warm_command(*words, "--json", folder=tmp_path, code=0, **AWAY).stdout)
     assert found["suggested"]["high"] < 2 * found["suggested"]["low"]
-    assert any("too narrow" in warning for warning in found["warnings"])
-    wider = json.loads(warm_command(*SHORT, "--json", folder=tmp_path, code=0, **AWAY).stdout)
-    assert not any("too narrow" in warning for warning in wider["warnings"])
-    assert any("chance" in warning for warning in wider["warnings"]), "it has few steps"
+    few = (*SHORT, "--seeds", 1, "--json")
+    wider = json.loads(warm_command(*few, folder=tmp_path, code=0, **AWAY).stdout)
+    for named, (warning,) in (("too narrow", found["warnings"]), ("chance", wider["warnings"])):
+        assert named in warning
 
 
 @pytest.mark.parametrize(

@@ -96,10 +96,7 @@ def test_a_person_with_plain_optuna_finds_everything(search: Search, url: str) -
     assert_same(search, url)
     study = optuna.load_study(study_name="names", storage=url)
     assert study.direction == optuna.study.StudyDirection.MINIMIZE
-    assert [trial.state.name for trial in study.trials] == list(STATES)
     assert study.best_trial.number == 3
-    assert study.trials[1].user_attrs["mmsearch.reason"] == "it is PRUNED"
-    assert study.trials[2].value is None
     assert list(study.trials[0].params) == list(SPACE.dimensions)
 
 

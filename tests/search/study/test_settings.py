@@ -29,6 +29,7 @@ SHORT_VALUES = """
 1 0 -1 20 20000 1.0 nan inf -inf 1e999 true false "tpe" 'none' "" "cosine" [] [1] {} {low=1} \"\"\"
 {low=1,high=2} {low=1,high=4,log=true} {low="a",high=[]} 1979-05-27 07:32:00 0x10 1_000 {low=[]}
 "article" "sgd" {choices=["sgd","adam"]} {choices=[1,2]} {choices=[]} {low=1,high=9e300,step=1}
+{low=2,high=1} {low=0,high=1,log=true} {low=nan,high=1} {low=1e-300,high=1e300}
 """
 LONG_VALUES = ("9" * 400, "9" * 5000, "0x" + "f" * 5000, "[" * 3000, "{x=" * 2000)
 LINES = st.one_of(
@@ -39,7 +40,7 @@ LINES = st.one_of(
         st.sampled_from([*KEYS, *DEFAULTS, *TRAINING, "odd", "a.b"]),
         st.sampled_from([*SHORT_VALUES.split(), *LONG_VALUES]),
     ),
-    st.text(max_size=8),
+    st.text(st.characters() | st.characters(categories=["Cs"]), max_size=8),  # or no UTF-8
 )
 
 
