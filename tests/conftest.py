@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
+import optuna
 import pytest
 
 from mmsearch.data.corpus import BUILTIN_CORPUS, Corpus, read_corpus
@@ -256,6 +257,16 @@ def new_store(tmp_path_factory: pytest.TempPathFactory) -> NewStore:
 
     folder = build_once(tmp_path_factory, "new-store", build)
     return NewStore(folder / "mlflow.db", *json.loads((folder / "existed.json").read_text()))
+
+
+@pytest.fixture(scope="session")
+def empty_storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the tables of an Optuna storage, which takes as long as twenty trials."""
+
+    def build(folder: Path) -> None:
+        optuna.storages.RDBStorage(f"sqlite:///{folder}/optuna.db").engine.dispose()
+
+    return build_once(tmp_path_factory, "empty-storage", build) / "optuna.db"
 
 
 @pytest.fixture

@@ -150,23 +150,19 @@ def study(make_study: Callable[[str], Study]) -> Study:
     return make_study("names")
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make Optuna's tables once, which takes as long as twenty trials."""
-    path = tmp_path_factory.mktemp("optuna") / "optuna.db"
-    optuna.storages.RDBStorage(f"sqlite:///{path}").engine.dispose()
-    return path
-
-
 @pytest.fixture(params=["MLflow", "Optuna"])
 def kind(
-    request: pytest.FixtureRequest, study: Study, new_store: NewStore, empty: Path, tmp_path: Path
+    request: pytest.FixtureRequest,
+    study: Study,
+    new_store: NewStore,
+    empty_storage: Path,
+    tmp_path: Path,
 ) -> Kind:
     """Make each kind of view, without a trial."""
     if request.param == "MLflow":
         new_store.copy(tmp_path)
         return InMLflow(study, tmp_path / "mlflow.db")
-    return InOptuna(study, Path(shutil.copy(empty, tmp_path / "optuna.db")))
+    return InOptuna(study, Path(shutil.copy(empty_storage, tmp_path / "optuna.db")))
 
 
 def opened(kind: Kind) -> View:

@@ -242,22 +242,3 @@ def test_clock_that_was_ahead_damages_nothing(copied: Path, warm_command: Warm) 
 
     assert curves(copied / "runs", "few") == before
     assert_same_everywhere(copied / "runs", "few", 4)
-
-
-def test_seed_of_training_is_stored_with_the_study(
-    tmp_path: Path, small_corpus: Path, warm_command: Warm
-) -> None:
-    """Every trial has it, those of a later command without the config too; fresh seeds differ."""
-    (tmp_path / "fixed.toml").write_text("[training]\nseed = 5\n[search]\nstart = false\n")
-    words = ("--corpus", small_corpus, "--config", "fixed.toml", "--steps", 40, "-n", 2)
-    first = warm_command("run", *words, "--workers", 1, folder=tmp_path)
-    more = warm_command("run", "--study", "few", "-n", 3, "--workers", 1, folder=tmp_path)
-    fresh = warm_command("confirm", "--top", 1, "--seeds", 1, folder=tmp_path)
-    assert [first.returncode, more.returncode, fresh.returncode] == [0, 0, 0], first.stderr
-    records = Journal(tmp_path / "runs/few").records()
-    assert [record.spec.seed for record in records] == [5, 5, 5]
-    assert [record.spec.seed for record in Journal(tmp_path / "runs/few", "confirm").records()] != [
-        5
-    ]
-    assert len({record.spec.learning_rate for record in records}) == 3
-    warm_command("replay", 2, folder=tmp_path, code=0)

@@ -24,18 +24,10 @@ STATES = ("COMPLETE", "PRUNED", "FAIL", "COMPLETE", "RUNNING", "RUNNING")
 Direction = Literal["minimize", "maximize"]
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make the tables once: that takes as long as twenty trials."""
-    path = tmp_path_factory.mktemp("optuna") / "optuna.db"
-    optuna.storages.RDBStorage(f"sqlite:///{path}").engine.dispose()
-    return path
-
-
 @pytest.fixture
-def url(tmp_path: Path, empty: Path) -> str:
+def url(tmp_path: Path, empty_storage: Path) -> str:
     """Return the URL of a database without a study."""
-    shutil.copy(empty, tmp_path / "optuna.db")
+    shutil.copy(empty_storage, tmp_path / "optuna.db")
     return f"sqlite:///{tmp_path}/optuna.db"
 
 
@@ -117,11 +109,11 @@ def begun_by_0_1(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [Path.unlink, searched_apart, begun_by_0_1])
 def test_storage_is_made_whole(
-    search: Search, url: str, tmp_path: Path, empty: Path, damage: Callable[[Path], None]
+    search: Search, url: str, tmp_path: Path, empty_storage: Path, damage: Callable[[Path], None]
 ) -> None:
     """Replaced, deleted, or written to by others: the next run holds it to the journal again."""
     path = tmp_path / "optuna.db"
-    shutil.copy(empty, tmp_path / "copy.db")
+    shutil.copy(empty_storage, tmp_path / "copy.db")
     partly = Search(SETTINGS, folder=tmp_path / "names")
     for number in (2, 3, 4, 5):
         del partly.records[number]
