@@ -17,8 +17,10 @@ def drawn(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("form", SIGNATURES)
-@pytest.mark.parametrize(("words", "names"), [((), OF_STUDY), (("--trial", 2), OF_TRIAL)])
+@pytest.mark.parametrize(
+    ("form", "words", "names"),
+    [("png", (), OF_STUDY), ("svg", ("--trial", 2), OF_TRIAL), ("pdf", (), OF_STUDY)],
+)
 def test_figures_are_written_the_same_each_time(
     copied: Path, warm_command: Warm, form: str, words: tuple[object, ...], names: set[str]
 ) -> None:
@@ -32,10 +34,9 @@ def test_figures_are_written_the_same_each_time(
     assert drawn(copied / "b") == files
 
 
-def test_confirmation_is_drawn_once_there_is_one(copied: Path, warm_command: Warm) -> None:
+def test_confirmation_is_drawn_once_there_is_one(reconfirmed: Path, warm_command: Warm) -> None:
     """The JSON lists what was written."""
-    warm_command("confirm", "--top", 1, "--seeds", 2, folder=copied, code=0)
-    done = warm_command("figures", "drawn", "--json", folder=copied)
+    done = warm_command("figures", "drawn", "--json", folder=reconfirmed)
     assert set(json.loads(done.stdout)["files"]) == {
         f"{n}.png" for n in {*OF_STUDY, "confirmation"}
     }
