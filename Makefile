@@ -70,8 +70,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python bench/start.py
 	$(BIN)/python bench/overhead.py
 	$(BIN)/python bench/growth.py
-	$(BIN)/python bench/search.py --same $(if $(CORPUS),--corpus $(CORPUS) --keep-duplicates)
-	$(BIN)/python bench/search.py --free $(if $(CORPUS),--corpus $(CORPUS) --keep-duplicates)
+	$(BIN)/python bench/search.py $(if $(CORPUS),--corpus $(CORPUS) --keep-duplicates)
 	$(BIN)/python bench/outage.py
 
 $(VENV)/bin/python:

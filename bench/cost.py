@@ -7,28 +7,22 @@ optimizer the non-negative costs whose relative errors are smallest. Two lengths
 turns, and their difference is the time of the steps alone. Prints the table, in femtoseconds.
 """
 
-from __future__ import annotations
-
-import argparse
 import dataclasses
 import random
 import statistics
 import time
-from typing import TYPE_CHECKING
 
 import numpy as np
-from report import draw_point, report
+from report import draw_point, options, report
 from scipy.optimize import nnls
 
 from mmsearch.data.corpus import BUILTIN_CORPUS, read_corpus
 from mmsearch.data.split import split_corpus
 from mmsearch.model.arithmetic import fix_arithmetic
 from mmsearch.model.cost import cost_terms
+from mmsearch.model.spec import TrialSpec
 from mmsearch.model.training import TrialData, train_segment
 from mmsearch.search.study.settings import settle
-
-if TYPE_CHECKING:
-    from mmsearch.model.spec import TrialSpec
 
 FEW, MANY = 50, 250
 """Steps of the two segments."""
@@ -49,10 +43,7 @@ def step_us(spec: TrialSpec, data: TrialData, n_turns: int) -> float:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--points", type=int, default=60, help="of each recipe")
-    parser.add_argument("--turns", type=int, default=3)
-    arguments = parser.parse_args()
+    arguments = options(__doc__, points=60, turns=3)
     fix_arithmetic()
     split = split_corpus(read_corpus(BUILTIN_CORPUS), 42)
     vocabulary = read_corpus(BUILTIN_CORPUS).vocabulary

@@ -7,50 +7,40 @@ workers, in a new workspace. The table has the wall time and the best dev loss o
 the figure has the best dev loss so far against time.
 """
 
-from __future__ import annotations
-
 import argparse
-import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from report import report, spread
+from matplotlib.figure import Figure
+from report import MMSEARCH, environment, report, shown, timed
 
+from mmsearch.tracking.figures.style import styled
 from mmsearch.tracking.journal.journal import Journal
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 
 def search(
     flags: Sequence[str], corpus: Path, trials: int, seed: int, folder: Path
 ) -> dict[str, Any]:
     """Run one search; returns its scores and times."""
-    command: list[str | Path] = [
-        Path(sys.executable).with_name("mmsearch"), "run", "--corpus", corpus, "--keep-duplicates",
-        "--trials", f"{trials}", "--workers", "2", "--seed", f"{seed}", "--workspace", folder,
-        "--study", "study", *flags,
-    ]  # fmt: skip
-    begun_ms, begun = time.time_ns() // 1_000_000, time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    wall_s = time.perf_counter() - begun
-    if done.returncode:
-        raise SystemExit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
-    records = Journal(folder / "study").records()
+    words = ["run", "--corpus", str(corpus), "--keep-duplicates", "--trials", str(trials)]
+    words += ["--workers", "2", "--seed", str(seed), "--workspace", str(folder / "runs")]
+    began = time.time()
+    command = [MMSEARCH, *words, "--study", "study", *flags]
+    wall_s = timed(command, environment(folder), folder / "output.txt")["whole_s"]
+    records = Journal(folder / "runs" / "study").records()
     looks = sorted((line.ended_ms, line.dev_loss) for record in records for line in record.curve)
     curve: list[tuple[float, float]] = []
     for ended_ms, dev_loss in looks:
         if not curve or dev_loss < curve[-1][1]:
-            curve.append(((ended_ms - begun_ms) / 1000, dev_loss))
-    complete = [r for r in records if r.is_complete and r.dev_loss is not None]
-    best = min(complete, key=lambda record: record.dev_loss or 0.0)
+            curve.append((ended_ms / 1000 - began, dev_loss))
+    complete = [r.dev_loss for r in records if r.is_complete and r.dev_loss is not None]
     return {
         "seed": seed,
         "wall_s": wall_s,
-        "best": best.dev_loss,
+        "best": min(complete),
         "n_complete": len(complete),
         "n_trials": len(records),
         "trained_s": sum(line.wall_s for record in records for line in record.curve),
@@ -58,25 +48,18 @@ def search(
     }
 
 
-def draw(runs: Sequence[Mapping[str, Any]], path: Path) -> None:
+@styled
+def draw(runs: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw the best dev loss so far against time, a line for each seed."""
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
-    from mmsearch.tracking.figures import style  # noqa: PLC0415
-
-    @style.styled
-    def figure() -> Figure:
-        drawn = Figure(figsize=(5.4, 3.4), layout="constrained")
-        axes = drawn.subplots()
-        for run in runs:
-            axes.step(*zip(*run["curve"], strict=True), where="post", label=f"seed {run['seed']}")
-        axes.set_xscale("log")
-        axes.set_xlabel("seconds since the command was typed")
-        axes.set_ylabel("lowest dev loss so far, nats per character")
-        axes.legend()
-        return drawn
-
-    figure().savefig(path, dpi=150)
+    figure = Figure(figsize=(5.4, 3.4), layout="constrained")
+    axes = figure.subplots()
+    for run in runs:
+        axes.step(*zip(*run["curve"], strict=True), where="post", label=f"seed {run['seed']}")
+    axes.set_xscale("log")
+    axes.set_xlabel("seconds since the command was typed")
+    axes.set_ylabel("lowest dev loss so far, nats per character")
+    axes.legend()
+    return figure
 
 
 def main() -> None:
@@ -94,17 +77,15 @@ def main() -> None:
             flags = arguments.flags.split()
             runs.append(search(flags, arguments.corpus, arguments.trials, seed, Path(folder)))
         print(f"seed {seed}: {runs[-1]['best']:.4f} in {runs[-1]['wall_s']:.0f} s", flush=True)
-    best = spread([run["best"] for run in runs])
     row = {
-        "best dev, median": f"{best['median']:.4f}",
-        "range": f"{best['low']:.4f} to {best['high']:.4f}",
-        "wall s": f"{spread([run['wall_s'] for run in runs])['median']:.0f}",
+        "best dev": shown([run["best"] for run in runs], ".4f"),
+        "wall s": shown([run["wall_s"] for run in runs], ".0f"),
         "complete": "/".join(str(run["n_complete"]) for run in runs),
     }
     title = f"{arguments.trials} trials, {arguments.seeds} seeds"
     report("defaults", title, [row], {"searches": runs})
     if arguments.figure:
-        draw(runs, arguments.figure)
+        draw(runs).savefig(arguments.figure, dpi=150)
 
 
 if __name__ == "__main__":

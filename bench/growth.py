@@ -7,15 +7,14 @@ run`; an executor in this process answers each segment at once, with weights of 
 segments a second are what the coordinator can sustain for any number of workers.
 
 By chance of its seed a trial is complete (`COMPLETE` of them) or falls behind at an early segment,
-where the pruner ends it, so that Optuna is asked equally often at each size. The journal is filled
-first with ended trials; `--workers` more, of all ages, are left running, and after `WARM_UP`
-segments a window of `--segments` is measured. The sizes take turns, each on a fresh copy. "resume"
-is the time to read the journal and build the study from it.
+where the pruner ends it, so that Optuna is asked equally often at each size. The same coordinator
+first runs until so many trials have ended, without waiting for the disk. `--workers` more are begun
+then, and after `WARM_UP` segments a worker, when they are of all ages, a window of `--segments` is
+measured. The sizes take turns, each on a fresh copy. "resume" is the time to read the journal and
+build the study from it.
 
 `cluster.py` uses the same trials and the same coordinator.
 """
-
-from __future__ import annotations
 
 import argparse
 import contextlib
@@ -25,41 +24,36 @@ import random
 import shutil
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from unittest import mock
 
 import numpy as np
-from report import draw_point, report, spreads
+from report import report, spreads
 from rich.console import Console
 from safetensors.numpy import save
 
 from mmsearch.model.cost import COSTS, step_ns
 from mmsearch.model.curve import CurvePoint
+from mmsearch.model.spec import TrialSpec
 from mmsearch.search.display.live import LiveDisplay
 from mmsearch.search.execution.coordinator import Coordinator, Limits
 from mmsearch.search.execution.runner import opened
 from mmsearch.search.execution.search_job import Search
 from mmsearch.search.execution.virtual_time import VirtualClock
-from mmsearch.search.execution.worker import CallResult, SegmentResult
-from mmsearch.search.optimizer.optuna_study import ENQUEUED
-from mmsearch.search.optimizer.samplers import trial_seed
+from mmsearch.search.execution.worker import CALL_S, CallResult, SegmentResult
 from mmsearch.search.study.session import Request, Session
-from mmsearch.tracking.journal.records import Outcome, SegmentRecord, TrialState
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from mmsearch.model.spec import TrialSpec
-    from mmsearch.search.study.settings import Settings
-    from mmsearch.tracking.journal.records import TrialRecord
+from mmsearch.tracking.journal.records import TrialRecord
 
 T = TypeVar("T")
 
-WARM_UP = 100
-"""Segments before the window."""
+WARM_UP = 10
+"""Segments a worker before the window."""
 N_TRIALS = 10**9
 """Trials of the study, which are never reached."""
 N_POINTS = 10
@@ -86,40 +80,41 @@ def last_segment(spec: TrialSpec) -> int:
     return min(segment, spec.n_segments)
 
 
-def dev_loss(spec: TrialSpec, segment: int, *, lasts: bool = False) -> float:
-    """Return the dev loss after a segment, in nats; with `lasts` the trial is never behind."""
+def dev_loss(spec: TrialSpec, segment: int) -> float:
+    """Return the dev loss after a segment, in nats."""
     if segment == spec.n_segments:
         return quality(spec) + random.Random(spec.seed + 1).gauss(0, 0.02)  # noqa: S311 (no secret)
-    behind = 0.0 if lasts or segment < last_segment(spec) else 0.5 + quality(spec)
+    behind = 0.0 if segment < last_segment(spec) else 0.5 + quality(spec)
     return 2.1 + 0.5 * math.pow(1 - segment / spec.n_segments, 1.5) + behind
 
 
-def simulate(spec: TrialSpec, segment: int, vocab_size: int, *, lasts: bool) -> CallResult:
-    """Answer a segment as a worker would."""
-    loss = dev_loss(spec, segment, lasts=lasts)
-    start, end = spec.segment_end(segment - 1), spec.segment_end(segment)
-    steps = [start + (end - start) * n // N_POINTS for n in range(1, N_POINTS + 1)]
+def answer(
+    vocab_size: int,
+    spec: TrialSpec,
+    dev_losses: tuple[float, ...],
+    _: bytes | None,
+    n_segments: int,
+) -> CallResult:
+    """Answer segments as a worker would, at once."""
     embedding = np.random.default_rng(spec.seed).standard_normal((vocab_size, spec.embedding_dim))
     rest = np.zeros(spec.n_parameters(vocab_size) - embedding.size, np.float32)
-    content = save({"C": embedding.astype(np.float32), "rest": rest})
-    result = SegmentResult(
-        train=tuple(CurvePoint(step, loss + 0.01, spec.learning_rate) for step in steps),
-        dev_loss=loss,
-        dev_parts={},
-        train_loss=loss - 0.1,
-        weights_sha256=hashlib.sha256(content).hexdigest(),
-        wall_s=0.5,
-    )
+    results = []
+    for segment in range(len(dev_losses) + 1, len(dev_losses) + n_segments + 1):
+        loss = dev_loss(spec, segment)
+        start, end = spec.segment_end(segment - 1), spec.segment_end(segment)
+        steps = [start + (end - start) * n // N_POINTS for n in range(1, N_POINTS + 1)]
+        content = save({"C": embedding.astype(np.float32), "rest": rest})
+        result = SegmentResult(
+            train=tuple(CurvePoint(step, loss + 0.01, spec.learning_rate) for step in steps),
+            dev_loss=loss,
+            dev_parts={},
+            train_loss=loss - 0.1,
+            weights_sha256=hashlib.sha256(content).hexdigest(),
+            wall_s=0.5,
+        )
+        results.append(result)
     samples = ("anna",) * 20 if segment == spec.n_segments else ()
-    return CallResult((result,), content, samples)
-
-
-def draw(settings: Settings, number: int) -> TrialSpec:
-    """Propose a trial: the best of eight at random, so better than chance."""
-    seed = trial_seed(settings.seed, number)
-    chance = random.Random(seed)  # noqa: S311 (no secret)
-    points = [draw_point(settings, chance) for _ in range(8)]
-    return min((settings.trial_spec(point, seed) for point in points), key=quality)
+    return CallResult(tuple(results), content, samples)
 
 
 def sleep(
@@ -131,15 +126,15 @@ def sleep(
     n_segments: int,
 ) -> CallResult:
     """Answer segments after their cost by `model/cost.py`, in seconds times `scale`."""
-    segments = []
-    for segment in range(len(dev_losses) + 1, len(dev_losses) + n_segments + 1):
-        begun = time.perf_counter()
-        result = simulate(spec, segment, vocab_size, lasts=False)
-        n_steps = spec.segment_end(segment) - spec.segment_end(segment - 1)
-        wall_s = scale * n_steps * step_ns(COSTS, spec, vocab_size) / 1e9
-        time.sleep(max(0.0, begun + wall_s - time.perf_counter()))
-        segments.append(replace(result.segments[0], wall_s=wall_s))
-    return replace(result, segments=tuple(segments))
+    begun, n_done = time.perf_counter(), len(dev_losses)
+    step_s = scale * step_ns(COSTS, spec, vocab_size) / 1e9
+    ends = [spec.segment_end(n_done + n) for n in range(n_segments + 1)]
+    walls_s = [step_s * (end - start) for start, end in pairwise(ends)]
+    n_segments = max(1, sum(end_s <= CALL_S for end_s in accumulate(walls_s)))
+    result = answer(vocab_size, spec, dev_losses, None, n_segments)
+    time.sleep(max(0.0, begun + sum(walls_s[:n_segments]) - time.perf_counter()))
+    timed = zip(result.segments, walls_s, strict=False)
+    return replace(result, segments=tuple(replace(each, wall_s=s) for each, s in timed))
 
 
 def open_session(root: Path, lanes: int) -> Session:
@@ -233,65 +228,26 @@ class Instant(Executor):
         return future
 
 
-def fill(root: Path, arguments: argparse.Namespace, n_trials: int) -> None:
-    """Write a journal of `n_trials` ended trials, and of `--workers` running ones of all ages."""
-    session = open_session(root, arguments.workers)
-    session.workspace.create()
-    settings, journal = session.file.settings, session.journal
-    journal.create()
-    journal.write_study(session.file.to_json())
-    vocab_size, n_workers = session.corpus.vocabulary.size, arguments.workers
-    ended_ms = 1_700_000_000_000
-    # Filling in is not measured, and need not survive a crash.
-    with mock.patch("os.fsync"):
-        for number in range(n_trials + n_workers):
-            spec, is_running = draw(settings, number), number >= n_trials
-            n_done = last_segment(spec)
-            if is_running:
-                # Of all ages, or they would all end at once.
-                n_done = (number - n_trials) * spec.n_segments // n_workers
-            facts = {"started_ms": ended_ms, "n_parameters": 1, "versions": {}, ENQUEUED: None}
-            journal.start(number, spec, facts)
-            for segment in range(1, n_done + 1):
-                answer = simulate(spec, segment, vocab_size, lasts=is_running)
-                (result,) = answer.segments
-                ended_ms += 1
-                line = SegmentRecord(
-                    segment=segment,
-                    step=spec.segment_end(segment),
-                    train=result.train,
-                    dev_loss=result.dev_loss,
-                    train_loss=result.train_loss,
-                    wall_s=result.wall_s,
-                    ended_ms=ended_ms,
-                    weights_sha256=result.weights_sha256,
-                )
-                journal.append(number, [line], answer.weights if is_running else b"")
-            if not is_running:
-                ended_ms += 1
-                state = "COMPLETE" if n_done == spec.n_segments else "PRUNED"
-                journal.finish(number, Outcome(state=TrialState(state), ended_ms=ended_ms))
+@contextlib.contextmanager
+def coordinate_at_once(root: Path, executor: Executor, n_workers: int) -> Iterator[Coordinator]:
+    """Make a coordinator of `n_workers`, whose segments are answered at once."""
+    job = Search(open_session(root, n_workers))
+    answers = partial(answer, job.session.corpus.vocabulary.size)
+    with coordinate(job, executor, answers, n_workers, n_workers) as coordinator:
+        yield coordinator
 
 
 def once(root: Path, arguments: argparse.Namespace) -> dict[str, float]:
     """Measure one window of a filled study."""
-    n_workers = arguments.workers
-    job, executor = Search(open_session(root, n_workers)), Instant()
-    vocab_size = job.session.corpus.vocabulary.size
-
-    def answer(
-        spec: TrialSpec, dev_losses: tuple[float, ...], _: bytes | None, __: int
-    ) -> CallResult:
-        return simulate(spec, len(dev_losses) + 1, vocab_size, lasts=spec.seed in carried_on)
-
-    def mark() -> float:
-        return time.perf_counter() - executor.own_s
-
-    begun = time.perf_counter()
-    with coordinate(job, executor, answer, n_workers, n_workers) as coordinator:
+    executor, begun = Instant(), time.perf_counter()
+    with coordinate_at_once(root, executor, arguments.workers) as coordinator:
         resume_s = time.perf_counter() - begun
-        carried_on = {each.spec.seed for each in coordinator.earlier if each.outcome is None}
-        window = Window(coordinator, WARM_UP, arguments.segments, mark)
+        window = Window(
+            coordinator,
+            arguments.workers * WARM_UP,
+            arguments.segments,
+            lambda: time.perf_counter() - executor.own_s,
+        )
         window.run()
     whole_ms = (window.marks[1] - window.marks[0]) / window.n_inside * 1e3
     return {"ms a segment": whole_ms, "segments/s": 1e3 / whole_ms, "resume, s": resume_s}
@@ -305,11 +261,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=64, help="trials that run at once")
     parser.add_argument("--segments", type=int, default=200, help="of a window")
     arguments = parser.parse_args()
+    workers = arguments.workers
     found: dict[int, list[dict[str, float]]] = {n: [] for n in arguments.sizes}
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch) / "runs"
         for n_trials in arguments.sizes:
-            fill(root, arguments, n_trials)
+            # Filling in is not measured, and need not survive a crash.
+            with mock.patch("os.fsync"), coordinate_at_once(root, Instant(), workers) as filling:
+                filling.run(Limits(n_trials=n_trials))
             root.rename(Path(scratch) / f"filled-{n_trials}")
         for _ in range(arguments.repeats):
             for n_trials in arguments.sizes:

@@ -9,25 +9,20 @@ segment's beginning to the last trial's end, which an outage should not lengthen
 from there to the prompt, when the rest is uploaded or given up.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import os
 import signal
-import subprocess
+import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from report import MMSEARCH, environment, free_port, report, spread
+from report import MMSEARCH, environment, free_port, options, report, shown, timed
 
 from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.mlflow.server import serve
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 GOAL = 0.05
 CONFIG = '[search]\nsampler = "random"\npruner = "none"\n'
@@ -56,19 +51,15 @@ def search(arm: str, folder: Path, arguments: argparse.Namespace) -> dict[str, f
     """Run one search; returns its two times."""
     config = folder / "config.toml"
     config.write_text(CONFIG)
-    words = ["run", "--study", arm, "--config", str(config), "--workspace", str(folder / "runs")]
+    words = [MMSEARCH, "run", "--study", arm, "--config", str(config)]
+    words += ["--workspace", str(folder / "runs")]
     words += ["--trials", str(arguments.trials), "--steps", str(arguments.steps)]
     with tracking(arm, folder) as uri:
-        done = subprocess.run(  # noqa: S603 (our words)
-            [MMSEARCH, *words, "--tracking-uri", uri],
-            env=environment(folder.parent),
-            check=True,
-            capture_output=True,
-            text=True,
-        )
+        output = folder / "output.txt"
+        timed([*words, "--tracking-uri", uri], environment(folder.parent), output)
         ended = time.time()
-    if (LACKS in done.stdout) != (arm != "up"):
-        raise SystemExit(f"{arm}: MLflow was not as it should have been:\n{done.stdout}")
+    if (LACKS in output.read_text("utf-8")) != (arm != "up"):
+        raise SystemExit(f"{arm}: MLflow was not as it should have been:\n{output.read_text()}")
     records = Journal(folder / "runs" / arm).records()
     last = max(record.outcome.ended_ms for record in records if record.outcome) / 1000
     first = min(record.curve[0].ended_ms / 1000 - record.curve[0].wall_s for record in records)
@@ -77,34 +68,26 @@ def search(arm: str, folder: Path, arguments: argparse.Namespace) -> dict[str, f
 
 def show(turns: list[dict[str, dict[str, float]]]) -> None:
     """Print medians over turns, and the ratio to `up` of each turn."""
-    rows, figures = [], {}
+    rows, ratios = [], {}
     for arm in ARMS:
-        found = {key: spread([turn[arm][key] for turn in turns]) for key in ("search", "end")}
-        ratio = spread([turn[arm]["search"] / turn["up"]["search"] for turn in turns])
-        figures[arm] = {**found, "ratio": ratio}
+        ratios[arm] = [turn[arm]["search"] / turn["up"]["search"] for turn in turns]
         rows.append(
             {
                 "MLflow": arm,
-                "search": f"{found['search']['median']:.2f} s",
-                "of that with it up": f"{ratio['median']:.3f}",
-                "low to high": f"{ratio['low']:.3f} to {ratio['high']:.3f}",
-                "end": f"{found['end']['median']:.1f} s",
-                "at most": f"{found['end']['high']:.1f} s",
+                "search, s": shown([turn[arm]["search"] for turn in turns], ".2f"),
+                "of that with it up": shown(ratios[arm], ".3f"),
+                "end, s": shown([turn[arm]["end"] for turn in turns], ".1f"),
             }
         )
     title = f"a search with MLflow up, down and hanging; medians of {len(turns)} turns"
-    report("outage", title, rows, {"turns": turns, "arms": figures})
-    worst = max(figures[arm]["ratio"]["median"] for arm in ARMS if arm != "up") - 1
+    report("outage", title, rows, {"turns": turns})
+    worst = max(statistics.median(ratios[arm]) for arm in ARMS) - 1
     print(f"an outage costs a search {worst:+.1%}; the goal is at most {GOAL:.0%}")
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--trials", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--repeats", type=int, default=3, help="turns")
-    arguments = parser.parse_args()
+    arguments = options(__doc__, trials=10, steps=6000, repeats=3)
     turns = []
     with tempfile.TemporaryDirectory() as scratch:
         for turn in range(arguments.repeats):

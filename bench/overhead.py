@@ -14,21 +14,17 @@ that a segment need not wait for a core and its seconds are processor time. Two 
 Needs Linux.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
+import statistics
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from report import MMSEARCH, environment, report, spread, timed
+from report import MMSEARCH, environment, report, shown, timed
 
 from mmsearch.tracking.journal.journal import Journal
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 GOAL, IDLE_GOAL = 0.10, 0.05
 
@@ -78,11 +74,8 @@ def main() -> None:
         "after the last one": [run["after the last"] / run["whole_s"] for run in runs],
         f"workers idle between them (goal {IDLE_GOAL:.0%})": [run["idle"] for run in runs],
     }
-    rows = []
-    for what, values in shares.items():
-        found = spread(values)
-        rows.append({"what": what, **{name: f"{share:.1%}" for name, share in found.items()}})
-    typical = {name: spread([run[name] for run in runs])["median"] for name in runs[0]}
+    rows = [{"what": what, "share": shown(values, ".1%")} for what, values in shares.items()]
+    typical = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
     title = (
         f"{arguments.trials} trials, {arguments.workers} workers: {typical['segments']:.0f} "
         f"segments in {typical['whole_s']:.1f} s; {arguments.repeats} runs\n"

@@ -1,29 +1,22 @@
 """The plain peer: the same search as people write it from Optuna's and MLflow's tutorials.
 
-    python bench/peer.py --trials 50 --steps 20000 --folder peer
-
-`bench/search.py` compares `mmsearch run` with it, so it is meant to be a good script of its kind:
-one process, SQLite for Optuna and MLflow, TPE, the median pruner, a nested run for each trial,
-`mlflow.log_metric` every 100 steps, two figures for each complete trial. A trial is the article's
-training loop over mmsearch's default space; the dev split is evaluated 20 times a trial.
+`bench/search.py` starts it, and compares `mmsearch run` with it, so it is meant to be a good script
+of its kind: one process, SQLite for Optuna and MLflow, a nested run for each trial,
+`mlflow.log_metric` every 100 steps, two figures for each trial. A trial is the article's training
+loop with an enqueued configuration; the dev split is evaluated and reported 20 times a trial.
 
 torch chooses its own number of threads. On two idle cores that was faster by up to 1.4 times; on
 busy ones it was 2 to 30 times slower, so give it `--threads 1` there.
 
 Words are shuffled and cut as in the article; repeated ones are dropped unless `--keep-duplicates`.
-`log.jsonl` gets a line about the words, and one for each dev evaluation with the seconds since
-`--began`, the Unix time at which the caller started this process.
+The study's user attributes say which words they were.
 """
-
-from __future__ import annotations
 
 import argparse
 import hashlib
 import json
 import random
-import time
 from pathlib import Path
-from typing import Any
 
 import matplotlib.pyplot as plt
 import mlflow
@@ -33,7 +26,6 @@ from torch import Tensor
 from torch.nn import functional
 
 N_EVALUATIONS = 20
-CORPUS = Path(__file__).parents[1] / "data" / "names.txt"
 
 
 def read_words(corpus: Path, *, keep_duplicates: bool) -> tuple[list[str], list[str], list[str]]:
@@ -136,7 +128,6 @@ def objective(
                     dev_loss = loss_of(parameters, Xdev, Ydev).item()
                 curves["dev"].append((step, dev_loss))
                 mlflow.log_metric("dev_loss", dev_loss, step=step)
-                note(arguments, trial=trial.number, step=step, dev_loss=dev_loss)
                 trial.report(dev_loss, step)
                 if trial.should_prune():
                     raise optuna.TrialPruned
@@ -144,22 +135,14 @@ def objective(
     return dev_loss
 
 
-def note(arguments: argparse.Namespace, **values: Any) -> None:
-    """Append a line to the log."""
-    with (arguments.folder / "log.jsonl").open("a") as log:
-        log.write(json.dumps({"seconds": time.time() - arguments.began, **values}) + "\n")
-
-
 def search(arguments: argparse.Namespace) -> None:
     """Run the study."""
     folder = arguments.folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
     if arguments.threads > 0:
         torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
     words = read_words(arguments.corpus, keep_duplicates=arguments.keep_duplicates)
     dev_sha256 = hashlib.sha256("\n".join(words[2]).encode()).hexdigest()
-    note(arguments, n_train=len(words[1]), dev_sha256=dev_sha256)
     mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
     artifacts = (folder / "artifacts").as_uri()
     mlflow.set_experiment(
@@ -170,32 +153,29 @@ def search(arguments: argparse.Namespace) -> None:
         storage=f"sqlite:///{folder}/optuna.db",
         direction="minimize",
         sampler=optuna.samplers.TPESampler(seed=arguments.seed),
-        pruner=optuna.pruners.MedianPruner()
-        if arguments.pruner == "median"
-        else optuna.pruners.NopPruner(),
+        pruner=optuna.pruners.NopPruner(),
     )
-    for point in json.loads(arguments.enqueue.read_text("utf-8")) if arguments.enqueue else []:
+    study.set_user_attr("n_train", len(words[1]))
+    study.set_user_attr("dev_sha256", dev_sha256)
+    points = json.loads(arguments.enqueue.read_text("utf-8"))
+    for point in points:
         study.enqueue_trial(point)
     with mlflow.start_run(run_name="study"):
-        study.optimize(lambda trial: objective(trial, arguments, words), n_trials=arguments.trials)
-        if any(trial.state == optuna.trial.TrialState.COMPLETE for trial in study.trials):
-            mlflow.log_params(study.best_params)
-            mlflow.log_metric("best_dev_loss", study.best_value)
+        study.optimize(lambda trial: objective(trial, arguments, words), n_trials=len(points))
+        mlflow.log_params(study.best_params)
+        mlflow.log_metric("best_dev_loss", study.best_value)
 
 
 def main() -> None:
     """Read the command line and search."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--folder", type=Path, required=True, help="where everything is written")
-    parser.add_argument("--trials", type=int, default=50)
-    parser.add_argument("--steps", type=int, default=20_000, help="of each trial, a multiple of 20")
-    parser.add_argument("--corpus", type=Path, default=CORPUS, help="one word per line")
+    parser.add_argument("--steps", type=int, required=True, help="of each trial, a multiple of 20")
+    parser.add_argument("--corpus", type=Path, required=True, help="one word per line")
     parser.add_argument("--keep-duplicates", action="store_true", help="as the article does")
-    parser.add_argument("--enqueue", type=Path, help="JSON list of configurations to try first")
-    parser.add_argument("--pruner", choices=["median", "none"], default="median")
+    parser.add_argument("--enqueue", type=Path, required=True, help="JSON list of configurations")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=0, help="of torch; 0: its own choice")
-    parser.add_argument("--began", type=float, default=time.time(), help="when seconds begin")
     arguments = parser.parse_args()
     if arguments.steps < 1 or arguments.steps % N_EVALUATIONS:
         parser.error(f"--steps must be a multiple of {N_EVALUATIONS}, got {arguments.steps}")

@@ -1,35 +1,39 @@
-"""Shared by the benchmarks: the command's environment, the machine's clock, tables and JSON."""
+"""Shared by the benchmarks: options, the command's environment, the clock, tables and JSON."""
 
-from __future__ import annotations
-
+import argparse
 import json
 import math
 import os
 import platform
+import random
 import resource
 import socket
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
+from mmsearch.search.study.settings import Settings
 from mmsearch.search.study.space import Range
-
-if TYPE_CHECKING:
-    import random
-    from collections.abc import Mapping, Sequence
-
-    from mmsearch.search.study.settings import Settings
 
 RESULTS = Path(__file__).parent / "results"
 """Folder of the JSON files; not kept by git."""
 MMSEARCH = str(Path(sys.executable).with_name("mmsearch"))
+
+
+def options(doc: str, **defaults: float) -> argparse.Namespace:
+    """Parse a script's options, each of which is a number with a default."""
+    parser = argparse.ArgumentParser(description=doc.partition("\n")[0])
+    for name, default in defaults.items():
+        parser.add_argument(f"--{name}", type=type(default), default=default, help="%(default)s")
+    return parser.parse_args()
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -86,14 +90,11 @@ def draw_point(settings: Settings, chance: random.Random) -> dict[str, float]:
 
 def machine() -> dict[str, Any]:
     """Describe the machine that the figures were measured on."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [row for row in cpuinfo.read_text().splitlines() if row.startswith("model name")]
-        model = names[0].partition(": ")[2] if names else model
+    rows = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    names = [row.partition(": ")[2] for row in rows if row.startswith("model name")]
     return {
-        "processor": model,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "processor": names[0] if names else platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
@@ -107,6 +108,13 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 def spreads(runs: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
     """Return the spread of each figure of repeated runs."""
     return {name: spread([run[name] for run in runs]) for name in runs[0]}
+
+
+def shown(values: Sequence[float], form: str) -> str:
+    """Format the median of values and, if they differ, the lowest and the highest."""
+    found = spread(values)
+    low, high = f"{found['low']:{form}}", f"{found['high']:{form}}"
+    return f"{found['median']:{form}}" + (f" ({low} to {high})" if low != high else "")
 
 
 def report(

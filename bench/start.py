@@ -12,21 +12,15 @@ before (importing torch, building examples) counts. Ratios are taken within a tu
 printed. A first turn, which compiles byte code and lists fonts, is left out.
 """
 
-from __future__ import annotations
-
-import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from report import MMSEARCH, environment, report, spread, timed
+from report import MMSEARCH, environment, options, report, shown, timed
 
 from mmsearch.tracking.journal.journal import Journal
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 N_TRIALS = 2
 YARDSTICK = "import torch"
@@ -65,30 +59,20 @@ def turn(folder: Path, env: Mapping[str, str], steps: int) -> dict[str, float]:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--repeats", type=int, default=5, help="turns that count")
-    parser.add_argument("--steps", type=int, default=1000, help="SGD steps of each trial")
-    arguments = parser.parse_args()
+    arguments = options(__doc__, repeats=5, steps=1000)
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch)
         env = environment(home)
         turns = [
             turn(home / f"runs-{n}", env, arguments.steps) for n in range(arguments.repeats + 1)
         ][1:]
-    rows, figures = [], {}
+    rows = []
     for name in turns[0]:
-        seconds = spread([times[name] for times in turns])
-        ratio = spread([times[name] / times[YARDSTICK] for times in turns])
-        figures[name] = {"seconds": seconds, "ratio": ratio}
-        row = {
-            "what": name,
-            "seconds": f"{seconds['median']:.2f}",
-            "low-high": f"{seconds['low']:.2f}-{seconds['high']:.2f}",
-            "ratio": f"{ratio['median']:.2f}x",
-        }
-        rows.append(row)
+        seconds = [times[name] for times in turns]
+        ratios = [times[name] / times[YARDSTICK] for times in turns]
+        rows.append({"what": name, "seconds": shown(seconds, ".2f"), "ratio": shown(ratios, ".2f")})
     title = f"medians of {arguments.repeats} turns; ratios to `{YARDSTICK}`"
-    report("start", title, rows, {"repeats": arguments.repeats, "times": figures})
+    report("start", title, rows, {"turns": turns})
 
 
 if __name__ == "__main__":

@@ -8,31 +8,22 @@ speed of a 1024 x 1024 matrix product. Ours is what `train_segment` does, averag
 the article's recipe, and with the default one, where the article's loop keeps to examples and SGD.
 """
 
-from __future__ import annotations
-
-import argparse
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
-from report import report, spread
+from report import options, report, shown
+from torch import Tensor
 from torch.nn import functional
 
 from mmsearch.data.contexts import Contexts, distinct
 from mmsearch.model.averaging import STRIDE, average_in
 from mmsearch.model.kernel import Kernel
-from mmsearch.model.minibatches import Distributions, Examples, add_noise
+from mmsearch.model.minibatches import Distributions, Examples, Source, add_noise
 from mmsearch.model.mlp import Parameters
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor
-
-    from mmsearch.model.minibatches import Source
-    from mmsearch.model.spec import Optimizer
+from mmsearch.model.spec import Optimizer
 
 SHAPES = ((2, 100, 3), (10, 200, 3), (16, 256, 5), (24, 512, 8), (48, 512, 10))
 RECIPE_SHAPES = ((24, 200, 6), (63, 415, 8))
@@ -128,9 +119,7 @@ def microseconds(steps: Callable[[], object], n: int) -> float:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--turns", type=int, default=9)
-    n_turns = parser.parse_args().turns
+    n_turns = options(__doc__, turns=9).turns
     torch.set_num_threads(1)
     torch.manual_seed(0)
     square = torch.randn(1024, 1024)
@@ -151,21 +140,19 @@ def main() -> None:
         multiplied = block_size * embedding_dim * hidden_width + hidden_width * VOCAB_SIZE
         floor_us = 6 * batch_size * multiplied / gigaflops / 1e3
         name = f"{'/'.join(map(str, shape))}, {recipe}, {batch_size}"
-        ratio = spread(ratios)
         rows.append(
             {
                 "emb/hid/block, recipe, batch": name,
                 "article": f"{theirs_us:.0f} µs",
                 "ours": f"{ours_us:.0f} µs",
-                "article/ours": f"{ratio['median']:.1f}x",
-                "range": f"{ratio['low']:.1f} to {ratio['high']:.1f}",
+                "article/ours": shown(ratios, ".1f"),
                 "floor": f"{floor_us:.0f} µs",
                 "ours/floor": f"{ours_us / floor_us:.1f}x",
             }
         )
         figures.append(
             {"shape": name, "article_us": theirs_us, "ours_us": ours_us, "floor_us": floor_us}
-            | {"article_by_ours": ratio}
+            | {"article_by_ours": ratios}
         )
     title = f"one thread, {gigaflops:.0f} GFLOP/s, {n_turns} turns"
     report("step", title, rows, {"gigaflops": gigaflops, "steps": figures})

@@ -1,18 +1,18 @@
 """Fixtures that tests of several rooms share."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hypothesis
+import optuna
 import pytest
 
 from mmsearch.data.corpus import BUILTIN_CORPUS, Corpus, read_corpus
@@ -26,9 +26,6 @@ from tests.support.commands import COMMAND, Mmsearch, environment
 from tests.support.forked_cli import Warm, warm
 from tests.support.reference_studies import SHORT, undisturbed
 from tests.support.tracked_study import NewStore, Study
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
 
 # Nothing is timed: a machine that is busy with other work is slow now and then.
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -260,6 +257,16 @@ def new_store(tmp_path_factory: pytest.TempPathFactory) -> NewStore:
 
     folder = build_once(tmp_path_factory, "new-store", build)
     return NewStore(folder / "mlflow.db", *json.loads((folder / "existed.json").read_text()))
+
+
+@pytest.fixture(scope="session")
+def empty_storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the tables of an Optuna storage, which takes as long as twenty trials."""
+
+    def build(folder: Path) -> None:
+        optuna.storages.RDBStorage(f"sqlite:///{folder}/optuna.db").engine.dispose()
+
+    return build_once(tmp_path_factory, "empty-storage", build) / "optuna.db"
 
 
 @pytest.fixture

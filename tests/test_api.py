@@ -1,14 +1,13 @@
 """What `import mmsearch` offers to scripts and notebooks."""
 
-from __future__ import annotations
-
 import doctest
 import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import torch
@@ -16,15 +15,11 @@ import torch
 import mmsearch
 from docs.gen.api_reference import page
 from mmsearch import api
+from mmsearch.data.corpus import Vocabulary
+from mmsearch.data.split import Split
 from mmsearch.model import checkpoint
 from mmsearch.search.study.session import Session
 from mmsearch.search.study.workspace import Workspace
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from mmsearch.data.corpus import Vocabulary
-    from mmsearch.data.split import Split
 
 SMALL: dict[str, Any] = {
     "embedding_dim": 4, "hidden_width": 16, "block_size": 3, "learning_rate": 5e-3,

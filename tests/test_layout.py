@@ -1,7 +1,5 @@
 """The shape of the repository: the rooms, their layers, and what the README and the docs name."""
 
-from __future__ import annotations
-
 import importlib
 import re
 import shutil

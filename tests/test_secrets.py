@@ -1,7 +1,5 @@
 """Passwords are hidden by one rule wherever a URL is shown."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import TypeAlias
 from urllib.parse import quote

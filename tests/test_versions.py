@@ -1,7 +1,5 @@
 """The README's commands install pinned versions, which the declared bounds allow."""
 
-from __future__ import annotations
-
 import re
 import tomllib
 from pathlib import Path

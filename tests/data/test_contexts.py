@@ -1,9 +1,7 @@
 """Contexts: those of the article's loop, and their distinct pairs with counts."""
 
-from __future__ import annotations
-
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -14,9 +12,6 @@ from mmsearch.data.contexts import Contexts, DistinctContexts, build_contexts, d
 from mmsearch.data.corpus import Corpus, Vocabulary
 from mmsearch.data.split import Claim, Split
 from mmsearch.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 # Latin, accented, CJK and astral letters: one to four bytes each in UTF-8.
 LETTERS = "abcxyzéß中文さ𐐷𐐲🜚"

@@ -1,11 +1,9 @@
 """Reading a word list: what counts as a word, and which files are refused."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import pickle
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -19,9 +17,6 @@ from mmsearch.data.corpus import (
     table_delimiter,
 )
 from mmsearch.errors import InputError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 TEN = ("emma", "olivia", "ava", "isabella", "sophia", "amelia", "mia", "harper", "evelyn", "zoe")
 LINES = "\n".join(TEN) + "\n"

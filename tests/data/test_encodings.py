@@ -1,18 +1,13 @@
 """Naming the encoding of a word list that is not UTF-8."""
 
-from __future__ import annotations
-
 import subprocess
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from mmsearch.data.corpus import read_corpus
 from mmsearch.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
 
 
 def seeming(path: Path, words: Sequence[str], encoding: str) -> str:

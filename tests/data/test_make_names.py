@@ -1,20 +1,15 @@
 """The script that makes names.txt from its source."""
 
-from __future__ import annotations
-
 import hashlib
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from docs.gen import make_names as make_names_module
 from docs.gen.make_names import make_names
 from mmsearch.data.corpus import BUILTIN_CORPUS
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def run_script(*words: object) -> subprocess.CompletedProcess[str]:

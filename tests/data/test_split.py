@@ -1,13 +1,12 @@
 """The split: the lecture's shuffle, its leaks counted, and the test words sealed."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import hashlib
 import pickle
 import pprint
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,9 +15,6 @@ from hypothesis import strategies as st
 from mmsearch.data.corpus import Corpus
 from mmsearch.data.split import Claim, SealedTest, Split, split_corpus
 from mmsearch.errors import InputError, RefusedError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 # None of these words occurs in a fingerprint or in a field's name.
 SECRETS = ("quetzal", "wombat", "xylophone")

@@ -1,21 +1,14 @@
 """A study goes on with the words and settings that it was started with, or not at all."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from mmsearch.data.corpus import BUILTIN_CORPUS
 from mmsearch.search.study.settings import TABLES, Settings
 from tests.support.cli_contract import assert_told, contents
-from tests.support.forked_cli import Command
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.forked_cli import Warm
+from tests.support.forked_cli import Command, Warm
 
 OTHER: dict[str, object] = {
     "split_seed": 7,
@@ -112,8 +105,7 @@ def test_words_and_settings_are_listed_together(
     path = config(copied, *OTHER, more=IN_SPACE)
     corpus = others(copied)
     before = contents(copied)
-    done = warm_command(*RUN, "--config", path, "--corpus", corpus, folder=copied)
-    assert done.returncode == 3
+    done = warm_command(*RUN, "--config", path, "--corpus", corpus, folder=copied, code=3)
     assert_told(done)
     assert_names(done.stderr, copied, *OTHER, *SPACE)
     assert str(small_corpus) in done.stderr
@@ -127,8 +119,7 @@ def test_kept_repeats_are_not_other_words(
     """With repeats kept, the same file has another fingerprint: the message names the setting."""
     doubled = copied / "doubled.txt"
     doubled.write_text(small_corpus.read_text() * 2)
-    done = warm_command(*RUN, "--corpus", doubled, "--keep-duplicates", folder=copied)
-    assert done.returncode == 3
+    done = warm_command(*RUN, "--corpus", doubled, "--keep-duplicates", folder=copied, code=3)
     assert_names(done.stderr, copied, "keep_duplicates")
     assert str(doubled) not in done.stderr
 
@@ -140,7 +131,7 @@ def test_words_changed_in_place_are_refused_by_every_command_that_trains(
     corpus = tmp_path / "few.txt"
     shutil.copy(small_corpus, corpus)
     start = ("run", "--corpus", corpus, "-n", 1, "--steps", 40, "--workers", 1, "--quiet")
-    assert warm_command(*start, folder=tmp_path).returncode == 0
+    warm_command(*start, folder=tmp_path, code=0)
     corpus.write_text(small_corpus.read_text().replace("\n", "\nzyzzyva\n", 1))
     before = contents(tmp_path)
     commands = [
@@ -163,8 +154,7 @@ def test_study_with_another_split_is_refused(copied: Path, warm_command: Warm) -
     path = copied / "runs/few/study.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"split_fingerprint": "0" * 64}))
     before = contents(copied)
-    done = warm_command(*RUN, folder=copied)
-    assert done.returncode == 3
+    done = warm_command(*RUN, folder=copied, code=3)
     assert_told(done)
     assert "few" in done.stderr
     assert contents(copied) == before

@@ -1,14 +1,14 @@
 """Studies whose processes are killed again and again end as if undisturbed."""
 
-from __future__ import annotations
-
 import os
 import random
 import signal
+import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -21,13 +21,8 @@ from tests.support.assertions import (
     start,
     workers_of,
 )
+from tests.support.forked_cli import Warm
 from tests.support.reference_studies import LONG, PATIENCE_S, SHORT, Study, undisturbed
-
-if TYPE_CHECKING:
-    import subprocess
-    from collections.abc import Callable
-
-    from tests.support.forked_cli import Warm
 
 
 @dataclass(slots=True)

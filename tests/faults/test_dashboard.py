@@ -1,7 +1,5 @@
 """optuna-dashboard shows a study and does not change it."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import sqlite3
@@ -10,16 +8,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmsearch.search.study.space import DEFAULTS
 from mmsearch.tracking.journal.journal import Journal
 from tests.support.commands import environment
 from tests.support.mlflow_server import free_port
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 PATIENCE_S = 60.0
 STATES = {"Complete": "COMPLETE", "Pruned": "PRUNED", "Fail": "FAIL"}

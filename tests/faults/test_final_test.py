@@ -1,19 +1,18 @@
 """`mmsearch final-test`: one look, whatever is killed, taken away or asked at once."""
 
-from __future__ import annotations
-
 import io
 import json
 import math
 import os
 import shutil
 import signal
-import subprocess
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from rich.console import Console
 
 from mmsearch.data.contexts import build_contexts, distinct
@@ -31,19 +30,12 @@ from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.journal.records import ranked
 from mmsearch.tracking.ledger.record import Look
 from tests.support import fault_injection as faults
-from tests.support.commands import COMMAND, environment
+from tests.support.commands import Mmsearch
 from tests.support.fault_injection import COUNT_LOOKS as COUNT
 from tests.support.fault_injection import Kill
-from tests.support.forked_cli import Command
+from tests.support.forked_cli import Command, Warm
 from tests.support.json_reference import check_documented
 from tests.support.postgres import postgres
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from mlflow.entities import Run
-
-    from tests.support.forked_cli import Warm
 
 POINTS = {
     "before the claim": Kill(call=faults.CLAIM_IN_OPTUNA, at="before"),
@@ -140,8 +132,7 @@ def looked(tmp_path_factory: pytest.TempPathFactory, searched: Path, warm_comman
     """Take a look; to be copied. What the command printed is in its file `printed.txt`."""
     folder = tmp_path_factory.mktemp("looked")
     shutil.copytree(searched / "runs", folder / "runs")
-    done = warm_command("final-test", folder=folder, patch=COUNT)
-    assert done.returncode == 0, done.stderr
+    done = warm_command("final-test", folder=folder, patch=COUNT, code=0)
     assert n_looks(folder) == 1
     (folder / "looks").unlink()
     (folder / "printed.txt").write_text(done.stdout)
@@ -210,8 +201,7 @@ def test_look_is_a_run_of_its_own_in_mlflow(spent: Path, best: int) -> None:
 def test_same_model_again_gets_the_recorded_number(spent: Path, warm_command: Warm) -> None:
     """Asked again, nothing is opened, and it is said that the number is the recorded one."""
     first = (spent / "printed.txt").read_text()
-    again = warm_command("final-test", folder=spent, patch=COUNT)
-    assert again.returncode == 0
+    again = warm_command("final-test", folder=spent, patch=COUNT, code=0)
     assert n_looks(spent) == 0
     assert "the test split was not opened again" not in first
     assert "the test split was not opened again" in again.stdout
@@ -224,21 +214,18 @@ def test_another_model_is_refused_and_again_is_numbered(
     spent: Path, warm_command: Warm, best: int, other: int
 ) -> None:
     """The honest way out is a second look, kept for good and printed beside every result."""
-    refused = warm_command("final-test", "--trial", other, folder=spent, patch=COUNT)
-    assert refused.returncode == 3
+    refused = warm_command("final-test", "--trial", other, folder=spent, patch=COUNT, code=3)
     assert n_looks(spent) == 0
     assert f"look 1: trial {best} of study 'few', 20" in refused.stderr
     assert '--again "REASON"' in refused.stderr
     assert len(refused.stderr.strip().splitlines()) == 1
     words = ("final-test", "--trial", other, "--again", "a bug in the search")
-    done = warm_command(*words, folder=spent, patch=COUNT)
-    assert done.returncode == 0, done.stderr
+    done = warm_command(*words, folder=spent, patch=COUNT, code=0)
     assert (spent / "looks").read_text() == "2\n"
     for each in (done, warm_command("final-test", folder=spent)):
         assert "2 looks at this test split so far" in each.stdout
         assert 'because "a bug in the search"' in " ".join(each.stdout.split())
-    third = warm_command("final-test", "--again", "to be sure", folder=spent, patch=COUNT)
-    assert third.returncode == 0
+    warm_command("final-test", "--again", "to be sure", folder=spent, patch=COUNT, code=0)
     said = json.loads(warm_command("final-test", "--json", folder=spent).stdout)
     assert [look["look"] for look in said["looks"]] == [1, 2, 3]
     assert len(mlflow_looks(places(spent)[1])) == len(optuna_looks(places(spent)[0])) == 3
@@ -254,11 +241,9 @@ def test_model_that_counting_beats_is_not_worth_a_look(
     (copied / "poor.toml").write_text("[space]\nlearning_rate = 1e-6\n")
     poor = ("--study", "poor")
     run = ("run", *poor, "--corpus", small_corpus, "--config", "poor.toml", "-n", 1, "--steps", 40)
-    searched = warm_command(*run, folder=copied)
-    assert searched.returncode == 0, searched.stderr
+    searched = warm_command(*run, folder=copied, code=0)
     assert "bigram counts" in searched.stdout
-    refused = warm_command("final-test", *poor, folder=copied, patch=COUNT)
-    assert refused.returncode == 3
+    refused = warm_command("final-test", *poor, folder=copied, patch=COUNT, code=3)
     dev_loss = ranked(Journal(copied / "runs/poor").records())[0].dev_loss
     baselines = Journal(copied / "runs/poor").read_baselines()
     assert baselines is not None
@@ -267,8 +252,7 @@ def test_model_that_counting_beats_is_not_worth_a_look(
     assert not optuna_looks(places(copied)[0])
     assert not mlflow_looks(places(copied)[1])
     assert not local_looks(copied)
-    done = warm_command("final-test", *poor, "--anyway", folder=copied, patch=COUNT)
-    assert done.returncode == 0, done.stderr
+    done = warm_command("final-test", *poor, "--anyway", folder=copied, patch=COUNT, code=0)
     assert "--anyway" in done.stdout
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
     recorded = warm_command("final-test", *poor, "--json", folder=copied, patch=COUNT)
@@ -276,7 +260,7 @@ def test_model_that_counting_beats_is_not_worth_a_look(
     assert json.loads(recorded.stdout)["anyway"] is True
     assert n_looks(copied) == 1
     again = ("final-test", *poor, "--trial", 0, "--again", "to be sure")
-    assert warm_command(*again, folder=copied, patch=COUNT).returncode == 3
+    warm_command(*again, folder=copied, patch=COUNT, code=3)
     assert n_looks(copied) == 1
 
 
@@ -296,26 +280,25 @@ def test_result_of_an_earlier_version_is_shown(spent: Path) -> None:
     check_documented("final-test", to_json(test))
 
 
-@pytest.mark.parametrize("reason", ["", "  ", "x" * 501, "a\x1b[31m"])
-def test_reason_must_be_one(copied: Path, warm_command: Warm, reason: str) -> None:
-    """A reason that says nothing, or more than anyone reads, is none."""
-    done = warm_command("final-test", "--again", reason, folder=copied, patch=COUNT)
-    assert done.returncode == 2
-    assert n_looks(copied) == 0
-
-
-def test_again_before_the_first_look_is_refused(copied: Path, warm_command: Warm) -> None:
-    """The first look is not a second one by a slip of the fingers."""
-    done = warm_command("final-test", "--again", "why not", folder=copied, patch=COUNT)
-    assert done.returncode == 2
-    assert "leave --again out" in done.stderr
+@pytest.mark.parametrize(
+    ("reason", "named"),
+    [
+        *((reason, "") for reason in ("", "  ", "x" * 501, "a\x1b[31m")),
+        ("why not", "leave --again"),
+    ],
+)
+def test_again_needs_a_reason_and_a_first_look(
+    copied: Path, warm_command: Warm, reason: str, named: str
+) -> None:
+    """Neither a reason that says nothing nor a slip of the fingers makes a second look."""
+    done = warm_command("final-test", "--again", reason, folder=copied, patch=COUNT, code=2)
+    assert named in done.stderr
     assert n_looks(copied) == 0
 
 
 def test_confirmed_model_is_the_one_that_is_tested(reconfirmed: Path, warm_command: Warm) -> None:
     """Its dev loss, its mean over seeds and why it was chosen stand beside the result."""
-    done = warm_command("final-test", folder=reconfirmed)
-    assert done.returncode == 0, done.stderr
+    done = warm_command("final-test", folder=reconfirmed, code=0)
     assert "best seed of the best mean" in done.stdout
     assert "dev, mean of seeds" in done.stdout
     assert "models:/mmsearch-few@champion" in done.stdout
@@ -332,15 +315,12 @@ def test_killed_at_any_point_the_same_model_finishes(
     copied: Path, warm_command: Warm, other: int, point: str
 ) -> None:
     """Kill -9 between claim and result: no other model may start, and one look comes of it."""
-    killed = warm_command("final-test", folder=copied, patch=POINTS[point].patch)
-    assert killed.returncode == -signal.SIGKILL
+    warm_command("final-test", folder=copied, patch=POINTS[point].patch, code=-signal.SIGKILL)
     if point != "before the claim":
-        refused = warm_command("final-test", "--trial", other, folder=copied, patch=COUNT)
-        assert refused.returncode == 3, refused.stdout
+        refused = warm_command("final-test", "--trial", other, folder=copied, patch=COUNT, code=3)
         assert "look 1: " in refused.stderr
         assert n_looks(copied) == 0
-    done = warm_command("final-test", "--json", folder=copied, patch=COUNT)
-    assert done.returncode == 0, done.stderr
+    done = warm_command("final-test", "--json", folder=copied, patch=COUNT, code=0)
     said = json.loads(done.stdout)
     assert [look["look"] for look in said["looks"]] == [1]
     assert said["is_recorded"] == (n_looks(copied) == 0)
@@ -401,33 +381,13 @@ def test_machines_that_share_a_storage_take_one_look(
         assert [t.state.name for t in optuna_looks(storage)].count("COMPLETE") == 1
 
 
-def test_postgresql_holds_study_and_ledger(
-    tmp_path: Path, warm_command: Warm, small_corpus: Path
-) -> None:
-    """On a server, too: killed after the claim, another is refused, and twenty take one look."""
-    with postgres() as url:
-        words = ("run", "--corpus", small_corpus, "-n", 2, "--steps", 100, "--storage", url)
-        assert warm_command(*words, "--pruner", "none", folder=tmp_path).returncode == 0
-        numbers = [r.number for r in ranked(Journal(tmp_path / "runs/few").records())]
-        killed = warm_command("final-test", folder=tmp_path, patch=POINTS["after the claim"].patch)
-        assert killed.returncode == -signal.SIGKILL
-        refused = warm_command("final-test", "--trial", numbers[1], folder=tmp_path, patch=COUNT)
-        assert refused.returncode == 3, refused.stderr
-        done = warm_command.together([Command(("final-test", "--json"), tmp_path, COUNT)] * 20)
-        assert [each.returncode for each in done] == [0] * 20, done[0].stderr
-        assert n_looks(tmp_path) == 1
-        (trial,) = optuna_looks(url)
-        assert {json.loads(each.stdout)["test_loss"] for each in done} == {trial.value}
-
-
 def test_another_study_over_the_same_words_is_refused(
     spent: Path, warm_command: Warm, small_corpus: Path
 ) -> None:
     """A new study does not make the test words unseen, in whatever order they were shuffled."""
     words = ("run", "--corpus", small_corpus, "--study", "two", "-n", 1, "--steps", 100)
-    assert warm_command(*words, "--workers", 1, folder=spent).returncode == 0
-    done = warm_command("final-test", "--study", "two", folder=spent, patch=COUNT)
-    assert done.returncode == 3
+    warm_command(*words, "--workers", 1, folder=spent, code=0)
+    done = warm_command("final-test", "--study", "two", folder=spent, patch=COUNT, code=3)
     assert "of study 'few'" in done.stderr
     assert n_looks(spent) == 0
 
@@ -439,8 +399,7 @@ def test_same_model_of_another_study_gets_the_recorded_number(
     shutil.copytree(spent / "runs/few", spent / "saved")
     rename(spent, "twin")
     (spent / "saved").rename(spent / "runs/few")
-    done = warm_command("final-test", "--study", "twin", folder=spent, patch=COUNT)
-    assert done.returncode == 0
+    done = warm_command("final-test", "--study", "twin", folder=spent, patch=COUNT, code=0)
     assert not done.stderr
     assert "the test split was not opened again" in done.stdout
     assert n_looks(spent) == 0
@@ -475,8 +434,7 @@ def test_optuna_alone_says_spent(
     """With the other two gone, the recorded number is given, and another model refused."""
     (first,) = local_looks(spent)
     forget(spent, *lost)
-    refused = warm_command("final-test", "--trial", other, folder=spent, patch=COUNT)
-    assert refused.returncode == 3
+    warm_command("final-test", "--trial", other, folder=spent, patch=COUNT, code=3)
     again = json.loads(warm_command("final-test", "--json", folder=spent, patch=COUNT).stdout)
     assert (again["is_recorded"], again["test_loss"]) == (True, first["result"]["test_loss"])
     assert n_looks(spent) == 0
@@ -487,13 +445,11 @@ def test_user_alone_says_spent(
     copied: Path, warm_command: Warm, small_corpus: Path, other: int
 ) -> None:
     """`rm -r runs` and another search is not another test split."""
-    assert warm_command("final-test", "--trial", other, folder=copied).returncode == 0
+    warm_command("final-test", "--trial", other, folder=copied, code=0)
     shutil.rmtree(copied / "runs")
     words = ("run", "--corpus", small_corpus, "-n", 1, "--steps", 100, "--workers", 1)
-    done = warm_command(*words, folder=copied)
-    assert done.returncode == 0
-    done = warm_command("final-test", folder=copied, patch=COUNT)
-    assert done.returncode == 3
+    warm_command(*words, folder=copied, code=0)
+    done = warm_command("final-test", folder=copied, patch=COUNT, code=3)
     assert f"look 1: trial {other} of study 'few'" in done.stderr
     assert n_looks(copied) == 0
 
@@ -507,14 +463,13 @@ def test_mlflow_alone_says_spent_when_the_workspace_is_gone(
     for folder in (here, there):
         folder.mkdir()
     shutil.copytree(searched / "runs", here / "runs")
-    assert warm_command("final-test", "--tracking-uri", uri, folder=here).returncode == 0
+    warm_command("final-test", "--tracking-uri", uri, folder=here, code=0)
     shutil.rmtree(here)
     (run,) = mlflow_looks(uri)
     MlflowClient(uri).delete_run(run.info.run_id)
     words = ("--corpus", small_corpus, "-n", 1, "--steps", 100, "--tracking-uri", uri)
-    assert warm_command("run", *words, "--workers", 1, folder=there).returncode == 0
-    done = warm_command("final-test", folder=there, patch=COUNT)
-    assert done.returncode == 3
+    warm_command("run", *words, "--workers", 1, folder=there, code=0)
+    done = warm_command("final-test", folder=there, patch=COUNT, code=3)
     assert "(look 1:" in done.stderr
     assert n_looks(there) == 0
 
@@ -535,15 +490,12 @@ def test_machines_that_share_mlflow_alone_do_not_both_look(
     for folder, number in ((one, numbers[0]), (two, numbers[1])):
         killed = warm_command(*words, number, folder=folder, patch=POINTS["after the claim"].patch)
         assert killed.returncode == -signal.SIGKILL
-    first = warm_command(*words, numbers[0], folder=one, patch=COUNT)
-    assert first.returncode == 0, first.stderr
+    warm_command(*words, numbers[0], folder=one, patch=COUNT, code=0)
     for _ in range(2):
-        second = warm_command(*words, numbers[1], folder=two, patch=COUNT)
-        assert second.returncode == 3
+        second = warm_command(*words, numbers[1], folder=two, patch=COUNT, code=3)
         assert f"look 1: trial {numbers[0]} of study 'one'" in second.stderr
     assert (n_looks(one), n_looks(two)) == (1, 0)
-    again = warm_command(*words, numbers[1], "--again", "ours", folder=two, patch=COUNT)
-    assert again.returncode == 0, again.stderr
+    warm_command(*words, numbers[1], "--again", "ours", folder=two, patch=COUNT, code=0)
     assert (two / "looks").read_text() == "2\n"
 
 
@@ -559,8 +511,7 @@ def test_rival_that_appears_after_the_claim_is_yielded_to(copied: Path, warm_com
             faults.READ_IN_MLFLOW, "lambda self, split: [*real(self, split), *claims]"
         )
     )
-    done = warm_command("final-test", folder=copied, patch=patch)
-    assert done.returncode == 3
+    done = warm_command("final-test", folder=copied, patch=patch, code=3)
     assert "look 1: theirs of study" in done.stderr
     assert n_looks(copied) == 0
 
@@ -571,8 +522,7 @@ def test_storage_that_is_not_the_studys_is_refused(
     """A ledger in a database that a slip of the fingers made knows of no look."""
     words = ("final-test", "--trial", other, "--storage", "sqlite:///typo.db")
     forget(spent, "user", "mlflow")
-    done = warm_command(*words, folder=spent, patch=COUNT)
-    assert done.returncode == 3
+    done = warm_command(*words, folder=spent, patch=COUNT, code=3)
     assert "'few'" in done.stderr
     assert n_looks(spent) == 0
 
@@ -580,11 +530,10 @@ def test_storage_that_is_not_the_studys_is_refused(
 def test_claim_whose_run_was_deleted_can_be_finished(copied: Path, warm_command: Warm) -> None:
     """A tidy hand in MLflow's UI does not take a claim away from its model."""
     point = POINTS["before a word is read"].patch
-    assert warm_command("final-test", folder=copied, patch=point).returncode == -signal.SIGKILL
+    warm_command("final-test", folder=copied, patch=point, code=-signal.SIGKILL)
     uri = places(copied)[1]
     MlflowClient(uri).delete_run(mlflow_looks(uri)[0].info.run_id)
-    done = warm_command("final-test", "--json", folder=copied)
-    assert done.returncode == 0, done.stderr
+    done = warm_command("final-test", "--json", folder=copied, code=0)
     assert_one_look(copied, json.loads(done.stdout)["test_loss"])
 
 
@@ -593,24 +542,17 @@ def test_recorded_number_needs_no_password(spent: Path, warm_command: Warm) -> N
     path = spent / "runs/few/study.json"
     away = {"tracking_uri": "http://me:***@127.0.0.1:9"}
     path.write_text(json.dumps(json.loads(path.read_text()) | away))
-    done = warm_command("final-test", folder=spent, patch=COUNT)
-    assert done.returncode == 0, done.stderr
+    done = warm_command("final-test", folder=spent, patch=COUNT, code=0)
     assert "the test split was not opened again" in done.stdout
     assert n_looks(spent) == 0
 
 
-def test_output_is_shown_on_a_terminal_without_unicode(reconfirmed: Path) -> None:
+@pytest.mark.usefixtures("reconfirmed")
+def test_output_is_shown_on_a_terminal_without_unicode(mmsearch: Mmsearch) -> None:
     """A sign that a terminal does not have is no traceback after the one look."""
-    process = subprocess.run(
-        [COMMAND, "confirm", "--top", "2", "--seeds", "2"],
-        cwd=reconfirmed,
-        env=environment(reconfirmed, {"PYTHONIOENCODING": "ascii"}),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr
-    assert "\\xb1" in process.stdout
+    done = mmsearch("confirm", "--top", 2, "--seeds", 2, env={"PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0, done.stderr
+    assert "\\xb1" in done.stdout
 
 
 def test_mlflow_away_opens_nothing_and_still_tells(
@@ -618,16 +560,13 @@ def test_mlflow_away_opens_nothing_and_still_tells(
 ) -> None:
     """A ledger that cannot be asked may say spent; what the others have recorded is still given."""
     away = ("--tracking-uri", "http://127.0.0.1:9")
-    done = warm_command("final-test", *away, folder=copied, patch=COUNT)
-    assert done.returncode == 1
+    done = warm_command("final-test", *away, folder=copied, patch=COUNT, code=1)
     assert "127.0.0.1" in done.stderr
     assert n_looks(copied) == 0
-    assert warm_command("final-test", folder=copied).returncode == 0
-    done = warm_command("final-test", *away, folder=copied, patch=COUNT)
-    assert done.returncode == 0
+    warm_command("final-test", folder=copied, code=0)
+    done = warm_command("final-test", *away, folder=copied, patch=COUNT, code=0)
     assert "MLflow was not asked" in done.stderr
-    refused = warm_command("final-test", "--trial", other, *away, folder=copied, patch=COUNT)
-    assert refused.returncode == 3
+    warm_command("final-test", "--trial", other, *away, folder=copied, patch=COUNT, code=3)
     assert n_looks(copied) == 0
 
 
@@ -638,19 +577,6 @@ def test_study_in_use_is_refused(copied: Path, warm_command: Warm) -> None:
     assert done.returncode == 3
     assert f"pid {os.getpid()} on " in done.stderr
     assert n_looks(copied) == 0
-
-
-def test_study_without_a_complete_trial_is_refused(
-    tmp_path: Path, warm_command: Warm, small_corpus: Path
-) -> None:
-    """No model, no look."""
-    config = tmp_path / "config.toml"
-    config.write_text("[space]\nlearning_rate = 1e30\nhidden_width = 32\n")
-    words = ("run", "--corpus", small_corpus, "--config", config, "-n", 1, "--steps", 100)
-    assert warm_command(*words, folder=tmp_path).returncode == 1
-    done = warm_command("final-test", folder=tmp_path, patch=COUNT)
-    assert done.returncode == 3
-    assert "no complete trial" in done.stderr
 
 
 @pytest.mark.parametrize("harm", ["foreign", "missing"])
@@ -664,8 +590,7 @@ def test_weights_that_are_not_the_recorded_ones_are_refused(
         shutil.copy(journal.weights_path(other), path)
     else:
         path.unlink()
-    done = warm_command("final-test", folder=copied, patch=COUNT)
-    assert done.returncode == 3
+    done = warm_command("final-test", folder=copied, patch=COUNT, code=3)
     assert "not the recorded ones" in done.stderr
     assert n_looks(copied) == 0
     assert optuna_looks(places(copied)[0]) == []
@@ -681,21 +606,17 @@ def test_trial_that_is_not_complete_is_refused(
         path.unlink()
     else:
         path.write_text(json.dumps({"state": state, "reason": "", "ended_ms": 0}))
-    done = warm_command("final-test", "--trial", best, folder=copied, patch=COUNT)
-    assert done.returncode == 3
+    done = warm_command("final-test", "--trial", best, folder=copied, patch=COUNT, code=3)
     assert f"trial {best} is {state}" in done.stderr
     assert n_looks(copied) == 0
 
 
-@pytest.mark.parametrize("words", [("sync",), ("final-test",)], ids=" ".join)
-def test_emptied_mlflow_gets_all_looks_back(
-    spent: Path, warm_command: Warm, other: int, words: tuple[str]
-) -> None:
+def test_emptied_mlflow_gets_all_looks_back(spent: Path, warm_command: Warm, other: int) -> None:
     """Every look of the study and its champion are shown again, and nothing is opened."""
     again = ("final-test", "--trial", other, "--again", "a test of the ledger")
-    assert warm_command(*again, folder=spent).returncode == 0
+    warm_command(*again, folder=spent, code=0)
     forget(spent, "mlflow")
-    assert warm_command(*words, folder=spent, patch=COUNT).returncode == 0
+    warm_command("sync", folder=spent, patch=COUNT, code=0)
     uri = places(spent)[1]
     assert [run.info.status for run in mlflow_looks(uri)] == ["FINISHED"] * 2
     champion = MlflowClient(uri).get_model_version_by_alias("mmsearch-few", "champion")

@@ -1,7 +1,5 @@
 """Signals stop the current phase with a message; a second one ends the process at once."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,12 +1,11 @@
 """`kill -9` in the middle of each write that must last: the next run goes on from there."""
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 import signal
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import optuna
 import pytest
@@ -24,12 +23,8 @@ from tests.support.fault_injection import (
     Kill,
     hurried,
 )
+from tests.support.forked_cli import Warm
 from tests.support.reference_studies import SHORT
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from tests.support.forked_cli import Warm
 
 
 def kills(call: str, *places: tuple[str, str]) -> Iterable[Kill]:
@@ -110,8 +105,7 @@ def test_search_killed_in_each_kind_of_write_ends_as_if_undisturbed(
         for number, (spec, _, curve) in curves(tmp_path / "runs", "few").items():
             assert spec == short[number][0], str(kill)
             assert curve == short[number][2][: len(curve)], str(kill)
-    done = warm_command(*words, folder=tmp_path)
-    assert done.returncode == 0, done.stderr
+    warm_command(*words, folder=tmp_path, code=0)
     assert_same_everywhere(tmp_path / "runs", "few", SHORT.n_trials)
     assert curves(tmp_path / "runs", "few") == short
 
@@ -128,8 +122,7 @@ def test_upload_killed_in_each_call_to_mlflow_is_completed_once(
     for kill in places:
         done = warm_command("sync", folder=copied, patch=kill.patch)
         assert done.returncode == -signal.SIGKILL, f"{kill}: {done}"
-    done = warm_command("run", "--study", "few", "-n", 4, folder=copied)
-    assert done.returncode == 0, done.stderr
+    warm_command("run", "--study", "few", "-n", 4, folder=copied, code=0)
     assert_same_everywhere(runs, "few", 4)
     client, _, children = mlflow_runs(runs, "few")
     for run, record in zip(children, Journal(runs / "few").records(), strict=True):
@@ -145,12 +138,10 @@ def test_plan_of_a_confirmation_killed_in_its_writing_was_never_made(
     """Half a plan chooses nothing: the same command plans and trains again."""
     words = ("confirm", "--top", 1, "--seeds", 1)
     kill = Kill(call=WRITE_FILE, at="half", named="confirm.json")
-    done = warm_command(*words, folder=copied, patch=kill.patch)
-    assert done.returncode == -signal.SIGKILL, done
+    warm_command(*words, folder=copied, patch=kill.patch, code=-signal.SIGKILL)
     assert (copied / "runs/few/.confirm.json.new").exists()
     assert Journal(copied / "runs/few").read_plan() is None
-    done = warm_command(*words, folder=copied)
-    assert done.returncode == 0, done.stderr
+    warm_command(*words, folder=copied, code=0)
     assert Journal(copied / "runs/few").read_plan() is not None
 
 

@@ -4,8 +4,6 @@ Losses may differ by what the page states; everything else must be equal, but fo
 the names that are sampled, and what a warning advises. The set-up, a block of shell, is not run.
 """
 
-from __future__ import annotations
-
 import codeop
 import doctest
 import math

@@ -1,21 +1,16 @@
 """Artifacts stay in the workspace, wherever it is moved to and whatever its database says."""
 
-from __future__ import annotations
-
 import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
-if TYPE_CHECKING:
-    from mlflow.entities import Run
-
-    from tests.support.forked_cli import Warm
+from tests.support.forked_cli import Warm
 
 RUN = ("run", "--study", "few", "--workers", 2)
 
@@ -67,7 +62,7 @@ def test_moved_workspace_takes_its_artifacts_along(copied: Path, warm_command: W
     """MLflow stores absolute paths: all are rewritten, and nothing appears in the old place."""
     stories: list[tuple[object, ...]] = [(*RUN, "-n", 5), ("final-test", "--trial", 0)]
     for words in stories:
-        assert warm_command(*words, folder=copied).returncode == 0, words
+        warm_command(*words, folder=copied, code=0)
     assert_inside(copied)
     (copied / "runs").rename(copied / "moved")
     (copied / "a place").mkdir()
@@ -75,8 +70,7 @@ def test_moved_workspace_takes_its_artifacts_along(copied: Path, warm_command: W
 
     stories = [(*RUN, "-n", 6), ("trials",), ("sample",), ("replay", 5), ("export", "taken")]
     for words in stories:
-        done = warm_command(*words, folder=copied / "a place")
-        assert done.returncode == 0, (words, done.stderr)
+        warm_command(*words, folder=copied / "a place", code=0)
 
     assert_inside(copied / "a place")
     assert not (copied / "runs").exists()
@@ -99,9 +93,8 @@ def test_forged_artifact_location_is_not_written_to(
     )
     before = state(mine)
 
-    done = warm_command(*RUN, "-n", 5, folder=copied)
+    done = warm_command(*RUN, "-n", 5, folder=copied, code=0)
 
-    assert done.returncode == 0
     assert "MLflow is" not in done.stdout + done.stderr
     assert state(mine) == before
     assert_inside(copied)
@@ -122,8 +115,7 @@ def test_run_whose_name_is_a_path_is_refused(copied: Path, warm_command: Warm) -
     )
 
     for words in (("sync",), ("ui", "--no-browser")):
-        done = warm_command(*words, folder=copied)
-        assert done.returncode == 1
+        done = warm_command(*words, folder=copied, code=1)
         assert "mlflow.db" in done.stderr.replace("\n", "")
     assert list(mine.iterdir()) == []
 
@@ -134,7 +126,7 @@ def test_other_experiments_of_the_database_are_left_alone(copied: Path, warm_com
     theirs = client.create_experiment("theirs", artifact_location=f"file://{copied}/theirs")
     run = client.create_run(theirs)
 
-    assert warm_command("sync", folder=copied).returncode == 0
+    warm_command("sync", folder=copied, code=0)
 
     found = client.get_run(run.info.run_id)
     assert found.info.artifact_uri == f"file://{copied}/theirs/{run.info.run_id}/artifacts"

@@ -1,22 +1,17 @@
 """No command connects to another machine: every process is watched, beside a decoy proxy."""
 
-from __future__ import annotations
-
 import json
 import signal
 import socket
 import subprocess
 import threading
 import urllib.request
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support.commands import COMMAND, environment
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 # With one of these MLflow takes a process for a test, and sends no telemetry.
 OF_TESTS = ("CI", "GITHUB_ACTIONS", "GITLAB_CI", "JENKINS_URL", "PYTEST_CURRENT_TEST", "TRAVIS")

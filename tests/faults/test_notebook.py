@@ -1,19 +1,14 @@
 """The notebook runs from its first cell to its last, and draws what it shows."""
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import nbformat
+import pytest
 from nbclient import NotebookClient
 
 from tests.support.commands import environment
-
-if TYPE_CHECKING:
-    import pytest
 
 NOTEBOOK = Path(__file__).parents[2] / "docs/notebook.ipynb"
 

@@ -5,20 +5,16 @@ complete, 5 to 9 pruned, trial 10 ended by `kill -9` after two of five segments;
 confirmed from two seeds. MLflow's database and its artifacts, which are views, were dropped.
 """
 
-from __future__ import annotations
-
 import json
 import tarfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.journal.records import TrialRecord, TrialState, counts_by_state
-
-if TYPE_CHECKING:
-    from tests.support.forked_cli import Warm
+from tests.support.forked_cli import Warm
 
 PACKED = Path(__file__).parents[1] / "fixtures/workspace_0_1.tar.gz"
 STUDY, N_OLD, UNFINISHED = "made-up", 10, 10
@@ -56,8 +52,7 @@ def old(tmp_path: Path) -> Path:
 def gone_on(tmp_path_factory: pytest.TempPathFactory, warm_command: Warm) -> Path:
     """Resume the search for two more finished trials."""
     folder = unpack(tmp_path_factory.mktemp("gone-on"))
-    done = warm_command(*RUN, "-n", N_OLD + 2, folder=folder)
-    assert done.returncode == 0, done.stderr
+    warm_command(*RUN, "-n", N_OLD + 2, folder=folder, code=0)
     return folder
 
 
@@ -79,16 +74,13 @@ def test_old_trials_keep_their_specs_and_scores(old: Path, gone_on: Path) -> Non
 
 def test_goes_on_with_the_same_settings(gone_on: Path, warm_command: Warm) -> None:
     """The settings that 0.1 stored keep their meaning: its own config is not another search."""
-    done = warm_command("init", "same.toml", "--study", STUDY, folder=gone_on)
-    assert done.returncode == 0, done.stderr
-    done = warm_command(*RUN, "-n", N_OLD + 2, "--config", "same.toml", folder=gone_on)
-    assert done.returncode == 0, done.stderr
+    warm_command("init", "same.toml", "--study", STUDY, folder=gone_on, code=0)
+    warm_command(*RUN, "-n", N_OLD + 2, "--config", "same.toml", folder=gone_on, code=0)
 
 
 def test_trials_are_listed(old: Path, warm_command: Warm) -> None:
     """Each has its score, and the running one is listed as stopped."""
-    done = warm_command("trials", "--json", folder=old)
-    assert done.returncode == 0, done.stderr
+    done = warm_command("trials", "--json", folder=old, code=0)
     assert {row["trial"]: row["dev_loss"] for row in json.loads(done.stdout)} == {
         record.number: record.dev_loss for record in records(old)
     }
@@ -97,8 +89,7 @@ def test_trials_are_listed(old: Path, warm_command: Warm) -> None:
 
 def test_old_trial_is_reproduced(old: Path, warm_command: Warm) -> None:
     """A trial of 0.1 is trained again to the same result."""
-    done = warm_command("replay", 3, "--json", folder=old)
-    assert done.returncode == 0, done.stderr
+    done = warm_command("replay", 3, "--json", folder=old, code=0)
     assert json.loads(done.stdout)["is_reproduced"]
 
 
@@ -117,6 +108,5 @@ def test_confirmation_goes_on(gone_on: Path, warm_command: Warm) -> None:
 
 def test_report_is_written(old: Path, warm_command: Warm) -> None:
     """It has the best trial that 0.1 found."""
-    done = warm_command("report", "old.html", folder=old)
-    assert done.returncode == 0, done.stderr
+    warm_command("report", "old.html", folder=old, code=0)
     assert "Trial 3" in (old / "old.html").read_text()

@@ -1,9 +1,8 @@
 """With MLflow's server down or hanging, a search neither stops nor waits, and loses nothing."""
 
-from __future__ import annotations
-
 import signal
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
@@ -11,13 +10,8 @@ from mlflow import MlflowClient
 from tests.support.assertions import assert_same_everywhere, mlflow_runs
 from tests.support.background_search import Search
 from tests.support.fault_injection import hurried
+from tests.support.forked_cli import Done, Warm
 from tests.support.mlflow_server import Service, free_port
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from tests.support.forked_cli import Done, Warm
 
 N_TRIALS = 2
 HURRIED = hurried(0.1, 0.2)
@@ -63,9 +57,8 @@ def test_server_that_is_down_stops_no_search(
 
     service.start()
     place = ("--tracking-uri", service.uri)  # which never answered, so that it is not stored
-    done = warm_command("sync", "--study", "down", *place, folder=tmp_path)
+    warm_command("sync", "--study", "down", *place, folder=tmp_path, code=0)
 
-    assert done.returncode == 0, done.stderr
     assert_same_everywhere(tmp_path / "runs", "down", N_TRIALS, tracking_uri=service.uri)
 
 
@@ -87,7 +80,6 @@ def test_server_that_hangs_holds_up_no_search(
     late = {key: tag for key, tag in runs[0].data.tags.items() if key.startswith("mmsearch.")}
     MlflowClient(service.uri).create_run(runs[0].info.experiment_id, tags=late)
 
-    done = warm_command("run", *given, "-n", N_TRIALS + 1, folder=tmp_path)
+    warm_command("run", *given, "-n", N_TRIALS + 1, folder=tmp_path, code=0)
 
-    assert done.returncode == 0, done.stderr
     assert_same_everywhere(tmp_path / "runs", "hanging", N_TRIALS + 1, tracking_uri=service.uri)

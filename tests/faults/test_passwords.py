@@ -1,15 +1,13 @@
 """Passwords of databases and servers are used and stored nowhere: whole commands, real servers."""
 
-from __future__ import annotations
-
 import base64
 import http.client
 import http.server
 import subprocess
 import threading
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 import psycopg
@@ -19,12 +17,8 @@ from mmsearch.tracking.mlflow.server import serve
 from tests.support.assertions import children_of
 from tests.support.commands import COMMAND, environment
 from tests.support.fault_injection import STOP_SERVER, WAIT_FOR_CHILD, replaced
+from tests.support.forked_cli import Warm
 from tests.support.postgres import postgres
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tests.support.forked_cli import Warm
 
 PASSWORD = "hunter2@vault/9"  # noqa: S105 (of servers that this test starts)
 WRONG = "letmein7@gate"
@@ -195,8 +189,7 @@ def test_commands_store_and_print_no_password(
         ("trials", "--json"),
         ("ui", "--no-browser", *mlflow),
     ):
-        done = warm_command(*words, folder=folder)
-        assert done.returncode == 0, (words[0], done.stderr)
+        done = warm_command(*words, folder=folder, code=0)
         assert_hidden(done.stdout, done.stderr)
     assert f"http://{tracking}/#/" in done.stdout
     assert_nowhere(folder)

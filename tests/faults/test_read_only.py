@@ -1,18 +1,12 @@
 """A workspace that may only be read can be looked at: on a full share, or by a colleague."""
 
-from __future__ import annotations
-
-import hashlib
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from tests.support.cli_contract import contents
 from tests.support.drop_capabilities import UNPRIVILEGED
 from tests.support.fault_injection import STOP_SERVER
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.forked_cli import Warm
+from tests.support.forked_cli import Warm
 
 READERS: dict[str, tuple[object, ...]] = {
     "trials": ("trials",),
@@ -23,12 +17,6 @@ READERS: dict[str, tuple[object, ...]] = {
     "export": ("export", "model"),
     "ui": ("ui", "--no-browser", "--json"),
 }
-
-
-def contents(folder: Path) -> dict[Path, str]:
-    """Return a digest of each file of a folder."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def test_readers_work_and_leave_it_as_it_is(copied: Path, warm_command: Warm) -> None:

@@ -4,8 +4,6 @@ Commands that would take long are replaced by those in `EXCHANGED`; blocks that 
 environment are run in the long version only. A block of an unknown language fails.
 """
 
-from __future__ import annotations
-
 import difflib
 import json
 import os
@@ -16,23 +14,18 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from markdown_it import MarkdownIt
 
 from mmsearch.search.study.settings import read_config
 from tests.support.commands import environment
-from tests.support.forked_cli import warm
+from tests.support.forked_cli import Warm, warm
 from tests.support.mlflow_server import free_port
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tests.support.forked_cli import Warm
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()

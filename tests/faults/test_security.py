@@ -1,7 +1,5 @@
 """A study leaves no pickle and nothing that others may read; the source cannot unpickle."""
 
-from __future__ import annotations
-
 import ast
 import base64
 import json
@@ -12,7 +10,6 @@ import sqlite3
 import stat
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import optuna
 import pytest
@@ -20,10 +17,8 @@ import torch
 
 from tests.support import plain_settings
 from tests.support.fault_injection import STOP_SERVER
+from tests.support.forked_cli import Warm
 from tests.support.pickles import find_pickles, is_pickle
-
-if TYPE_CHECKING:
-    from tests.support.forked_cli import Warm
 
 ROOT = Path(__file__).resolve().parents[2]
 OPEN = "import os\nos.umask(0)\n"

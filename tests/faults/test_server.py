@@ -1,7 +1,5 @@
 """The MLflow UI's server shows the store to whom it should, and ends with its command."""
 
-from __future__ import annotations
-
 import http.client
 import json
 import os
@@ -11,10 +9,11 @@ import socket
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -23,12 +22,8 @@ from mlflow.server import app as flask
 
 from mmsearch.errors import InputError, MMSearchError
 from mmsearch.tracking.mlflow.server import Server, check_hosts, serve
+from tests.support.tracked_study import NewStore
 from tests.support.waiting import wait_until
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tests.support.tracked_study import NewStore
 
 # In names of hosts PORT stands for the server's port.
 OWN = ["localhost", "localhost:PORT", "127.0.0.1:PORT", "[::1]:PORT", "localhost:8888"]
@@ -159,17 +154,13 @@ def running(server: Server) -> str:
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 
-def test_job_runner_is_off_whatever_the_environment_asks_for(server: Server) -> None:
-    """It would run what the database tells it to."""
-    assert "jobs" not in running(server)
-
-
 def test_command_line_and_log_stay_private(
     server: Server, store: tuple[str, str, list[str]]
 ) -> None:
-    """Other users of the machine see neither the store's URI nor the log."""
+    """Other users see neither the store's URI nor the log; no job of the database's is run."""
     shown = running(server)
     assert "server" in shown
+    assert "jobs" not in shown, "whatever the environment asks for"
     assert store[0] not in shown
     assert server.log.stat().st_mode & 0o077 == 0
     assert "Uvicorn running" in server.log.read_text()

@@ -1,7 +1,5 @@
 """A workspace from a stranger runs no code of its own, and reaches nothing outside itself."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -10,19 +8,15 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 import torch
 
 from tests.support.fault_injection import SPAWN_WORKERS, STOP_SERVER
-from tests.support.forked_cli import Command
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.forked_cli import Done, Warm
+from tests.support.forked_cli import Command, Done, Warm
 
 COMMANDS: dict[str, tuple[object, ...]] = {
     "run": ("run", "--study", "few", "-n", 5, "--workers", 1),

@@ -1,20 +1,13 @@
 """Several commands in one workspace at once: two studies, and readers beside a search."""
 
-from __future__ import annotations
-
 import json
 import threading
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from tests.support import plain_settings
 from tests.support.assertions import assert_same_everywhere, curves, mlflow_runs, optuna_trials
 from tests.support.background_search import Search
-from tests.support.forked_cli import Command, warm
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.forked_cli import Warm
+from tests.support.forked_cli import Command, Warm, warm
 
 N_TRIALS = 3
 N_READERS = 8
@@ -57,7 +50,7 @@ def test_readers_disturb_no_search_and_are_not_disturbed(
     """Readers by our commands, MLflow and Optuna get an answer each time."""
     apart = tmp_path / "undisturbed"
     apart.mkdir()
-    assert warm_command("run", *words(apart, small_corpus, "s"), folder=apart).returncode == 0
+    warm_command("run", *words(apart, small_corpus, "s"), folder=apart, code=0)
     workspace, n_read = tmp_path / "runs", 0
     failures: list[Exception] = []
     is_over, looks = threading.Event(), list[int]()
@@ -73,7 +66,7 @@ def test_readers_disturb_no_search_and_are_not_disturbed(
             failures.append(error)
 
     given = words(tmp_path, small_corpus, "s")
-    assert warm_command("run", *given, "-n", 1, folder=tmp_path).returncode == 0
+    warm_command("run", *given, "-n", 1, folder=tmp_path, code=0)
     with warm() as reading:
         reading("trials", "--study", "s", folder=tmp_path)  # returns when its imports are done
         search = Search(warm_command, tmp_path, *given)

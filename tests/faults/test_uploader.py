@@ -1,7 +1,5 @@
 """With MLflow down, hung or killed nothing waits, and each thing is uploaded once."""
 
-from __future__ import annotations
-
 import hashlib
 import signal
 import socket
@@ -9,25 +7,20 @@ import sqlite3
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from mmsearch.tracking import uploader as uploader_module
 from mmsearch.tracking.mlflow.client import PREFIX
 from mmsearch.tracking.uploader import Uploader
 from tests.support.mlflow_server import Service, free_port
+from tests.support.tracked_study import NewStore, Study
 from tests.support.waiting import PATIENCE_S, wait_until
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from mlflow import MlflowClient
-    from mlflow.entities import Run
-
-    from tests.support.tracked_study import NewStore, Study
 
 STILL_S = 3
 """Seconds without a change after which a slow server has carried out its calls."""

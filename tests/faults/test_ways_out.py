@@ -1,9 +1,6 @@
 """Wherever the output of a command goes, it ends with one line or in silence, and loses nothing."""
 
-from __future__ import annotations
-
 import fcntl
-import json
 import os
 import re
 import shutil
@@ -11,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -20,27 +18,19 @@ from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.journal.records import n_finished
 from tests.support.commands import COMMAND, environment
 from tests.support.drop_capabilities import UNPRIVILEGED
+from tests.support.forked_cli import Command, Warm
 from tests.support.terminal import begin, read
 from tests.support.waiting import wait_until
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from tests.support.forked_cli import Warm
-
 PRINTING: tuple[tuple[object, ...], ...] = (
     ("--help",),
-    ("--version",),
     ("trials",),
     ("trials", "--watch"),
     ("trials", "--json"),
-    ("corpus", "few.txt"),
-    ("sample", "-n", 2),
-    ("losses",),
     ("init", "new.toml"),
     ("sync",),
 )
-"""Commands that only print, or print when their work is done."""
+"""A command of each way to print: help, a table, lines, JSON, and words once work is done."""
 SIZES = ("0", "-5", "1", "2", "100000", "abc", "", "²", "9" * 30, "1e3", "80 ")
 SET_PIPE_SIZE = 1031
 """Linux's F_SETPIPE_SZ, which Python 3.10 lacks on some systems."""
@@ -231,16 +221,13 @@ def test_signal_ends_a_command_whose_reader_does_not_read(tmp_path: Path) -> Non
     assert said.count("\n") == 1
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_odd_size_of_the_terminal_is_no_size(place: Path, warm_command: Warm, size: str) -> None:
+def test_odd_size_of_the_terminal_is_no_size(place: Path, warm_command: Warm) -> None:
     """Scripts and editors set these variables to anything."""
-    sizes = {"COLUMNS": size, "LINES": size, "TERMINAL_WIDTH": size}
+    sizes = [dict.fromkeys(("COLUMNS", "LINES", "TERMINAL_WIDTH"), size) for size in SIZES]
     for words in (("trials",), ("corpus", "few.txt"), ("--help",)):
-        expected = warm_command(*words, folder=place)
-        done = warm_command(*words, folder=place, **sizes)
-        assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout == expected.stdout
-    assert warm_command("trials", "--nonsense", folder=place, **sizes).returncode == 2
+        expected = warm_command(*words, folder=place, code=0)
+        commands = [Command(words, place, env=tuple(each.items())) for each in sizes]
+        assert warm_command.together(commands) == [expected] * len(SIZES)
 
 
 def test_table_is_whole_in_a_narrow_terminal(place: Path, warm_command: Warm) -> None:
@@ -304,8 +291,7 @@ def test_numbers_and_nouns_agree_and_lines_fit_a_terminal(
         ("final-test", "--anyway"),
         ("export", "model"),
     ):
-        done = warm_command(*words, folder=tmp_path)
-        assert done.returncode == 0, done.stderr
+        done = warm_command(*words, folder=tmp_path, code=0)
         assert done.stderr == "", words
         said += done.stdout
     assert said.count("nothing to compare") == 3
@@ -333,17 +319,3 @@ def test_hints_name_the_workspace_as_it_was_typed(place: Path, warm_command: War
         assert all(line.endswith(f"--workspace '{typed[1]}'") for line in named), named
         known = warm_command(*words, folder=place, MMSEARCH_WORKSPACE=typed[1])
         assert "--workspace" not in known.stdout + known.stderr
-
-
-def test_lr_range_names_its_figure_and_its_run(place: Path) -> None:
-    """Else nobody finds them; a range of few steps is said to be one of chance."""
-    words = ("lr-range", "--study", "few", "--corpus", "few.txt", "--steps", 40, "--seeds", 1)
-    printed = run(place, *words, "--figure", "range.png").stdout
-    values = json.loads(run(place, *words, "--figure", "range.png", "--json").stdout)
-    assert values["figure"] == "range.png"
-    assert re.fullmatch("[0-9a-f]{32}", values["run_id"])
-    assert len(values["warnings"]) >= 1
-    assert "range.png" in printed
-    assert re.search(r"\b[0-9a-f]{32}\b", printed)
-    assert "mmsearch ui --study few" in printed
-    assert "warning: " in printed

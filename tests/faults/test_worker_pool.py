@@ -1,7 +1,5 @@
 """The pool is an Executor whose workers die alone, ignore Ctrl-C and end with their parent."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal
@@ -9,9 +7,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -22,9 +21,6 @@ from mmsearch.search.execution import worker
 from mmsearch.search.execution.executor import CallLostError, WorkerDiedError
 from mmsearch.search.execution.worker_pool import MAX_STARTS, WorkerPool
 from tests.support.waiting import PATIENCE_S, wait_until
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
 
 WORDS = Words(("emma",), ("olivia",), Vocabulary.of("emmaolivia"))
 

@@ -1,7 +1,5 @@
 """Checkpoints: weights keep every bit, and foreign or damaged bytes are refused."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import pickle

@@ -1,9 +1,6 @@
 """Evaluation: the weighted mean over distinct pairs is the mean over all examples."""
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -12,15 +9,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mmsearch.data.contexts import Contexts, build_contexts, distinct
-from mmsearch.data.corpus import Vocabulary
+from mmsearch.data.corpus import Corpus, Vocabulary
+from mmsearch.data.split import Split
 from mmsearch.model import evaluation
 from mmsearch.model.evaluation import CONTEXTS_AT_ONCE, mean_loss
 from mmsearch.model.mlp import Parameters, loss
 from tests.support.specs import make_parameters
-
-if TYPE_CHECKING:
-    from mmsearch.data.corpus import Corpus
-    from mmsearch.data.split import Split
 
 VOCAB_SIZE = 30
 

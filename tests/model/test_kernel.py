@@ -1,20 +1,14 @@
 """The hand-written training step against autograd and `torch.optim`."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import pytest
 import torch
 
 from mmsearch.model.kernel import Kernel
 from mmsearch.model.minibatches import Minibatches
+from mmsearch.model.mlp import Parameters
+from mmsearch.model.spec import Optimizer
 from tests.support.plain_training import train_plainly
 from tests.support.specs import make_parameters
-
-if TYPE_CHECKING:
-    from mmsearch.model.mlp import Parameters
-    from mmsearch.model.spec import Optimizer
 
 SHAPES = [
     (27, 2, 100, 3, 32),

@@ -1,7 +1,5 @@
 """The learning-rate range test: its steps are SGD's, and its suggestion is the valley."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Minibatches of distributions, and the noise in their contexts."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

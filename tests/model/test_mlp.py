@@ -1,9 +1,6 @@
 """The network of the article: its draws, its formula, and its first and last losses."""
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -11,13 +8,11 @@ import torch
 from torch import Tensor
 
 from mmsearch.data.contexts import build_contexts
+from mmsearch.data.corpus import Corpus
 from mmsearch.model.kernel import Kernel
 from mmsearch.model.minibatches import Minibatches
 from mmsearch.model.mlp import Parameters, forward, init_parameters, loss
 from tests.support.specs import ARTICLE_SEED, make_parameters, make_spec
-
-if TYPE_CHECKING:
-    from mmsearch.data.corpus import Corpus
 
 SHAPES = [(27, 2, 100, 3), (27, 10, 200, 3), (27, 24, 512, 8), (60, 48, 32, 10), (5, 1, 16, 1)]
 """(V, D, H, T)"""

@@ -1,25 +1,18 @@
 """The n-gram baseline: its formula, its choice on dev, and its known score."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmsearch.data.corpus import Vocabulary
+from mmsearch.data.corpus import Corpus, Vocabulary
+from mmsearch.data.split import Split
 from mmsearch.errors import InputError
 from mmsearch.model.ngram import choose_ngram, ngram_losses
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from mmsearch.data.corpus import Corpus
-    from mmsearch.data.split import Split
 
 ABC = Vocabulary.of("abcde")
 SOME_WORDS = st.lists(st.text("abcde", max_size=6), min_size=1, max_size=12)

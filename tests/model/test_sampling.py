@@ -1,7 +1,5 @@
 """Sampling: the article's loop, the softmax, and the bounds of what is asked for."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from typing import Any

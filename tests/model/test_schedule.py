@@ -1,7 +1,5 @@
 """Learning-rate schedules follow their formulas, whichever steps are asked for."""
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 

@@ -1,11 +1,9 @@
 """Losses of single words, their bootstrap interval, and the uniform and bigram baselines."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
+from collections.abc import Callable, Sequence
 from itertools import chain, pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -15,7 +13,8 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from mmsearch.data.contexts import build_contexts, distinct
-from mmsearch.data.corpus import Vocabulary
+from mmsearch.data.corpus import Corpus, Vocabulary
+from mmsearch.data.split import Split
 from mmsearch.errors import InputError
 from mmsearch.model.baselines import bigram_losses, uniform_losses
 from mmsearch.model.evaluation import mean_loss
@@ -23,12 +22,6 @@ from mmsearch.model.losses import WordLosses, by_position
 from mmsearch.model.mlp import Parameters, forward
 from mmsearch.model.scoring import bootstrap_interval, character_losses, word_losses
 from tests.support.specs import make_parameters
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from mmsearch.data.corpus import Corpus
-    from mmsearch.data.split import Split
 
 ABC = Vocabulary.of("abcde")
 SOME_WORDS = st.lists(st.text("abcde", max_size=6), min_size=1, max_size=12)

@@ -1,7 +1,5 @@
 """A trial's spec: its counts, its limits, and its JSON."""
 
-from __future__ import annotations
-
 import json
 import math
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """Segments are a pure function of their input, in any process, and diverge with a named step."""
 
-from __future__ import annotations
-
 import json
 import math
 import os
@@ -9,7 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -24,13 +22,10 @@ from mmsearch.model.checkpoint import sha256, to_bytes
 from mmsearch.model.evaluation import mean_loss
 from mmsearch.model.mlp import Parameters
 from mmsearch.model.schedule import learning_rates
-from mmsearch.model.spec import Targets
+from mmsearch.model.spec import Targets, TrialSpec
 from mmsearch.model.training import DivergedError, Segment, TrialData, train_segment
 from tests.support.plain_training import Watched, train_plainly
 from tests.support.specs import make_parameters, make_spec
-
-if TYPE_CHECKING:
-    from mmsearch.model.spec import TrialSpec
 
 WORDS = BUILTIN_CORPUS.read_text("utf-8").split()[:300]
 VOCABULARY = Vocabulary.of(WORDS)

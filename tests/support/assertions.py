@@ -1,25 +1,20 @@
 """Checks of a study in journal, Optuna and MLflow, and of the processes of a run."""
 
-from __future__ import annotations
-
 import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import optuna
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import ViewType
+from mlflow.entities import Run, ViewType
 
 from mmsearch.search.optimizer.storage import open_storage
 from mmsearch.tracking.journal.journal import Journal
 from tests.support.commands import COMMAND, environment
 from tests.support.waiting import wait_until
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
 
 STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
 
@@ -49,6 +44,15 @@ def mlflow_runs(
     parents = [run for run in runs if run.data.tags["mmsearch.kind"] == "study"]
     children = [run for run in runs if run.data.tags["mmsearch.kind"] == "trial"]
     return client, parents, sorted(children, key=lambda r: int(r.data.tags["mmsearch.trial"]))
+
+
+def runs_of_kind(workspace: Path, study: str, kind: str) -> list[Run]:
+    """Read a study's active runs of one kind with plain MLflow."""
+    client = MlflowClient(f"sqlite:///{workspace}/mlflow.db")
+    experiment = client.get_experiment_by_name(f"mmsearch/{study}")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], f"tags.mmsearch.kind = '{kind}'")
+    return list(found)
 
 
 def curves(workspace: Path, study: str) -> dict[int, Any]:

@@ -1,24 +1,17 @@
 """A search that runs while a test disturbs it."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re
 import signal
 import time
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 from mmsearch.tracking.journal.journal import Journal
 from tests.support.assertions import n_segments
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from concurrent.futures import Future
-    from pathlib import Path
-
-    from tests.support.forked_cli import Done, Warm
+from tests.support.forked_cli import Done, Warm
 
 PATIENCE_S = 120.0
 """How long a test waits before it fails."""
@@ -34,7 +27,7 @@ class Search:
         self.journal = Journal(folder / "runs" / str(words[words.index("--study") + 1]))
         pool = ThreadPoolExecutor(1)
         self._future: Future[Done] = pool.submit(
-            warm, "run", *words, folder=folder, patch=patch, **env
+            warm, "run", *words, folder=folder, patch=patch, code=None, **env
         )
         pool.shutdown(wait=False)
 

@@ -1,14 +1,9 @@
 """What every command must do when something is wrong, and what it may not change."""
 
-from __future__ import annotations
-
 import hashlib
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.forked_cli import Done
+from tests.support.forked_cli import Done
 
 CODES = frozenset({0, 1, 2, 3, 130})
 """The exit codes that the README lists."""

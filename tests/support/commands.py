@@ -1,16 +1,12 @@
 """The installed command, as tests of whole commands run it."""
 
-from __future__ import annotations
-
 import os
+import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    import subprocess
-    from collections.abc import Mapping
+from typing import Protocol
 
 COMMAND = str(Path(sys.executable).with_name("mmsearch"))
 

@@ -1,18 +1,13 @@
 """Ordinary figures to look at, and what can be read in one."""
 
-from __future__ import annotations
-
 import math
 import string
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from mmsearch.tracking.figures.loss_curve import loss_curve
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 CHARACTERS = [".", *string.ascii_lowercase]
 WHOLE = {"embedding_dim": 10, "hidden_width": 200, "block_size": 3, "learning_rate": 0.2}

@@ -4,8 +4,6 @@ Every dotted name of the product that a test patches in a command stands in this
 moving a module changes nothing else in the tests.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 
 APPEND_LINE = "mmsearch.tracking.journal.files:append"

@@ -5,8 +5,6 @@ seconds of imports. Run as a script, this file is the process that forks: it rea
 and writes one.
 """
 
-from __future__ import annotations
-
 import atexit
 import contextlib
 import gc
@@ -20,13 +18,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
 
 IMPORTED = (
     *("alembic.command", "matplotlib.backends.backend_agg", "matplotlib.figure"),
@@ -70,9 +66,13 @@ class Warm:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
-    def __call__(self, *words: object, folder: Path, patch: str = "", **env: str) -> Done:
-        """Run one command to its end."""
-        return self.together([Command(words, folder, patch, tuple(env.items()))])[0]
+    def __call__(
+        self, *words: object, folder: Path, patch: str = "", code: int | None = None, **env: str
+    ) -> Done:
+        """Run one command to its end, which must be with this exit code if one is given."""
+        (done,) = self.together([Command(words, folder, patch, tuple(env.items()))])
+        assert code in {None, done.returncode}, (words, done)
+        return done
 
     def together(self, commands: Sequence[Command]) -> list[Done]:
         """Run commands at the same time, until all have ended."""

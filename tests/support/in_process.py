@@ -1,20 +1,15 @@
 """Commands run in the tests' own process, for what needs no process of its own: parsing, usage."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from typer.testing import CliRunner
 
 from mmsearch.errors import MMSearchError
 from mmsearch.search.cli.app import app
 from tests.support.commands import environment
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +23,11 @@ class Result:
     """The message of the error that it raised, if any."""
 
 
-def run_in_process(*words: object, folder: Path, **env: str) -> Result:
-    """Run a command in a folder that is also its home; no traceback counts as an answer."""
+def run_in_process(*words: object, folder: Path, code: int | None = None, **env: str) -> Result:
+    """Run a command in a folder that is also its home, to this exit code if one is given.
+
+    No traceback counts as an answer, and an error is one line.
+    """
     umask = os.umask(0o022)
     runner = CliRunner(env={**environment(folder), "PYTHONSAFEPATH": "1", **env})
     try:
@@ -38,7 +36,11 @@ def run_in_process(*words: object, folder: Path, **env: str) -> Result:
     finally:
         os.umask(umask)
     if isinstance(done.exception, MMSearchError):
-        return Result(done.exception.exit_code, done.output, str(done.exception))
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        result = Result(done.exception.exit_code, done.output, str(done.exception))
+    elif done.exception is None or isinstance(done.exception, SystemExit):
+        result = Result(done.exit_code, done.output)
+    else:
         raise done.exception
-    return Result(done.exit_code, done.output)
+    assert code in {None, result.exit_code}, (words, result)
+    assert "\n" not in result.error, result.error
+    return result

@@ -1,13 +1,8 @@
 """The tables of docs/json.md, which say what each command prints with `--json`."""
 
-from __future__ import annotations
-
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _PAGE = Path(__file__).resolve().parents[2] / "docs" / "json.md"
 _KINDS: Mapping[str, tuple[type, ...]] = {

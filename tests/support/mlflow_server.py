@@ -1,19 +1,14 @@
 """A real MLflow server that can be killed, paused, broken and repaired."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket
 import sqlite3
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from mmsearch.tracking.mlflow.server import Server, serve
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def free_port() -> int:

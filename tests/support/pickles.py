@@ -1,7 +1,5 @@
 """Finds pickles by their opcodes wherever something is stored, and loads nothing."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 import contextlib
@@ -12,12 +10,9 @@ import pickletools
 import sqlite3
 import zipfile
 import zlib
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+from pathlib import Path
 
 _ENOUGH = 4
 """Number of opcodes after which a text that begins like a pickle, and is cut, counts as one."""

@@ -1,20 +1,14 @@
 """Training as any PyTorch tutorial does it, against which the product's is compared."""
 
-from __future__ import annotations
-
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mmsearch.model.minibatches import Minibatches, Source
 from mmsearch.model.mlp import Parameters, forward
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from mmsearch.model.minibatches import Minibatches, Source
 
 
 def train_plainly(
@@ -74,6 +68,6 @@ class Watched:
         self.drawn.append(self.source.draw(n_steps, batch_size, generator))
         return self.drawn[-1]
 
-    def narrowed(self, block_size: int) -> Watched:
+    def narrowed(self, block_size: int) -> "Watched":
         """Watch the narrower source."""
         return Watched(self.source.narrowed(block_size))

@@ -1,17 +1,13 @@
 """A real PostgreSQL, installed from a wheel."""
 
-from __future__ import annotations
-
 import contextlib
 import shutil
 import tempfile
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)

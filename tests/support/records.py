@@ -1,18 +1,13 @@
 """Records of trials that were never trained."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mmsearch.model.curve import CurvePoint
+from mmsearch.model.spec import TrialSpec
+from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.journal.records import Outcome, SegmentRecord, TrialRecord, TrialState
 from tests.support.specs import make_spec
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from mmsearch.model.spec import TrialSpec
-    from mmsearch.tracking.journal.journal import Journal
 
 
 def make_trial(  # noqa: PLR0913 (what a trial is)

@@ -1,18 +1,13 @@
 """Studies that tests kill, and what they come to undisturbed."""
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from tests.support import plain_settings
 from tests.support.assertions import curves
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.forked_cli import Warm
+from tests.support.forked_cli import Warm
 
 N_SEGMENTS = 5
 PATIENCE_S = 120

@@ -1,7 +1,5 @@
 """Search spaces and settings, drawn by hypothesis."""
 
-from __future__ import annotations
-
 from typing import Any, get_args
 
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """Small trials and parameters."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,19 +1,14 @@
 """Runs commands in a pseudo-terminal of 80 columns and 24 lines."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import pty
 import struct
 import subprocess
 import termios
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from tests.support.commands import COMMAND, environment
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def begin(

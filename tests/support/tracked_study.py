@@ -1,26 +1,21 @@
 """A study's journal, written as the coordinator writes it, with weights that MLflow can show."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import shutil
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save
 
 from mmsearch.model.curve import CurvePoint
+from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.journal.records import Outcome, SegmentRecord, TrialRecord, TrialState
 from mmsearch.tracking.mlflow.tracker import StudyFacts, StudyTracker
 from mmsearch.tracking.study_summary import StudySummary
 from tests.support.specs import make_spec
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from mmsearch.tracking.journal.journal import Journal
 
 CHARACTERS = ".abcdefghijklmnopqrstuvwxyz"
 T0_MS = 1_700_000_000_000

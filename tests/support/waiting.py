@@ -1,12 +1,7 @@
 """Waits for what another thread or process does."""
 
-from __future__ import annotations
-
 import time
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from collections.abc import Callable
 
 PATIENCE_S = 180.0
 """How long a test waits before it fails."""

@@ -1,20 +1,15 @@
 """A study searched without training: proposals, reports and ends are recorded by the test."""
 
-from __future__ import annotations
-
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 from mmsearch.model.curve import CurvePoint
 from mmsearch.search.optimizer.optuna_study import OptunaProposer, not_begun
+from mmsearch.search.study.settings import Settings
 from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.journal.records import Outcome, SegmentRecord, TrialRecord, TrialState
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
-
-    from mmsearch.search.study.settings import Settings
 
 
 class Search:

@@ -1,21 +1,16 @@
 """Uploads wait while the coordinator has much to do."""
 
-from __future__ import annotations
-
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mmsearch.tracking.mlflow.tracker import StudyTracker
 from mmsearch.tracking.uploader import IdleTime, Uploader
+from tests.support.tracked_study import NewStore, Study
 from tests.support.waiting import wait_until
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.tracked_study import NewStore, Study
 
 
 @pytest.mark.parametrize("end", ["the coordinator waits", "the search has ended"])

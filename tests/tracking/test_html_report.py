@@ -1,21 +1,16 @@
 """A page shows what it is given, as it is, and asks nobody for anything."""
 
-from __future__ import annotations
-
 import base64
 import html
 import os
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from mmsearch.tracking import html_report
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @given(st.text(min_size=1, max_size=60))

@@ -1,17 +1,13 @@
 """The columns of a table are those that tell its trials apart."""
 
-from __future__ import annotations
+from typing import Any
 
-from typing import TYPE_CHECKING, Any
-
+from mmsearch.model.spec import TrialSpec
 from mmsearch.search.study.recipes import start_point
 from mmsearch.search.study.settings import Settings
 from mmsearch.search.study.space import HYPERPARAMETERS, TRAINING
 from mmsearch.tracking.hyperparameters import COLUMNS, shown_columns
 from mmsearch.tracking.hyperparameters import HYPERPARAMETERS as NAMES
-
-if TYPE_CHECKING:
-    from mmsearch.model.spec import TrialSpec
 
 
 def spec(**point: Any) -> TrialSpec:

@@ -1,16 +1,17 @@
 """What each of the three ledgers promises: the user's file, Optuna's storage and MLflow."""
 
-from __future__ import annotations
-
 import json
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from pathlib import Path
+from typing import TypeAlias
 
 import optuna
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from mmsearch.errors import MMSearchError
 from mmsearch.search.optimizer.claims import optuna_looks
@@ -18,14 +19,7 @@ from mmsearch.search.results.final_note import used_up
 from mmsearch.tracking.ledger.mlflow_runs import MLflowLedger
 from mmsearch.tracking.ledger.record import NUMBERS, Look
 from mmsearch.tracking.ledger.user_file import UserLedger
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from mlflow.entities import Run
-
-    from tests.support.tracked_study import NewStore, Study
+from tests.support.tracked_study import NewStore, Study
 
 SPLIT = "d" * 64  # as the tags of the study say
 RESULT = {**dict.fromkeys(NUMBERS, 1), "test_loss": 2.0625, "spec": {"seed": 1}, "why": "ζ ± 1"}

@@ -1,24 +1,18 @@
 """An idle command opens MLflow's database only if the database or the study has changed."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from mmsearch.tracking import receipts
 from mmsearch.tracking.mlflow.tracker import StudyTracker
 from mmsearch.tracking.uploader import Uploader
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from tests.support.tracked_study import NewStore, Study
+from tests.support.tracked_study import NewStore, Study
 
 
 class Counted(StudyTracker):

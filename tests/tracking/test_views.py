@@ -1,12 +1,11 @@
 """What every view of the journal promises: MLflow's runs, and Optuna's storage."""
 
-from __future__ import annotations
-
 import dataclasses
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import optuna
 import pytest
@@ -14,14 +13,10 @@ from mlflow import MlflowClient
 
 from mmsearch.search.optimizer.optuna_view import OptunaView
 from mmsearch.search.study.space import Space
+from mmsearch.tracking.journal.records import TrialRecord
+from mmsearch.tracking.uploader import View
 from tests.support.assertions import STATUS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from mmsearch.tracking.journal.records import TrialRecord
-    from mmsearch.tracking.uploader import View
-    from tests.support.tracked_study import NewStore, Study
+from tests.support.tracked_study import NewStore, Study
 
 SPACE = Space.parse(
     {
@@ -155,23 +150,19 @@ def study(make_study: Callable[[str], Study]) -> Study:
     return make_study("names")
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make Optuna's tables once, which takes as long as twenty trials."""
-    path = tmp_path_factory.mktemp("optuna") / "optuna.db"
-    optuna.storages.RDBStorage(f"sqlite:///{path}").engine.dispose()
-    return path
-
-
 @pytest.fixture(params=["MLflow", "Optuna"])
 def kind(
-    request: pytest.FixtureRequest, study: Study, new_store: NewStore, empty: Path, tmp_path: Path
+    request: pytest.FixtureRequest,
+    study: Study,
+    new_store: NewStore,
+    empty_storage: Path,
+    tmp_path: Path,
 ) -> Kind:
     """Make each kind of view, without a trial."""
     if request.param == "MLflow":
         new_store.copy(tmp_path)
         return InMLflow(study, tmp_path / "mlflow.db")
-    return InOptuna(study, Path(shutil.copy(empty, tmp_path / "optuna.db")))
+    return InOptuna(study, Path(shutil.copy(empty_storage, tmp_path / "optuna.db")))
 
 
 def opened(kind: Kind) -> View:

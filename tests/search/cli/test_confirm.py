@@ -1,26 +1,19 @@
 """`mmsearch confirm` as a person runs it: fresh seeds in real processes, seen in MLflow."""
 
-from __future__ import annotations
-
 import json
 import signal
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
-from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from mmsearch.search.results.selection import confirmations
 from mmsearch.tracking.journal.journal import Journal
-from tests.support.assertions import assert_same_everywhere
+from tests.support.assertions import runs_of_kind
 from tests.support.fault_injection import APPEND_SEGMENT, Kill, replaced
+from tests.support.forked_cli import Warm
 from tests.support.in_process import run_in_process
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from mlflow.entities import Run
-
-    from tests.support.forked_cli import Warm
 
 WORDS = ("confirm", "--top", 2, "--seeds", 2, "--workers", 1)
 """What the fixture `confirmed` has done."""
@@ -38,12 +31,8 @@ def journal(folder: Path) -> Journal:
 
 def runs(folder: Path) -> tuple[Run, list[Run]]:
     """Read MLflow as a person with a plain client: the parent and the trainings."""
-    client = MlflowClient(f"sqlite:///{folder}/runs/mlflow.db")
-    experiment = client.get_experiment_by_name("mmsearch/few")
-    assert experiment is not None
-    found = list(client.search_runs([experiment.experiment_id]))
-    (parent,) = [run for run in found if run.data.tags["mmsearch.kind"] == "study"]
-    return parent, [run for run in found if run.data.tags["mmsearch.kind"] == "confirm"]
+    (parent,) = runs_of_kind(folder / "runs", "few", "study")
+    return parent, runs_of_kind(folder / "runs", "few", "confirm")
 
 
 def results(folder: Path) -> dict[str, Any]:
@@ -104,23 +93,21 @@ def test_stopped_confirmation_goes_on_as_if_undisturbed(
     confirmed: Path, copied: Path, warm_command: Warm
 ) -> None:
     """SIGTERM costs segments in flight, names the line to go on with, and changes no number."""
-    stopped = warm_command(*WORDS, folder=copied, patch=INTERRUPT)
-    assert stopped.returncode == 128 + signal.SIGTERM
+    stopped = warm_command(*WORDS, folder=copied, patch=INTERRUPT, code=128 + signal.SIGTERM)
     assert "mmsearch confirm --top 2 --seeds 2" in stopped.stdout + stopped.stderr
-    refused = warm_command("final-test", folder=copied)
-    assert refused.returncode == 3
+    refused = warm_command("final-test", folder=copied, code=3)
     assert "mmsearch confirm" in refused.stderr
-    assert warm_command(*WORDS, folder=copied).returncode == 0
+    warm_command(*WORDS, folder=copied, code=0)
     assert results(copied) == results(confirmed)
     assert_whole(copied)
 
 
 def test_trainings_that_no_plan_wants_are_given_up(copied: Path, warm_command: Warm) -> None:
     """A smaller plan after a killed one leaves nothing RUNNING, and a larger one trains it anew."""
-    assert warm_command(*WORDS, folder=copied, patch=KILL).returncode == -signal.SIGKILL
+    warm_command(*WORDS, folder=copied, patch=KILL, code=-signal.SIGKILL)
     smaller = ("confirm", "--top", 1, "--seeds", 1, "--workers", 1)
     for words, n_complete in ((smaller, 1), (WORDS, 4)):
-        assert warm_command(*words, folder=copied).returncode == 0
+        warm_command(*words, folder=copied, code=0)
         states = [record.state for record in confirmations(journal(copied)).records()]
         assert sorted(states) == ["COMPLETE"] * n_complete + ["PRUNED"]
     assert {run.info.status for run in runs(copied)[1]} == {"KILLED", "FINISHED"}
@@ -134,8 +121,7 @@ def test_no_choice_is_no_success(copied: Path, warm_command: Warm) -> None:
         facts["spec"]["learning_rate"] = 1e30 * (1 + record.number)
         path.write_text(json.dumps(facts))
     words = ("confirm", "--top", 1, "--seeds", 1, "--workers", 1)
-    done = warm_command(*words, folder=copied)
-    assert done.returncode == 1
+    done = warm_command(*words, folder=copied, code=1)
     assert "diverged" in done.stdout
 
 
@@ -144,24 +130,14 @@ def test_what_is_damaged_beside_a_study_stops_no_search(copied: Path, warm_comma
     (copied / "runs/few/confirm.json").write_text("x")
     env = {"HOME": "/dev/null", "MMSEARCH_LEDGER": "/dev/null"}
     words = ("run", "--study", "few", "-n", 5, "--workers", 1)
-    done = warm_command(*words, folder=copied, **env)
-    assert done.returncode == 0, done.stderr
+    warm_command(*words, folder=copied, **env, code=0)
     parent, _ = runs(copied)
     assert parent.info.status == "FINISHED"
     assert "confirm.json" in parent.data.tags["mlflow.note.content"]
 
 
-def test_sync_rebuilds_an_emptied_mlflow(reconfirmed: Path, warm_command: Warm) -> None:
-    """The workspace alone is enough to fill MLflow again, trials and fresh seeds alike."""
-    for path in (reconfirmed / "runs").glob("mlflow.db*"):
-        path.unlink()
-    assert warm_command("sync", folder=reconfirmed).returncode == 0
-    assert_same_everywhere(reconfirmed / "runs", "few", 4)
-    assert_whole(reconfirmed)
-
-
 def test_wrong_numbers_are_refused(searched: Path) -> None:
     """A plan that cannot be trained is refused before anything is written."""
     for words in (("--seeds", 0), ("--steps", 3), ("--steps", 10**24), ("--study", "none")):
-        assert run_in_process("confirm", *words, folder=searched).exit_code == 2
+        run_in_process("confirm", *words, folder=searched, code=2)
     assert not (searched / "runs/few/confirm.json").exists()

@@ -1,24 +1,18 @@
 """`mmsearch delete`: a study goes, with its views; other studies and looks at test splits stay."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import optuna
 import pytest
 from mlflow import MlflowClient
 
 from tests.support.fault_injection import MLFLOW, OPTUNA, Kill, raising
+from tests.support.forked_cli import Warm
 from tests.support.in_process import run_in_process
 from tests.support.terminal import begin, read
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.forked_cli import Warm
 
 DELETE = ("delete", "few", "--yes")
 
@@ -37,36 +31,32 @@ def test_study_goes_and_its_look_at_the_test_split_stays(
     copied: Path, small_corpus: Path, warm_command: Warm
 ) -> None:
     """The same words in a new study have a test split that is used up."""
-    assert warm_command("final-test", "--trial", 0, folder=copied).returncode == 0
-    assert warm_command(*DELETE, folder=copied).returncode == 0
+    warm_command("final-test", "--trial", 0, folder=copied, code=0)
+    warm_command(*DELETE, folder=copied, code=0)
     assert left(copied) == ([], 0, set())
     assert not (copied / "runs/few").exists()
     (line,) = (copied / "runs/logs/deleted.jsonl").read_text().splitlines()
     assert json.loads(line)["trials"] == {"complete": 4}
 
     again = ("run", "--corpus", small_corpus, "-n", 1, "--steps", 40, "--workers", 1)
-    assert warm_command(*again, folder=copied).returncode == 0
+    warm_command(*again, folder=copied, code=0)
     assert left(copied)[0] == ["few"]
     assert left(copied)[1] == 2
-    refused = warm_command("final-test", "--trial", 0, "--anyway", folder=copied)
-    assert refused.returncode == 3, refused.stderr
+    warm_command("final-test", "--trial", 0, "--anyway", folder=copied, code=3)
 
 
-def test_new_study_of_the_same_name_starts_empty(
+def test_other_studies_stay_and_a_new_one_of_the_same_name_starts_empty(
     copied: Path, small_corpus: Path, warm_command: Warm
 ) -> None:
     """MLflow reserves the name of a deleted experiment, and would restore its runs with it."""
-    assert warm_command(*DELETE, folder=copied).returncode == 0
-    again = ("run", "--corpus", small_corpus, "-n", 1, "--steps", 40, "--workers", 1)
-    assert warm_command(*again, folder=copied).returncode == 0
-    assert left(copied) == (["few"], 2, {"few"})
-
-
-def test_other_studies_stay(copied: Path, small_corpus: Path, warm_command: Warm) -> None:
-    more = ("run", "--study", "more", "--corpus", small_corpus, "-n", 1, "--steps", 40)
-    assert warm_command(*more, folder=copied).returncode == 0
-    assert warm_command(*DELETE, folder=copied).returncode == 0
+    words = ("run", "--corpus", small_corpus, "-n", 1, "--steps", 40, "--workers", 1, "--study")
+    warm_command(*words, "more", folder=copied, code=0)
+    warm_command(*DELETE, folder=copied, code=0)
     assert left(copied) == (["more"], 2, {"more"})
+
+    warm_command(*words, "few", folder=copied, code=0)
+
+    assert left(copied) == (["more", "few"], 4, {"few", "more"})
 
 
 @pytest.mark.parametrize(
@@ -81,17 +71,15 @@ def test_other_studies_stay(copied: Path, small_corpus: Path, warm_command: Warm
 def test_killed_deletion_is_finished_by_the_same_command(
     copied: Path, warm_command: Warm, kill: Kill
 ) -> None:
-    assert warm_command(*DELETE, folder=copied, patch=kill.patch).returncode == -signal.SIGKILL
+    warm_command(*DELETE, folder=copied, patch=kill.patch, code=-signal.SIGKILL)
     assert left(copied)[2] == {"few"}
-    done = warm_command(*DELETE, folder=copied)
-    assert done.returncode == 0, done.stderr
+    warm_command(*DELETE, folder=copied, code=0)
     assert left(copied) == ([], 0, set())
 
 
 def test_store_that_is_away_leaves_the_study(copied: Path, warm_command: Warm) -> None:
     away = raising(MLFLOW + "search_experiments", "ConnectionError('away')")
-    done = warm_command(*DELETE, folder=copied, patch=away)
-    assert done.returncode == 1
+    warm_command(*DELETE, folder=copied, patch=away, code=1)
     assert left(copied)[0::2] == (["few"], {"few"})
 
 
@@ -122,5 +110,5 @@ def test_terminal_is_asked_first(copied: Path, answer: str, code: int) -> None:
 
 def test_nothing_is_deleted_without_being_asked(copied: Path) -> None:
     for words in (("delete", "few"), ("delete", "few", "--json"), ("delete", "other", "--yes")):
-        assert run_in_process(*words, folder=copied).exit_code == 2
+        run_in_process(*words, folder=copied, code=2)
     assert left(copied)[2] == {"few"}

@@ -1,10 +1,9 @@
 """`mmsearch exclude`: a trial stays in the study, and is not chosen."""
 
-from __future__ import annotations
-
 import json
 import shutil
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -12,12 +11,8 @@ import pytest
 from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.journal.records import ranked
 from tests.support.assertions import curves, mlflow_runs
+from tests.support.forked_cli import Warm
 from tests.support.in_process import run_in_process
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.forked_cli import Warm
 
 REASON = "its words leak"
 
@@ -46,7 +41,7 @@ def test_excluded_trial_is_not_chosen_until_that_is_undone(
 ) -> None:
     """The next best is; both views say why, also when they are made anew."""
     first, second, *others = best(copied)
-    assert warm_command("exclude", first, "--reason", REASON, folder=copied).returncode == 0
+    warm_command("exclude", first, "--reason", REASON, folder=copied, code=0)
     assert best(copied) == [second, *others]
     sampled = warm_command("sample", "-n", 1, "--json", folder=copied)
     assert json.loads(sampled.stdout)["trial"] == second
@@ -57,12 +52,12 @@ def test_excluded_trial_is_not_chosen_until_that_is_undone(
     assert shown(copied) == expected
     anew = copied / "anew"
     shutil.copytree(copied / "runs", anew / "runs", ignore=shutil.ignore_patterns("*.db*"))
-    assert warm_command("sync", folder=anew).returncode == 0
+    warm_command("sync", folder=anew, code=0)
     assert shown(anew) == expected
     named = warm_command("sample", "--trial", first, "-n", 1, folder=copied)
     assert named.returncode == 0, "it can still be named"
 
-    assert warm_command("exclude", first, "--undo", folder=copied).returncode == 0
+    warm_command("exclude", first, "--undo", folder=copied, code=0)
 
     assert best(copied) == [first, second, *others]
     assert shown(copied) == ({}, {}, f"{first}")
@@ -73,10 +68,10 @@ def test_search_goes_on_as_if_nothing_were_excluded(
 ) -> None:
     """The sampler still learns from the trial."""
     shutil.copytree(searched / "runs", tmp_path / "plain/runs")
-    assert warm_command("exclude", best(copied)[0], "--reason", "x", folder=copied).returncode == 0
+    warm_command("exclude", best(copied)[0], "--reason", "x", folder=copied, code=0)
     for folder in (copied, tmp_path / "plain"):
         more = ("run", "--study", "few", "-n", 5, "--workers", 1)
-        assert warm_command(*more, folder=folder).returncode == 0
+        warm_command(*more, folder=folder, code=0)
     assert curves(copied / "runs", "few") == curves(tmp_path / "plain/runs", "few")
 
 
@@ -86,21 +81,23 @@ def test_winner_of_a_confirmation_that_is_excluded_makes_room(
     """The other candidate is chosen, from the trainings that are there."""
     folder = reconfirmed
     chosen = json.loads(warm_command("sample", "-n", 1, "--json", folder=folder).stdout)["trial"]
-    assert warm_command("exclude", chosen, "--reason", REASON, folder=folder).returncode == 0
+    warm_command("exclude", chosen, "--reason", REASON, folder=folder, code=0)
     now = json.loads(warm_command("sample", "-n", 1, "--json", folder=folder).stdout)
     assert now["trial"] != chosen
     assert "seed" in now["model"]
 
 
 @pytest.mark.parametrize(
-    "words", [(), ("--reason", "a", "--undo"), ("--reason", " "), ("--reason", "a\nb")]
+    ("words", "named"),
+    [
+        *(((0, *words), "reason") for words in ((), ("--reason", "a", "--undo"))),
+        *(((0, "--reason", reason), "reason") for reason in (" ", "a\nb")),
+        ((99, "--reason", "a"), "99"),
+    ],
 )
-def test_exclusion_needs_a_reason(copied: Path, words: tuple[str, ...]) -> None:
-    done = run_in_process("exclude", 0, *words, folder=copied)
-    assert done.exit_code == 2
+def test_exclusion_needs_a_trial_and_a_reason(
+    copied: Path, words: tuple[object, ...], named: str
+) -> None:
+    done = run_in_process("exclude", *words, folder=copied)
+    assert (done.exit_code, named in done.output + done.error) == (2, True), done
     assert not list(copied.rglob("excluded.json"))
-
-
-def test_trial_that_is_not_there_is_told(copied: Path) -> None:
-    done = run_in_process("exclude", 99, "--reason", "a", folder=copied)
-    assert (done.exit_code, "99" in done.error) == (2, True)

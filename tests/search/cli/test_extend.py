@@ -1,11 +1,9 @@
 """`mmsearch extend`: a trial trained on from its weights, beside the trials of the search."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import signal
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import optuna
 import pytest
@@ -16,13 +14,9 @@ from mmsearch.model import checkpoint
 from mmsearch.model.averaging import State
 from mmsearch.model.training import TrialData, train_segment
 from mmsearch.tracking.journal.journal import Journal
-from tests.support.assertions import curves, mlflow_runs, optuna_trials
+from tests.support.assertions import curves, mlflow_runs, optuna_trials, runs_of_kind
 from tests.support.fault_injection import APPEND_SEGMENT, Kill
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.forked_cli import Warm
+from tests.support.forked_cli import Warm
 
 
 def extended(folder: Path) -> Journal:
@@ -35,8 +29,7 @@ def test_training_goes_on_from_the_weights_of_the_trial(
 ) -> None:
     """Exactly the steps asked for, at one rate, and the same bits as training the model by hand."""
     parent = Journal(copied / "runs/few").read(1)
-    done = warm_command("extend", 1, "--steps", 60, "--json", folder=copied)
-    assert done.returncode == 0, done.stderr
+    done = warm_command("extend", 1, "--steps", 60, "--json", folder=copied, code=0)
     record = extended(copied).read(0)
     told = json.loads(done.stdout)
     assert (told["parent_trial"], told["parent_dev_loss"]) == (1, parent.dev_loss)
@@ -65,11 +58,10 @@ def test_search_goes_on_as_if_there_were_no_extension(copied: Path, warm_command
     """It counts only if asked, and the same configurations are proposed and chosen."""
     shutil.copytree(copied / "runs", copied / "plain/runs")
     rate = ("--learning-rate", 0.05)
-    assert warm_command("extend", 2, "--steps", 40, *rate, folder=copied).returncode == 0
+    warm_command("extend", 2, "--steps", 40, *rate, folder=copied, code=0)
     more = ("run", "--study", "few", "-n", 6, "--workers", 1)
     for folder in (copied, copied / "plain"):
-        done = warm_command(*more, folder=folder)
-        assert done.returncode == 0, done.stderr
+        warm_command(*more, folder=folder, code=0)
     assert curves(copied / "runs", "few") == curves(copied / "plain/runs", "few")
     assert len(optuna_trials(copied / "runs", "few")) == 6
     model, plain = (
@@ -79,13 +71,13 @@ def test_search_goes_on_as_if_there_were_no_extension(copied: Path, warm_command
     assert model == plain
     assert extended(copied).read(0).spec.learning_rate == pytest.approx(0.05)
     counted = ("run", "--study", "few", "-n", 8, "--count-extensions", "--workers", 1)
-    assert warm_command(*counted, folder=copied).returncode == 0
+    warm_command(*counted, folder=copied, code=0)
     assert len(optuna_trials(copied / "runs", "few")) == 7
 
 
 def test_extensions_are_shown_with_their_trial(copied: Path, warm_command: Warm) -> None:
-    """`trials` lists them, MLflow has a run of each, and `sync` restores the runs of a lost one."""
-    assert warm_command("extend", 3, "--steps", 40, folder=copied).returncode == 0
+    """`trials` lists them, and MLflow has a run of each."""
+    warm_command("extend", 3, "--steps", 40, folder=copied, code=0)
     loss = extended(copied).read(0).dev_loss
     assert f"{loss:.4f}" in warm_command("trials", folder=copied).stdout
     trials = json.loads(warm_command("trials", "--json", folder=copied).stdout)
@@ -93,23 +85,14 @@ def test_extensions_are_shown_with_their_trial(copied: Path, warm_command: Warm)
     for trial in trials:
         shown = [each["extension"] for each in trial["extensions"]]
         assert shown == ([0] if trial["trial"] == 3 else [])
-    for lose in (False, True):
-        if lose:
-            for path in (copied / "runs").glob("mlflow.db*"):
-                path.unlink()
-            assert warm_command("sync", folder=copied).returncode == 0
-        attrs = optuna.load_study(study_name="few", storage=f"sqlite:///{copied}/runs/optuna.db")
-        assert attrs.user_attrs["mmsearch.parent_trials"] == {"0": 3}
-        client, parents, _ = mlflow_runs(copied / "runs", "few")
-        experiment = client.get_experiment_by_name("mmsearch/few")
-        assert experiment is not None
-        (run,) = client.search_runs(
-            [experiment.experiment_id], "tags.`mmsearch.parent_trial` = '3'"
-        )
-        assert run.data.tags["mlflow.parentRunId"] == parents[0].info.run_id
-        assert run.data.tags["mmsearch.kind"] == "extend"
-        assert run.data.metrics["dev_loss"] == pytest.approx(loss)
-        assert run.info.status == "FINISHED"
+    attrs = optuna.load_study(study_name="few", storage=f"sqlite:///{copied}/runs/optuna.db")
+    assert attrs.user_attrs["mmsearch.parent_trials"] == {"0": 3}
+    _, parents, _ = mlflow_runs(copied / "runs", "few")
+    (run,) = runs_of_kind(copied / "runs", "few", "extend")
+    assert run.data.tags["mmsearch.parent_trial"] == "3"
+    assert run.data.tags["mlflow.parentRunId"] == parents[0].info.run_id
+    assert run.data.metrics["dev_loss"] == pytest.approx(loss)
+    assert run.info.status == "FINISHED"
 
 
 def test_same_command_trains_nothing_again(copied: Path, warm_command: Warm) -> None:
@@ -119,7 +102,7 @@ def test_same_command_trains_nothing_again(copied: Path, warm_command: Warm) -> 
     assert first.stdout == again.stdout
     assert extended(copied).numbers() == [0]
     for other in (("--steps", 41), ("--steps", 40, "--learning-rate", 0.02)):
-        assert warm_command("extend", 1, *other, folder=copied).returncode == 0
+        warm_command("extend", 1, *other, folder=copied, code=0)
     assert extended(copied).numbers() == [0, 1, 2]
 
 
@@ -127,14 +110,14 @@ def test_killed_extension_is_resumed_by_the_same_command(copied: Path, warm_comm
     """After `kill -9` it ends with the weights that it would have had."""
     words = ("extend", 1, "--steps", 400)
     shutil.copytree(copied / "runs", copied / "plain/runs")
-    assert warm_command(*words, folder=copied / "plain").returncode == 0
+    warm_command(*words, folder=copied / "plain", code=0)
     kill = Kill(call=APPEND_SEGMENT, at="after").patch
-    assert warm_command(*words, folder=copied, patch=kill).returncode == -signal.SIGKILL
+    warm_command(*words, folder=copied, patch=kill, code=-signal.SIGKILL)
     assert len(extended(copied).read(0).curve) == 1
     assert extended(copied).read(0).outcome is None
     assert "stopped" in warm_command("trials", folder=copied).stdout
 
-    assert warm_command(*words, folder=copied).returncode == 0
+    warm_command(*words, folder=copied, code=0)
 
     assert extended(copied).numbers() == [0]
     killed, plain = (
@@ -148,9 +131,9 @@ def test_diverging_extension_fails_and_is_replayed(copied: Path, warm_command: W
     """It is kept with its reason, and the command tells so by its exit code."""
     words = ("extend", 1, "--steps", 40, "--learning-rate", 1e30)
     for _ in range(2):
-        assert warm_command(*words, folder=copied).returncode == 1
+        warm_command(*words, folder=copied, code=1)
     assert [record.state for record in extended(copied).records()] == ["FAIL"]
-    assert warm_command("replay", "--extension", 0, folder=copied).returncode == 0
+    warm_command("replay", "--extension", 0, folder=copied, code=0)
 
 
 @pytest.mark.parametrize(

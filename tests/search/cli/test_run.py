@@ -1,14 +1,13 @@
 """`mmsearch run` as a person runs it: real processes, real databases, real signals."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
 import shutil
 import signal
 import subprocess
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -27,28 +26,11 @@ from tests.support.assertions import (
 from tests.support.background_search import Search
 from tests.support.commands import COMMAND, environment
 from tests.support.fault_injection import SPAWN_WORKERS
+from tests.support.forked_cli import Warm
 from tests.support.in_process import run_in_process
 from tests.support.terminal import begin, read
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.forked_cli import Done, Warm
-
 AGAIN = ("run", "--study", "few", "--workers", 1)
-
-
-class Mmsearch(Protocol):
-    """Runs a command in the copied workspace."""
-
-    def __call__(self, *words: object) -> Done:
-        """Run it to its end."""
-
-
-@pytest.fixture
-def mmsearch(copied: Path, warm_command: Warm) -> Mmsearch:
-    """Run commands without their start-up, in a workspace of four trials."""
-    return lambda *words: warm_command(*words, folder=copied)
 
 
 def test_run_leaves_each_trial_once_everywhere(copied: Path) -> None:
@@ -68,21 +50,20 @@ def test_run_prints_a_line_a_trial_and_the_next_commands(searched: Path) -> None
 
 
 def test_more_trials_are_added_in_a_storage_that_is_found_from_anywhere(
-    copied: Path, mmsearch: Mmsearch, warm_command: Warm
+    copied: Path, warm_command: Warm
 ) -> None:
     """`--trials` is the total; a study that moves to another database takes its trials along."""
     runs, other = copied / "runs", copied / "other"
     before = curves(runs, "few")
-    again = mmsearch(*AGAIN, "-n", 4)
-    assert again.returncode == 0
+    again = warm_command(*AGAIN, "-n", 4, folder=copied, code=0)
     assert "already has 4 finished trials" in again.stdout
     assert curves(runs, "few") == before
 
     # A workspace with one study goes on with it, as for every other command.
-    unnamed = mmsearch("run", "-n", 4)
+    unnamed = warm_command("run", "-n", 4, folder=copied)
     assert "study 'few' already has 4 finished trials" in unnamed.stdout
 
-    more = mmsearch(*AGAIN, "-n", 5, "--storage", "sqlite:///mine.db")
+    more = warm_command(*AGAIN, "-n", 5, "--storage", "sqlite:///mine.db", folder=copied)
     other.mkdir()
     done = warm_command(*AGAIN, "-n", 5, "--workspace", runs, folder=other)
 
@@ -92,16 +73,16 @@ def test_more_trials_are_added_in_a_storage_that_is_found_from_anywhere(
     assert not list(other.glob("*.db"))
 
 
-def test_refused_storage_changes_nothing(copied: Path, mmsearch: Mmsearch) -> None:
+def test_refused_storage_changes_nothing(copied: Path, warm_command: Warm) -> None:
     """A --storage with another study of this name is refused; the plain line still works."""
     path, url = copied / "runs/few/study.json", f"sqlite:///{copied}/other.db"
     before = path.read_bytes()
     other = optuna.create_study(study_name="few", storage=url)
     other.tell(other.ask(), 1.0)
-    assert mmsearch(*AGAIN, "-n", 4, "--storage", url).returncode == 3
+    warm_command(*AGAIN, "-n", 4, "--storage", url, folder=copied, code=3)
     assert path.read_bytes() == before
     assert len(optuna.load_study(study_name="few", storage=url).trials) == 1
-    assert mmsearch(*AGAIN, "-n", 4).returncode == 0
+    warm_command(*AGAIN, "-n", 4, folder=copied, code=0)
 
 
 def test_second_run_on_a_study_is_refused(copied: Path) -> None:
@@ -129,7 +110,7 @@ def test_stopped_search_goes_on_as_if_undisturbed(
     """A closed terminal, Ctrl-C and `kill` leave no process, and change no number."""
     apart, words = tmp_path / "undisturbed", resumable(small_corpus)
     apart.mkdir()
-    assert warm_command("run", *words, folder=apart).returncode == 0
+    warm_command("run", *words, folder=apart, code=0)
     folder = tmp_path / "runs/few"
 
     process, terminal = begin(tmp_path, "run", *words, is_controlling=True)
@@ -150,7 +131,7 @@ def test_stopped_search_goes_on_as_if_undisturbed(
         assert done.returncode == 128 + number, done
         assert "mmsearch run --trials 5 --study few" in done.stdout + done.stderr
 
-    assert warm_command("run", *words, folder=tmp_path).returncode == 0
+    warm_command("run", *words, folder=tmp_path, code=0)
     assert_same_everywhere(tmp_path / "runs", "few", 5)
     assert curves(tmp_path / "runs", "few") == curves(apart / "runs", "few")
 
@@ -182,8 +163,7 @@ def test_diverging_trials_fail_with_their_reason(
         f"[training]\nsteps = 200\nsegments = 2\n{plain_settings.TRAINING}"
     )
     words = ("run", "--corpus", small_corpus, "--config", config, "-n", 30, "--workers", 1)
-    done = warm_command(*words, folder=tmp_path)
-    assert done.returncode == 1
+    done = warm_command(*words, folder=tmp_path, code=1)
     assert "10 trials in a row failed" in done.stderr
     assert "mmsearch lr-range --study few" in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
@@ -195,14 +175,13 @@ def test_diverging_trials_fail_with_their_reason(
     assert {run.info.status for run in children} == {"FAILED", "SCHEDULED"}
 
 
-def test_timeout_begins_no_more_trials(mmsearch: Mmsearch) -> None:
+def test_timeout_begins_no_more_trials(copied: Path, warm_command: Warm) -> None:
     """`--timeout` ends a search in order, and says how to go on."""
-    done = mmsearch(*AGAIN, "-n", 500, "--timeout", 0.1)
-    assert done.returncode == 0, done.stderr
+    done = warm_command(*AGAIN, "-n", 500, "--timeout", 0.1, folder=copied, code=0)
     assert re.search(r"^\d+ of 500 trials", done.stdout, re.MULTILINE)
     assert "the time was up" in done.stdout
     assert "mmsearch run --trials 500" in done.stdout
-    again = mmsearch(*AGAIN, "-n", 500, "--timeout", 0.1, "--json")
+    again = warm_command(*AGAIN, "-n", 500, "--timeout", 0.1, "--json", folder=copied)
     assert json.loads(again.stdout)["ended_by"] == "timeout"
 
 
@@ -213,12 +192,10 @@ def test_study_that_is_not_named_is_the_only_one_or_that_of_the_built_in_names(
     runs = copied / "runs"
     shutil.copytree(runs / "few", runs / "more")
     for command in ("run", "trials"):
-        done = run_in_process(command, folder=copied)
-        assert done.exit_code == 2
+        done = run_in_process(command, folder=copied, code=2)
         assert "--study: few, more" in done.error
     shutil.copytree(runs / "few", runs / "names")
-    done = run_in_process("run", "--steps", 50, folder=copied)
-    assert done.exit_code == 3
+    done = run_in_process("run", "--steps", 50, folder=copied, code=3)
     assert "'names'" in done.error
 
 
@@ -238,15 +215,14 @@ def test_search_needs_neither_a_home_nor_a_terminal_in_its_environment(
     assert_same_everywhere(copied / "runs", "new", 1)
 
 
-def test_trials_that_a_person_enqueues_are_tried_or_named(copied: Path, mmsearch: Mmsearch) -> None:
+def test_trials_that_a_person_enqueues_are_tried_or_named(copied: Path, warm_command: Warm) -> None:
     """Optuna's own queue works; a slip of the fingers in it costs a line and no study."""
     study = optuna.load_study(study_name="few", storage=f"sqlite:///{copied}/runs/optuna.db")
     for value in ("abc", -1.0, 1e9):
         study.enqueue_trial({"learning_rate": value})
     study.enqueue_trial({"embedding_dim": 7})
     for _ in range(2):
-        done = mmsearch(*AGAIN, "-n", 5)
-        assert done.returncode == 0, done.stderr
+        done = warm_command(*AGAIN, "-n", 5, folder=copied, code=0)
         assert done.stdout.count("an enqueued trial") == 3
     specs: list[Any] = [record.spec for record in Journal(copied / "runs/few").records()]
     assert specs[4].embedding_dim == 7
@@ -254,7 +230,7 @@ def test_trials_that_a_person_enqueues_are_tried_or_named(copied: Path, mmsearch
         assert trial.params == {name: getattr(spec, name) for name in trial.params}
 
 
-def test_clock_that_was_ahead_damages_nothing(copied: Path, mmsearch: Mmsearch) -> None:
+def test_clock_that_was_ahead_damages_nothing(copied: Path, warm_command: Warm) -> None:
     """Killed between a trial's last segment and its end, a search goes on, whatever time it is."""
     before = curves(copied / "runs", "few")
     path = copied / "runs/few/trials/0000/outcome.json"
@@ -262,27 +238,7 @@ def test_clock_that_was_ahead_damages_nothing(copied: Path, mmsearch: Mmsearch) 
     path.write_text(json.dumps({**outcome, "ended_ms": outcome["ended_ms"] + 3_600_000}))
     (copied / "runs/few/trials/0003/outcome.json").unlink()
 
-    assert mmsearch(*AGAIN, "-n", 4).returncode == 0
+    warm_command(*AGAIN, "-n", 4, folder=copied, code=0)
 
     assert curves(copied / "runs", "few") == before
     assert_same_everywhere(copied / "runs", "few", 4)
-
-
-def test_seed_of_training_is_stored_with_the_study(
-    tmp_path: Path, small_corpus: Path, warm_command: Warm
-) -> None:
-    """Every trial has it, those of a later command without the config too; fresh seeds differ."""
-    (tmp_path / "fixed.toml").write_text("[training]\nseed = 5\n[search]\nstart = false\n")
-    words = ("--corpus", small_corpus, "--config", "fixed.toml", "--steps", 40, "-n", 2)
-    first = warm_command("run", *words, "--workers", 1, folder=tmp_path)
-    more = warm_command("run", "--study", "few", "-n", 3, "--workers", 1, folder=tmp_path)
-    fresh = warm_command("confirm", "--top", 1, "--seeds", 1, folder=tmp_path)
-    assert [first.returncode, more.returncode, fresh.returncode] == [0, 0, 0], first.stderr
-    records = Journal(tmp_path / "runs/few").records()
-    assert [record.spec.seed for record in records] == [5, 5, 5]
-    assert [record.spec.seed for record in Journal(tmp_path / "runs/few", "confirm").records()] != [
-        5
-    ]
-    assert len({record.spec.learning_rate for record in records}) == 3
-    replayed = warm_command("replay", 2, folder=tmp_path)
-    assert replayed.returncode == 0, replayed.stdout

@@ -1,19 +1,13 @@
 """What commands print suits where they print it: colours, control sequences, 80 columns."""
 
-from __future__ import annotations
-
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
+from tests.support.forked_cli import Warm
 from tests.support.in_process import run_in_process
 from tests.support.terminal import in_terminal
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.forked_cli import Warm
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;\d+)*m")
@@ -45,8 +39,7 @@ def test_results_fit_eighty_columns_and_heed_no_color(
     searched: Path, words: tuple[object, ...]
 ) -> None:
     """https://no-color.org: no colour, whatever the terminal can."""
-    done = run_in_process(*words, folder=searched, NO_COLOR="1", **TERMINAL)
-    assert done.exit_code == 0
+    done = run_in_process(*words, folder=searched, NO_COLOR="1", **TERMINAL, code=0)
     assert not COLOUR.search(done.output)
     assert max(map(len, plain(done.output))) <= 80
 
@@ -56,9 +49,8 @@ def test_errors_wrap_at_words_and_name_the_next_command(
     searched: Path, warm_command: Warm, words: tuple[object, ...], command: str | None
 ) -> None:
     """A line is too long only where one word is, a path; the next command has its own line."""
-    done = warm_command(*words, folder=searched, **TERMINAL)
+    done = warm_command(*words, folder=searched, code=2, **TERMINAL)
     lines = plain(done.stderr)
-    assert done.returncode == 2
     assert COLOUR.search(done.stderr), "else the test of NO_COLOR could not fail"
     assert lines[0].startswith("error: ")
     for line in lines:

@@ -1,22 +1,16 @@
 """`mmsearch trials --watch` follows a search from another terminal, and disturbs nothing."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
 import signal
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from tests.support.background_search import PATIENCE_S, Search
+from tests.support.forked_cli import Warm
 from tests.support.in_process import run_in_process
 from tests.support.terminal import begin, read
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.forked_cli import Warm
 
 WATCH = ("trials", "--watch")
 
@@ -93,8 +87,6 @@ def test_stopped_search_is_called_stopped(copied: Path) -> None:
     """Who waits for an end that nobody works at should know."""
     (copied / "runs/few/trials/0003/outcome.json").unlink()
 
-    done = run_in_process(*WATCH, folder=copied)
-
-    assert done.exit_code == 0
+    done = run_in_process(*WATCH, folder=copied, code=0)
     assert "study 'few': 3 of 4 trials; its search has stopped" in done.output
     assert "mmsearch run --trials 4 --study few" in done.output

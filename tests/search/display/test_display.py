@@ -1,16 +1,17 @@
 """The live display and tables fit a terminal, whatever is searched, and agree with the trials."""
 
-from __future__ import annotations
-
 import io
+import random
 import re
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console, Group
+from rich.text import Text
 
 from mmsearch.search.cli.trials import trials_table
 from mmsearch.search.display.format import trial_line
@@ -20,12 +21,6 @@ from mmsearch.search.study.settings import Settings
 from mmsearch.tracking.journal.records import TrialRecord, TrialState, best_trial
 from tests.support.records import make_trial
 from tests.support.specs import make_spec
-
-if TYPE_CHECKING:
-    import random
-    from collections.abc import Sequence
-
-    from rich.text import Text
 
 SPEC = make_spec(embedding_dim=48, hidden_width=512, block_size=10, weight_decay=0.2, n_steps=6000)
 
@@ -153,18 +148,6 @@ def test_display_agrees_with_a_scan_of_all_trials(
     if best is not None and not is_repeat:
         assert f"best: trial {best.number}, dev loss {best.dev_loss:.4f}" in frame
     assert len(re.findall(r"(?m)^trial .* step ", frame)) == counts[3]
-
-
-def test_tie_goes_to_the_earlier_trial() -> None:
-    """Of two trials with equal scores, the lower number is the best, even if it ends last."""
-    file = io.StringIO()
-    display = LiveDisplay(Console(file=file, width=100), 3)
-
-    for number in (1, 2, 0):
-        display.show(trial(number, [2.0], "COMPLETE"))
-
-    stars = re.findall(r"trial +(\d) +complete +2\.0000(.)", file.getvalue())
-    assert stars == [("1", "*"), ("2", " "), ("0", "*")]
 
 
 def test_time_left_counts_only_trials_of_this_search() -> None:

@@ -1,33 +1,27 @@
 """`mmsearch replay`: a trial comes out as it was recorded, or it is said that it does not."""
 
-from __future__ import annotations
-
 import json
 import math
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from mmsearch.search.execution import replay
 from mmsearch.search.execution.replay import TOLERANCE_NATS
-from mmsearch.search.execution.worker import run_segments
+from mmsearch.search.execution.worker import CallResult, run_segments
 from mmsearch.search.study import provenance
 from mmsearch.tracking.journal.journal import Journal
 from tests.support import plain_settings
 from tests.support.cli_contract import contents
 from tests.support.fault_injection import KILL_WORKERS, SPAWN_WORKERS
+from tests.support.forked_cli import Warm
 from tests.support.in_process import run_in_process
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from mmsearch.search.execution.worker import CallResult
-    from tests.support.forked_cli import Warm
-
-    Replayed = Callable[..., dict[str, Any]]
+Replayed = Callable[..., dict[str, Any]]
 
 N_SEGMENTS = 5
 # A weight is multiplied by 1 - rate * decay at each step: by -1.07 it leaves slowly.
@@ -69,8 +63,7 @@ def trained(
     folder = tmp_path_factory.mktemp("trained")
     (folder / "config.toml").write_text(CONFIG)
     words = ("run", "--corpus", small_corpus, "--config", "config.toml", "-n", 1, "--workers", 1)
-    done = warm_command(*words, folder=folder)
-    assert done.returncode == 0, done.stderr
+    warm_command(*words, folder=folder, code=0)
     records = Journal(folder / "runs/few").records()
     assert [(r.state, len(r.curve)) for r in records[:2]] == [("FAIL", 0), ("FAIL", 1)]
     assert [(r.state, len(r.curve)) for r in records[2:]] == [("COMPLETE", N_SEGMENTS)]
@@ -91,7 +84,9 @@ def replayed(warm_command: Warm) -> Replayed:
     def call(folder: Path, *words: object, **env: str) -> dict[str, Any]:
         before = contents(folder)
         patch = SPAWN_WORKERS if env else ""
-        done = warm_command("replay", *words, "--json", folder=folder, patch=patch, **env)
+        done = warm_command(
+            "replay", *words, "--json", folder=folder, patch=patch, code=None, **env
+        )
         assert contents(folder) == before
         values: dict[str, Any] = json.loads(done.stdout)
         assert done.returncode == (0 if values["is_reproduced"] else 1)
@@ -211,8 +206,7 @@ def test_damaged_record_is_no_match(copy: Path, damage: str) -> None:
         path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     else:
         edit_lines(copy, lambda line: line.update(dev_loss=math.nan))
-    done = run_in_process("replay", COMPLETE, folder=copy)
-    assert done.exit_code == 1
+    done = run_in_process("replay", COMPLETE, folder=copy, code=1)
     assert "damaged" in done.error
 
 
@@ -244,8 +238,7 @@ def test_confirmed_model_comes_out_bit_for_bit(confirmed: Path, replayed: Replay
 
 def test_dead_worker_is_one_clear_line(trained: Path, warm_command: Warm) -> None:
     """A worker that the kernel kills is no traceback."""
-    done = warm_command("replay", COMPLETE, folder=trained, patch=KILL_WORKERS)
-    assert done.returncode == 1
+    done = warm_command("replay", COMPLETE, folder=trained, patch=KILL_WORKERS, code=1)
     assert "worker process died in segment 1" in done.stderr
     assert done.stderr.count("\n") == 1
 
@@ -300,8 +293,7 @@ def test_search_is_replayed_up_to_the_first_trial_that_differs(
     )
     for n_trials in (4, 9):
         words = ("run", "--corpus", small_corpus, "--config", config, "-n", n_trials)
-        done = warm_command(*words, "--workers", 2, folder=tmp_path)
-        assert done.returncode == 0, done.stderr
+        warm_command(*words, "--workers", 2, folder=tmp_path, code=0)
     before = contents(tmp_path)
 
     done = warm_command("replay", "--search", "--workers", 1, "--json", folder=tmp_path)
@@ -314,6 +306,5 @@ def test_search_is_replayed_up_to_the_first_trial_that_differs(
     first, *others = [json.loads(line) for line in path.read_text().splitlines()]
     nudge(first)
     path.write_text("".join(json.dumps(line) + "\n" for line in [first, *others]))
-    done = warm_command("replay", "--search", "--json", folder=tmp_path)
-    assert done.returncode == 1
+    done = warm_command("replay", "--search", "--json", folder=tmp_path, code=1)
     assert json.loads(done.stdout)["parting_trial"] == 7

@@ -1,14 +1,14 @@
 """One seed, one study: whatever the number of workers, their speed, and when a search is killed."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import hashlib
 import random
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, get_args
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 from hypothesis import Phase, given
@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from mmsearch.errors import MMSearchError
 from mmsearch.model.cost import COSTS
 from mmsearch.model.curve import CurvePoint
+from mmsearch.model.spec import TrialSpec
 from mmsearch.search.execution.coordinator import Coordinator, Limits, SearchResult
 from mmsearch.search.execution.executor import WorkerDiedError
 from mmsearch.search.execution.virtual_time import VirtualClock
@@ -26,13 +27,7 @@ from mmsearch.search.optimizer.optuna_study import OptunaProposer, not_begun
 from mmsearch.search.optimizer.pruners import decides
 from mmsearch.search.study.settings import Pruner, Settings
 from mmsearch.tracking.journal.journal import Journal
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from mmsearch.model.spec import TrialSpec
-    from mmsearch.tracking.journal.records import TrialRecord
+from mmsearch.tracking.journal.records import TrialRecord
 
 VOCAB_SIZE = 27
 ENQUEUED = [{"hidden_width": 100}, {"block_size": 4}]

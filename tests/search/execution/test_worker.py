@@ -1,9 +1,8 @@
 """What a worker trains in a call, and that it does not depend on the calls before."""
 
-from __future__ import annotations
-
 import time
-from typing import TYPE_CHECKING, Any, get_args
+from collections.abc import Sequence
+from typing import Any, get_args
 
 import pytest
 
@@ -17,9 +16,6 @@ from mmsearch.model.training import Segment, TrialData, train_segment
 from mmsearch.search.execution import worker
 from mmsearch.search.execution.worker_pool import WorkerPool
 from tests.support.specs import make_parameters, make_spec
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 @pytest.mark.parametrize("targets", get_args(Targets))

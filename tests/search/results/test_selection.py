@@ -1,11 +1,11 @@
 """Choosing on dev: the best mean over fresh seeds, and nothing that is not settled."""
 
-from __future__ import annotations
-
 import json
 import math
 import statistics
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,10 +33,6 @@ from mmsearch.tracking.journal.files import JournalError
 from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.journal.records import Outcome, TrialState
 from tests.support.records import make_trial, write_trial
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
 
 STEPS = 100
 LOSSES = {(1, 1): 2.20, (3, 1): 2.11, (1, 2): 2.16, (3, 2): 2.19}
@@ -185,14 +181,16 @@ def test_plan_has_every_pair_once_and_goes_on(journal: Journal) -> None:
 
 
 def test_fresh_seeds_are_fresh_and_shared(journal: Journal) -> None:
-    """No seed of the search is used again, and all candidates see the same minibatches."""
+    """No seed of the search, not even one for all trials, is used again; candidates share them."""
     fresh = [confirm_seed(0, nth) for nth in range(1, 100)]
     assert len(set(fresh)) == 99
     assert not set(fresh) & {trial_seed(0, number) for number in range(1000)}
-    proposer = proposer_of(journal, 3, 2)
-    proposals = [each for each in iter(proposer.ask, None) if each]
-    assert len(proposals) == 6
-    assert all(each.seed == fresh[each.facts["nth_seed"] - 1] for each in proposals)
+    plan = make_plan(journal, 3, 2, STEPS)
+    for settings in (Settings(), Settings(training_seed=5)):
+        proposer = propose_trainings(journal, plan, settings, [])
+        proposals = [each for each in iter(proposer.ask, None) if each]
+        assert len(proposals) == 6
+        assert all(each.seed == fresh[each.facts["nth_seed"] - 1] for each in proposals)
 
 
 def test_unfinished_confirmation_settles_nothing(journal: Journal) -> None:

@@ -1,9 +1,9 @@
 """`mmsearch losses`: the whole splits, positions and parts of dev add up to the recorded loss."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,12 +13,7 @@ from mmsearch.model import checkpoint
 from mmsearch.model.scoring import word_losses
 from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.journal.records import ranked
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from tests.support.forked_cli import Warm
+from tests.support.forked_cli import Warm
 
 
 def mean_of(parts: Sequence[dict[str, Any]]) -> float:
@@ -35,8 +30,7 @@ def test_losses_are_those_of_the_chosen_model(
     split = split_corpus(read_corpus(small_corpus))
 
     for record, words in ((best, ()), (worst, ("--trial", worst.number))):
-        done = warm_command("losses", *words, "--json", folder=searched)
-        assert done.returncode == 0, done.stderr
+        done = warm_command("losses", *words, "--json", folder=searched, code=0)
         values = json.loads(done.stdout)
         assert values["trial"] == record.number
         assert values["dev"]["loss"] == pytest.approx(record.dev_loss, abs=1e-6)
@@ -59,8 +53,7 @@ def test_repeated_words_are_scored_apart(
     words = small_corpus.read_text().split()
     (tmp_path / "twice.txt").write_text("\n".join([*words, *words[:200]]) + "\n")
     run = ("run", "--corpus", "twice.txt", "--keep-duplicates", "-n", 1, "--workers", 1, "-q")
-    done = warm_command(*run, "--steps", 40, folder=tmp_path)
-    assert done.returncode == 0, done.stderr
+    warm_command(*run, "--steps", 40, folder=tmp_path, code=0)
     scored = Journal(tmp_path / "runs/twice").read(0).scored
     assert scored is not None
 

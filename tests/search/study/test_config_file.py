@@ -1,13 +1,11 @@
 """`mmsearch init` and the config reference: they say what the code does."""
 
-from __future__ import annotations
-
 import re
 import shlex
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given
 from hypothesis import settings as how_often
 
@@ -17,13 +15,9 @@ from mmsearch.search.study.settings import TABLES, Settings, read_config, settle
 from mmsearch.search.study.space import DEFAULTS
 from mmsearch.search.study.study_file import StudyFile
 from mmsearch.tracking.journal.journal import Journal
+from tests.support.forked_cli import Warm
 from tests.support.in_process import run_in_process
 from tests.support.spaces import good_settings
-
-if TYPE_CHECKING:
-    import pytest
-
-    from tests.support.forked_cli import Warm
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -68,12 +62,10 @@ def test_what_is_at_its_default_is_left_out() -> None:
 def test_command_writes_a_study_s_settings(searched: Path, tmp_path: Path) -> None:
     """Searched again with that file the study says that nothing differs."""
     place = ("--workspace", searched / "runs")
-    written = run_in_process("init", "few.toml", "--study", "few", *place, folder=tmp_path)
-    assert written.exit_code == 0
+    run_in_process("init", "few.toml", "--study", "few", *place, folder=tmp_path, code=0)
     stored = StudyFile.require(Journal(searched / "runs/few")).settings
     assert settle(read_config(tmp_path / "few.toml").settings) == stored
-    unknown = run_in_process("init", "no.toml", "--study", "none", *place, folder=tmp_path)
-    assert unknown.exit_code == 2
+    run_in_process("init", "no.toml", "--study", "none", *place, folder=tmp_path, code=2)
     assert not (tmp_path / "no.toml").exists()
 
 
@@ -83,8 +75,7 @@ def test_hint_searches_the_same_words_in_a_new_study(copied: Path, warm_command:
     path = copied / "few.toml"
     path.write_text(path.read_text().replace("steps = 400", "steps = 40"))
     line = done.stdout.partition("search with: mmsearch ")[2]
-    again = warm_command(*shlex.split(line), "-n", 1, "--workers", 1, folder=copied)
-    assert again.returncode == 0, again.stderr
+    warm_command(*shlex.split(line), "-n", 1, "--workers", 1, folder=copied, code=0)
     few, new = (StudyFile.require(Journal(copied / "runs" / n)) for n in ("few", "NEW-NAME"))
     assert new.corpus_fingerprint == few.corpus_fingerprint
     assert new.settings.steps == 40
@@ -98,16 +89,15 @@ def test_command_writes_a_new_file_alone(tmp_path: Path) -> None:
     assert (done.exit_code, path.read_text()) == (0, template())
     assert "mmsearch run --config mmsearch.toml" in done.output
     path.write_text("# mine\n")
-    again = run_in_process("init", folder=tmp_path)
-    assert again.exit_code == 2
+    again = run_in_process("init", folder=tmp_path, code=2)
     assert "mmsearch.toml" in again.error
     assert path.read_text() == "# mine\n"
-    assert run_in_process("init", "no/folder.toml", folder=tmp_path).exit_code == 1
+    run_in_process("init", "no/folder.toml", folder=tmp_path, code=1)
 
 
 def test_command_writes_the_article_s_recipe(tmp_path: Path) -> None:
     """The file says what `recipe = "article"` stands for, key by key."""
-    assert run_in_process("init", "--article", folder=tmp_path).exit_code == 0
+    run_in_process("init", "--article", folder=tmp_path, code=0)
     written = read_config(tmp_path / "mmsearch.toml").settings
     assert "recipe" not in written
     assert settle(written) == settle({"recipe": "article"})

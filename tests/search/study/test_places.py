@@ -1,19 +1,14 @@
 """Where a study is shown is stored with it once that place has answered, and not before."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.support.forked_cli import Done, Warm
 from tests.support.in_process import run_in_process
 from tests.support.mlflow_server import free_port
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.support.forked_cli import Done, Warm
 
 MORE = ("run", "--study", "few", "--workers", 1)
 
@@ -48,13 +43,12 @@ def test_place_that_never_answered_is_not_stored(
     if option == "MLFLOW_TRACKING_URI":
         given, env = (), {option: url}
 
-    done = warm_command(*words, *given, folder=copied, **env)
+    done = warm_command(*words, *given, folder=copied, code=0, **env)
 
-    assert done.returncode == 0, done.stderr
     assert stored(copied) == {"storage": None, "tracking_uri": None}
     hint = flat(done).partition("mmsearch sync")[2].split(" study")[0]
     assert (f"{option} {url}" in hint) == bool(given)
-    assert warm_command("sync", folder=copied).returncode == 0
+    warm_command("sync", folder=copied, code=0)
 
 
 def test_one_database_for_both_is_refused_before_anything_is_written(
@@ -65,9 +59,7 @@ def test_one_database_for_both_is_refused_before_anything_is_written(
     for words in (("run", "--workspace", "new"), ("sync",)):
         before = sorted(tmp_path.rglob("*"))
 
-        done = run_in_process(*words, *both, folder=tmp_path)
-
-        assert done.exit_code == 2
+        done = run_in_process(*words, *both, folder=tmp_path, code=2)
         assert "two databases" in done.error
         assert sorted(tmp_path.rglob("*")) == before
     assert stored(copied) == {"storage": None, "tracking_uri": None}
@@ -78,15 +70,15 @@ def test_place_that_answered_is_stored_by_a_search_and_by_sync(
 ) -> None:
     """The next commands find it without being told."""
     uris = [f"sqlite:///{copied}/{name}.db" for name in ("first", "second")]
-    assert warm_command(*MORE, "-n", 5, "--tracking-uri", uris[0], folder=copied).returncode == 0
+    warm_command(*MORE, "-n", 5, "--tracking-uri", uris[0], folder=copied, code=0)
     assert stored(copied) == {"storage": None, "tracking_uri": uris[0]}
     urls = [f"sqlite:///{copied}/optuna-{name}.db" for name in ("first", "second")]
-    assert warm_command(*MORE, "-n", 6, "--storage", urls[0], folder=copied).returncode == 0
+    warm_command(*MORE, "-n", 6, "--storage", urls[0], folder=copied, code=0)
     assert stored(copied) == {"storage": urls[0], "tracking_uri": uris[0]}
 
     given = ("--storage", urls[1], "--tracking-uri", uris[1])
-    assert warm_command("sync", *given, folder=copied).returncode == 0
+    warm_command("sync", *given, folder=copied, code=0)
 
     assert stored(copied) == {"storage": urls[1], "tracking_uri": uris[1]}
-    assert warm_command(*MORE, "-n", 7, folder=copied).returncode == 0
+    warm_command(*MORE, "-n", 7, folder=copied, code=0)
     assert "0 trials sent" in flat(warm_command("sync", folder=copied))

@@ -1,16 +1,11 @@
 """What a result was made with is read from the checkout, and the checkout is left as it is."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from mmsearch.search.study import provenance
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ASK = """
 import resource, runpy

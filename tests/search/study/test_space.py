@@ -1,7 +1,5 @@
 """A space holds only ranges that can be sampled, and says in its file's words what is wrong."""
 
-from __future__ import annotations
-
 import json
 import math
 from typing import Any

@@ -1,11 +1,9 @@
 """Databases land where they are named."""
 
-from __future__ import annotations
-
 import contextlib
 import sqlite3
 from contextlib import closing
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 import sqlalchemy
@@ -13,9 +11,6 @@ import sqlalchemy
 from mmsearch.errors import InputError
 from mmsearch.search.study.urls import artifacts_folder, check_apart, storage_url, tracking_uri
 from mmsearch.search.study.workspace import Workspace
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 HIDDEN = "postgresql://u:***@h/db"
 FOLDERS = ["runs", "a b", "a?b", "a%b", "a%20b", "a%2Fb", "a#b", "a&b=c", "a@b:c", "a+b"]

@@ -1,7 +1,5 @@
 """Studies have safe names, and one coordinator at a time, whichever way the last one ended."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket
@@ -9,8 +7,8 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import example, given
@@ -20,12 +18,8 @@ from mmsearch.errors import InputError, MMSearchError, RefusedError
 from mmsearch.search.study.locks import own
 from mmsearch.search.study.workspace import Workspace, check_name, name_from
 from mmsearch.tracking.journal import files
+from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.ledger.user_file import UserLedger
-
-if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
-    from mmsearch.tracking.journal.journal import Journal
 
 HOLD = """
 import sys

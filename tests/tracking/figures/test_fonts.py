@@ -1,21 +1,16 @@
 """Letters that matplotlib's own font lacks are drawn with an installed one, or by code point."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
 import unicodedata
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from fontTools.fontBuilder import FontBuilder  # type: ignore[import-untyped]  # of matplotlib's
 from fontTools.pens.ttGlyphPen import TTGlyphPen  # type: ignore[import-untyped]  # likewise
 
 from tests.support.commands import environment
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 RARE, MARK = "\U00030001", "\U0001e944"
 """A letter and a combining mark that hardly any font has."""

@@ -1,9 +1,8 @@
 """The baselines of a study in its journal."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,9 +11,6 @@ from hypothesis import strategies as st
 from mmsearch.tracking.journal.baselines import Baselines
 from mmsearch.tracking.journal.files import JournalError
 from mmsearch.tracking.journal.journal import Journal
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 BASELINES = Baselines(uniform=3.3, bigram=2.45, ngram=1.98, ngram_order=5, ngram_strength=0.5)
 WHOLE: dict[str, Any] = {**BASELINES.to_json()}

@@ -1,17 +1,17 @@
 """The journal: what is written reads back, whatever kills the writer or damages a file."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import hashlib
 import json
 import os
+import random
 import signal
 import sys
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from mmsearch.errors import MMSearchError
 from mmsearch.model.curve import CurvePoint
+from mmsearch.model.spec import TrialSpec
 from mmsearch.tracking.journal.files import JournalError
 from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.journal.records import (
@@ -29,12 +30,6 @@ from mmsearch.tracking.journal.records import (
     best_trial,
 )
 from tests.support.specs import make_spec
-
-if TYPE_CHECKING:
-    import random
-    from collections.abc import Callable, Sequence
-
-    from mmsearch.model.spec import TrialSpec
 
 SPEC = make_spec(n_steps=12_000_000_000, n_segments=1_000_000)
 FACTS = {"started_ms": 1_700_000_000_000, "n_parameters": 11_897}

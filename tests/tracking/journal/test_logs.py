@@ -1,16 +1,11 @@
 """A study's log file: what went wrong, with its traceback and without a password."""
 
-from __future__ import annotations
-
 import logging
-from typing import TYPE_CHECKING
+from pathlib import Path
+
+import pytest
 
 from mmsearch.tracking.journal.logs import logging_to
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import pytest
 
 LOGGER = logging.getLogger("mmsearch.tracking.uploader")
 
