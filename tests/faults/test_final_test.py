@@ -381,6 +381,24 @@ def test_machines_that_share_a_storage_take_one_look(
         assert [t.state.name for t in optuna_looks(storage)].count("COMPLETE") == 1
 
 
+def test_postgresql_holds_study_and_ledger(
+    tmp_path: Path, warm_command: Warm, small_corpus: Path
+) -> None:
+    """On a server, too: killed after the claim, another is refused, and twenty take one look."""
+    with postgres() as url:
+        words = ("run", "--corpus", small_corpus, "-n", 2, "--steps", 100, "--storage", url)
+        warm_command(*words, "--pruner", "none", folder=tmp_path, code=0)
+        numbers = [r.number for r in ranked(Journal(tmp_path / "runs/few").records())]
+        patch = POINTS["after the claim"].patch
+        warm_command("final-test", folder=tmp_path, patch=patch, code=-signal.SIGKILL)
+        warm_command("final-test", "--trial", numbers[1], folder=tmp_path, patch=COUNT, code=3)
+        done = warm_command.together([Command(("final-test", "--json"), tmp_path, COUNT)] * 20)
+        assert [each.returncode for each in done] == [0] * 20, done[0].stderr
+        assert n_looks(tmp_path) == 1
+        (trial,) = optuna_looks(url)
+        assert {json.loads(each.stdout)["test_loss"] for each in done} == {trial.value}
+
+
 def test_another_study_over_the_same_words_is_refused(
     spent: Path, warm_command: Warm, small_corpus: Path
 ) -> None:
