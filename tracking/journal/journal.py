@@ -293,10 +293,7 @@ def _read_curve(path: Path) -> tuple[SegmentRecord, ...]:
     for number, line in enumerate(files.read_bytes(path).split(b"\n")[:-1], start=1):
         try:
             values = _DECODER.decode(line.decode())
-            points = [
-                CurvePoint(int(s), float(loss), float(rate)) for s, loss, rate in values["train"]
-            ]
-            values["train"] = tuple(points)
+            values["train"] = tuple(map(CurvePoint._make, values["train"]))
             record = SegmentRecord(**values)
             _check_segment(record)
         except (
@@ -324,8 +321,8 @@ def _check_segment(record: SegmentRecord) -> None:
         numbers.append(record.train_loss)
     if not all(type(count) is int and count >= 0 for count in counts):
         raise ValueError("segment, step and ended_ms must be non-negative integers")
-    # The points are numbers already; they are finite if their sum is, which is faster to check.
-    if not math.isfinite(sum(loss + rate for _, loss, rate in record.train)):
+    # The points are finite numbers if their sum is one, which is faster to check.
+    if not math.isfinite(sum(map(sum, record.train))):
         numbers += (n for point in record.train for n in point)
     if not all(type(n) in {int, float} and math.isfinite(n) for n in numbers):
         raise ValueError("losses, rates and durations must be finite numbers")
