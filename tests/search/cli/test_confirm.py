@@ -20,7 +20,7 @@ WORDS = ("confirm", "--top", 2, "--seeds", 2, "--workers", 1)
 ONCE = "os.path.exists('sent') or (open('sent', 'w').close(), os.kill(0, signal.SIGTERM))"
 INTERRUPT = replaced(APPEND_SEGMENT, f"lambda *a, **k: (real(*a, **k), {ONCE})")
 """Sends SIGTERM to the command and its workers after the first segment."""
-KILL = Kill(call=APPEND_SEGMENT, at="after", named=", 1, SegmentRecord(").patch
+KILL = Kill(call=APPEND_SEGMENT, at="after", named=", 1, [SegmentRecord(").patch
 """Kills the command in its second training."""
 
 
