@@ -43,7 +43,7 @@ class SegmentResult:
     train_loss: float
     """Loss of the same weights on a fixed part of train, in nats per character."""
     weights_sha256: str
-    """Of the state after the segment, as safetensors."""
+    """SHA-256 of the state after the segment, serialized as safetensors."""
     wall_s: float
     """Seconds spent on training and scoring."""
 
@@ -172,7 +172,7 @@ def run_segments(
                 samples = tuple(sample.word for sample in drawn)
         except Exception:
             if segments:
-                break
+                break  # the next call begins with this segment, and raises its error
             raise
         state, content = result.state, content_after
         losses.append(result.dev_loss)

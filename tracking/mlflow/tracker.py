@@ -183,7 +183,7 @@ class StudyTracker:
         self._may_have_doubles = not is_local or len(self._found) > len(self._children)
 
     def _renumber(self, records: Iterable[TrialRecord]) -> None:
-        """Give a run whose number a person has changed that of the trial that began when it did."""
+        """Correct numbers that a person has changed: a run began when its trial did."""
         numbers: dict[int, list[int]] = {}
         for record in records:
             numbers.setdefault(record.facts["started_ms"], []).append(record.number)
