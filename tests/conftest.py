@@ -54,13 +54,17 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that `make faults` runs: those in tests/faults, or named for PostgreSQL.
+    """Mark the tests that `make faults` runs, in tests/faults or named for PostgreSQL.
+
+    Those marked long may take as long as they like.
 
     The files in tests/faults, which take longest, come first, so that no worker ends late with one.
     """
     for item in items:
         if item.path.is_relative_to(_HERE / "faults") or _POSTGRESQL.search(item.name):
             item.add_marker(pytest.mark.fault)
+        if item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.timeout(0))
     items.sort(key=lambda item: not item.path.is_relative_to(_HERE / "faults"))
 
 

@@ -7,6 +7,7 @@ and writes one.
 
 import atexit
 import contextlib
+import faulthandler
 import gc
 import importlib
 import json
@@ -18,6 +19,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
@@ -35,6 +37,8 @@ IMPORTED = (
     *("mmsearch.tracking.mlflow.local_database", "mmsearch.tracking.mlflow.registry"),
 )
 """What commands import."""
+PATIENCE_S = 400.0
+"""How long commands may take before they are aborted, which prints where each thread stands."""
 IMPORTED_BY_WORKERS = ["mmsearch.model.training", "mmsearch.model.sampling"]
 
 
@@ -128,6 +132,7 @@ def _become(job: dict[str, Any]) -> NoReturn:
     for path, number in ((os.devnull, 0), (job["out"], 1), (job["err"], 2)):
         opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         os.dup2(opened, number)
+    faulthandler.enable()
     sys.argv = ["mmsearch", *job["words"]]
     # Workers come from the server that this process's parent has started, instead of being spawned.
     forkserver._forkserver.ensure_running = lambda: None  # type: ignore[method-assign]
@@ -173,6 +178,21 @@ def _copy_new_databases() -> None:
     utils._initialize_tables = copy
 
 
+def _end_of(pid: int, deadline: float) -> int:
+    """Wait for the end of a command, which is aborted at the deadline."""
+    while time.monotonic() < deadline:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    os.kill(pid, signal.SIGABRT)
+    os.kill(pid, signal.SIGCONT)
+    status = os.waitpid(pid, 0)[1]
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)  # what it has started
+    return os.waitstatus_to_exitcode(status)
+
+
 def _serve() -> None:
     for name in IMPORTED:
         importlib.import_module(name)
@@ -192,7 +212,8 @@ def _serve() -> None:
             if not pid:
                 _become(job)
             children.append(pid)
-        codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
+        deadline = time.monotonic() + PATIENCE_S
+        codes = [_end_of(pid, deadline) for pid in children]
         print(json.dumps(codes), flush=True)  # noqa: T201 (the answer)
 
 
