@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import heapq
 from collections import deque
 from datetime import datetime
@@ -17,7 +16,7 @@ from mmsearch.search.optimizer.samplers import distributions, make_sampler, tria
 from mmsearch.search.protocols import Proposal
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from typing import Any
 
     from mmsearch.search.study.settings import Settings
@@ -74,11 +73,10 @@ class OptunaProposer:
                 # A trial whose files are missing keeps its number.
                 lost = optuna.trial.create_trial(state=TrialState.FAIL)
                 self._storage.create_new_trial(self._study_id, lost)
-            rounded = _rounded(record)
-            trial = frozen_trial(rounded, self._distributions)
-            # The pruner is not asked about the last report of a complete trial.
-            compared = rounded.curve[:-1] if rounded.is_complete else rounded.curve
-            losses = {line.step: line.dev_loss for line in compared}
+            trial = frozen_trial(record, self._distributions, _rounded)
+            losses = dict(trial.intermediate_values)
+            if record.is_complete:  # the pruner is not asked about its last report
+                losses.popitem()
             trial.system_attrs = pruner_attrs(self._pruner, name, record.number, losses)
             self._storage.create_new_trial(self._study_id, trial)
         first = next((r for r in records if r.number == self._first_of_block()), None)
@@ -118,7 +116,7 @@ class OptunaProposer:
 
     def report(self, number: int, step: int, dev_loss: float) -> None:
         """Set a trial's intermediate value."""
-        dev_loss = round(dev_loss, DIGITS)
+        dev_loss = _rounded(dev_loss)
         self._storage.set_trial_intermediate_value(self._id(number), step, dev_loss)
         if number in self._places:
             storage, trial_id = self._sampled_storage, self._sampled_id(number)
@@ -140,7 +138,8 @@ class OptunaProposer:
     def tell(self, record: TrialRecord) -> None:
         """Finish a trial."""
         self._running.discard(record.number)
-        score = _rounded(record).dev_loss if record.is_complete else None
+        dev_loss = record.dev_loss if record.is_complete else None
+        score = None if dev_loss is None else _rounded(dev_loss)
         self.study.tell(record.number, score, state=TrialState[record.state])
         if record.number in self._places:
             place = self._places[record.number]
@@ -181,13 +180,16 @@ class OptunaProposer:
 
 
 def frozen_trial(
-    record: TrialRecord, searched: Mapping[str, BaseDistribution]
+    record: TrialRecord,
+    searched: Mapping[str, BaseDistribution],
+    rounded: Callable[[float], float] = float,
 ) -> optuna.trial.FrozenTrial:
     """Return a trial of the journal as an Optuna trial.
 
     Args:
         record: the trial.
         searched: distributions of the hyperparameters, by name.
+        rounded: rounds its dev losses.
     """
     spec, outcome = record.spec, record.outcome
     state = TrialState[record.state]
@@ -199,7 +201,7 @@ def frozen_trial(
         number=record.number,
         trial_id=-1,  # set by the storage that it is added to
         state=state,
-        value=value,
+        value=None if value is None else rounded(value),
         datetime_start=datetime.fromtimestamp(record.facts["started_ms"] / 1000),  # noqa: DTZ006 (Optuna uses local times)
         datetime_complete=(
             datetime.fromtimestamp(outcome.ended_ms / 1000) if outcome else None  # noqa: DTZ006 (likewise)
@@ -208,17 +210,13 @@ def frozen_trial(
         distributions=_Shared(searched),
         user_attrs={REASON: outcome.reason} if outcome and outcome.reason else {},
         system_attrs={},
-        intermediate_values={segment.step: segment.dev_loss for segment in record.curve},
+        intermediate_values={line.step: rounded(line.dev_loss) for line in record.curve},
     )
 
 
-def _rounded(record: TrialRecord) -> TrialRecord:
-    """Return a record with the dev losses that decisions are made from."""
-    curve = [
-        dataclasses.replace(segment, dev_loss=round(segment.dev_loss, DIGITS))
-        for segment in record.curve
-    ]
-    return dataclasses.replace(record, curve=curve)
+def _rounded(dev_loss: float) -> float:
+    """Round a dev loss as decisions are made from it."""
+    return round(dev_loss, DIGITS)
 
 
 def not_begun(

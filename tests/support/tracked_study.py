@@ -1,12 +1,12 @@
 """A study's journal, written as the coordinator writes it, with weights that MLflow can show."""
 
-import dataclasses
 import hashlib
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from safetensors.numpy import save
 
@@ -90,7 +90,7 @@ class Study:
             ended_ms=before.facts["started_ms"] + segment * 1000,
             weights_sha256=hashlib.sha256(weights).hexdigest(),
         )
-        line = dataclasses.replace(line, **losses)
+        line = msgspec.structs.replace(line, **losses)
         self.journal.append(number, [line], weights, samples)
         return self._keep(
             TrialRecord(

@@ -20,22 +20,20 @@ each file whole, except for a last line without its end, which readers ignore.
 
 from __future__ import annotations
 
-import dataclasses
 import gc
 import hashlib
 import json
-import math
 import re
 import time
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from mmsearch.errors import InputError
-from mmsearch.model.curve import CurvePoint
 from mmsearch.model.spec import TrialSpec
 from mmsearch.tracking.journal import files
 from mmsearch.tracking.journal.baselines import Baselines
 from mmsearch.tracking.journal.records import (
-    Failure,
     Outcome,
     SegmentRecord,
     TrialRecord,
@@ -48,6 +46,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_LINES = msgspec.json.Decoder(SegmentRecord)
 _FOLDERS = {"trial": "trials", "confirm": "confirm", "extend": "extend"}
 COUNT_AGAIN = "move it away; the next search or confirmation computes it again"
 """What the user can do about damaged baselines."""
@@ -173,9 +172,7 @@ class Journal:
         """
         lines = []
         for record in records:
-            # Not by `asdict`, which copies every point.
-            values = {name: getattr(record, name) for name in SegmentRecord.__slots__}
-            values["dev_parts"] = dict(record.dev_parts)
+            values = {**msgspec.structs.asdict(record), "dev_parts": dict(record.dev_parts)}
             lines.append(json.dumps(values, allow_nan=False).encode() + b"\n")
         files.append(self.trial_folder(number) / "curve.jsonl", b"".join(lines))
         if samples:
@@ -191,7 +188,7 @@ class Journal:
             files.flush(self.weights_path(number))
         if error:
             files.replace(folder / "error.txt", error.encode("utf-8", "backslashreplace"))
-        values = dataclasses.asdict(outcome)
+        values = msgspec.structs.asdict(outcome)
         if outcome.failure is None:
             del values["failure"]
         # The message of an error may hold lone surrogates, which no database accepts.
@@ -292,49 +289,10 @@ def _read_curve(path: Path) -> tuple[SegmentRecord, ...]:
     records = []
     for number, line in enumerate(files.read_bytes(path).split(b"\n")[:-1], start=1):
         try:
-            values = _DECODER.decode(line.decode())
-            values["train"] = tuple(map(CurvePoint._make, values["train"]))
-            record = SegmentRecord(**values)
-            _check_segment(record)
-        except (
-            ValueError,
-            TypeError,
-            KeyError,
-            AttributeError,
-            OverflowError,
-            RecursionError,
-        ) as error:
+            records.append(_LINES.decode(line))
+        except ValueError as error:  # of msgspec, or not UTF-8
             raise files.damaged(path, f"line {number}, {error}") from error
-        records.append(record)
     return tuple(records)
-
-
-def _check_segment(record: SegmentRecord) -> None:
-    """Check the types and values of a line.
-
-    Raises:
-        ValueError, TypeError: one is impossible.
-    """
-    counts = (record.segment, record.step, record.ended_ms)
-    numbers = [record.dev_loss, record.wall_s, *record.dev_parts.values()]
-    if record.train_loss is not None:
-        numbers.append(record.train_loss)
-    if not all(type(count) is int and count >= 0 for count in counts):
-        raise ValueError("segment, step and ended_ms must be non-negative integers")
-    # The points are finite numbers if their sum is one, which is faster to check.
-    if not math.isfinite(sum(map(sum, record.train))):
-        numbers += (n for point in record.train for n in point)
-    if not all(type(n) in {int, float} and math.isfinite(n) for n in numbers):
-        raise ValueError("losses, rates and durations must be finite numbers")
-    if not isinstance(record.weights_sha256, str):
-        raise TypeError("weights_sha256 must be a string")
-
-
-def _refuse(name: str) -> float:
-    raise ValueError(f"{name} cannot be a loss")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse)
 
 
 def _read_exclusion(path: Path) -> str:
@@ -350,20 +308,14 @@ def _read_exclusion(path: Path) -> str:
 def _read_outcome(path: Path) -> Outcome | None:
     if not files.exists(path):
         return None
-    values = files.read_json(path)
     try:
-        values["state"] = TrialState(values["state"])
-        outcome = Outcome(**values)
-    except (KeyError, TypeError, ValueError) as error:
+        outcome = msgspec.json.decode(files.read_bytes(path), type=Outcome)
+    except ValueError as error:
         raise files.damaged(path, error) from error
     if outcome.state == TrialState.RUNNING:
         raise files.damaged(path, "a trial that has ended cannot be RUNNING")
-    if not isinstance(outcome.reason, str) or type(outcome.ended_ms) is not int:
-        raise files.damaged(path, "reason must be a string, and ended_ms an integer")
-    if outcome.failure not in (None, *get_args(Failure)):
-        raise files.damaged(path, f"failure must be one of {', '.join(get_args(Failure))}")
     if outcome.state == TrialState.FAIL and outcome.failure is None:
         # Versions up to 0.2 wrote the reason alone.
         is_diverged = re.search(r" at step \d+ of \d+$", outcome.reason)
-        outcome = dataclasses.replace(outcome, failure="diverged" if is_diverged else "error")
+        outcome = msgspec.structs.replace(outcome, failure="diverged" if is_diverged else "error")
     return outcome

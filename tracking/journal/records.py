@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping  # noqa: TC003 (msgspec looks the types of fields up)
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+
+import msgspec
 
 from mmsearch.counts import counted
 from mmsearch.errors import InputError
+from mmsearch.model.curve import CurvePoint  # noqa: TC001 (likewise)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
-    from mmsearch.model.curve import CurvePoint
     from mmsearch.model.spec import TrialSpec
 
 
@@ -29,30 +32,30 @@ class TrialState(StrEnum):
 
 Failure = Literal["diverged", "worker_died", "error"]
 """Why a trial failed: its loss diverged, its worker process died, or it raised an error."""
+_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SegmentRecord:
+class SegmentRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One line of a trial's curve: a dev evaluation and the training before it."""
 
-    segment: int
+    segment: _Count
     """Number of the segment, counted from 1."""
-    step: int
+    step: _Count
     """Optimizer steps done when the segment ended."""
-    train: Sequence[CurvePoint]
+    train: tuple[CurvePoint, ...]
     """Minibatch losses of the segment."""
     dev_loss: float
     """Loss on dev of the scored weights at the end of the segment, in nats per character."""
     wall_s: float
     """Seconds of training and scoring."""
-    ended_ms: int
+    ended_ms: _Count
     """Unix time of the end, in milliseconds."""
     weights_sha256: str
     """SHA-256 of the weights file at the end."""
     train_loss: float | None = None
     """Loss of the same weights on a fixed part of train, as many words as dev has, in nats per
     character; None in records of version 0.1."""
-    dev_parts: Mapping[str, float] = field(default_factory=dict)
+    dev_parts: Mapping[str, float] = msgspec.field(default_factory=dict)
     """Loss of the same weights on parts of dev: `half_1` and `half_2`; and, where repeated words
     were kept, `in_train` for words that also stand in train and `not_in_train` for the others."""
 
@@ -62,8 +65,7 @@ class SegmentRecord:
         return self.train[-1].loss_nats if self.train_loss is None else self.train_loss
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a trial ended."""
 
     state: TrialState

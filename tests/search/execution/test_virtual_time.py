@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, get_args
 
+import msgspec
 import pytest
 from hypothesis import Phase, given
 from hypothesis import settings as how_often
@@ -168,8 +169,8 @@ def decisions(folder: Path) -> list[Any]:
     found = []
     for record in Journal(folder).records():
         facts = {name: v for name, v in record.facts.items() if name != "started_ms"}
-        curve = [dataclasses.replace(line, ended_ms=0) for line in record.curve]
-        outcome = record.outcome and dataclasses.replace(record.outcome, ended_ms=0)
+        curve = [msgspec.structs.replace(line, ended_ms=0) for line in record.curve]
+        outcome = record.outcome and msgspec.structs.replace(record.outcome, ended_ms=0)
         found.append((record.number, record.spec, facts, curve, outcome))
     return found
 

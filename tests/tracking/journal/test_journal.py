@@ -4,8 +4,10 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import os
 import random
+import re
 import signal
 import sys
 import warnings
@@ -13,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -175,7 +178,7 @@ def test_trial_reads_back_as_written(  # noqa: PLR0913, PLR0917 (what the proper
     journal.start(number, spec, facts | FACTS)
     for n, line in enumerate(curve, start=1):
         named = line_of(n)
-        curve[n - 1] = dataclasses.replace(line, segment=n, weights_sha256=named.weights_sha256)
+        curve[n - 1] = msgspec.structs.replace(line, segment=n, weights_sha256=named.weights_sha256)
         journal.append(number, curve[n - 1 : n], weights_of(n))
     running = TrialRecord(number=number, spec=spec, facts=facts | FACTS, curve=tuple(curve))
     assert journal.read(number) == running
@@ -190,7 +193,7 @@ def test_trial_reads_back_as_written(  # noqa: PLR0913, PLR0917 (what the proper
     journal.finish(number, outcome, error=error)
 
     told = reason.encode("utf-8", "backslashreplace").decode()
-    ended = dataclasses.replace(running, outcome=dataclasses.replace(outcome, reason=told))
+    ended = dataclasses.replace(running, outcome=msgspec.structs.replace(outcome, reason=told))
     assert journal.read(number) == journal.records()[number] == ended
     assert journal.has_ended(number)
     if curve:
@@ -446,6 +449,16 @@ def changed(name: str, **values: Any) -> Callable[[bytes], bytes]:
     return change
 
 
+def changed_line(**values: Any) -> Callable[[bytes], bytes]:
+    """Return what changes fields of the first line of a curve."""
+
+    def change(content: bytes) -> bytes:
+        first, rest = content.split(b"\n", 1)
+        return json.dumps({**json.loads(first), **values}).encode() + b"\n" + rest
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("name", "damage", "named"),
     [
@@ -474,11 +487,17 @@ def changed(name: str, **values: Any) -> Callable[[bytes], bytes]:
         *(
             ("curve.jsonl", content, "curve.jsonl")
             for content in (
-                *(b"{}\n", b"[]\n", b"\n", b"[" * 100_000 + b"\n", None),
-                b'{"train": [[1e400, 2.0, 0.1]]}\n',
-                b'{"train": [[1, %s, 0.1]]}\n' % (b"9" * 400),
-                b'{"train": [[1, 2.0]]}\n',
-                b'{"train": [[1, {}, 0.1]]}\n',
+                *(b"{}\n", b"[]\n", b"\n", b"\xff\n", b"[" * 100_000 + b"\n", None),
+                lambda content: re.sub(rb'"dev_loss": [^,]+', b'"dev_loss": 1e400', content),
+            )
+        ),
+        *(
+            ("curve.jsonl", changed_line(**values), "line 1")
+            for values in (
+                *({"segment": True}, {"step": 1.5}, {"ended_ms": -1}, {"weights_sha256": 3}),
+                *({"dev_loss": math.nan}, {"wall_s": None}, {"dev_parts": {"half_1": "2"}}),
+                *({"train": [[1, 2.0]]}, {"train": [[True, 2.0, 0.1]]}, {"train": [[1, {}, 0.1]]}),
+                *({"train": [[1, 10**400, 0.1]]}, {"newer": 1}),
             )
         ),
         # Only the last line may be torn.
