@@ -1,5 +1,6 @@
 """Fixtures that tests of several rooms share."""
 
+import faulthandler
 import json
 import re
 import shutil
@@ -31,6 +32,8 @@ from tests.support.tracked_study import NewStore, Study
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
+HANGS_S = 600
+"""Seconds that a test may take; those marked long have no limit."""
 _POSTGRESQL = re.compile(r"[_[]postgresql[]_]")
 _HERE = Path(__file__).resolve().parent
 _SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -54,18 +57,31 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that `make faults` runs, in tests/faults or named for PostgreSQL.
-
-    Those marked long may take as long as they like.
+    """Mark the tests that `make faults` runs: those in tests/faults, or named for PostgreSQL.
 
     The files in tests/faults, which take longest, come first, so that no worker ends late with one.
     """
     for item in items:
         if item.path.is_relative_to(_HERE / "faults") or _POSTGRESQL.search(item.name):
             item.add_marker(pytest.mark.fault)
-        if item.get_closest_marker("long"):
-            item.add_marker(pytest.mark.timeout(0))
     items.sort(key=lambda item: not item.path.is_relative_to(_HERE / "faults"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Fail a test that hangs, and again each minute in which its clean-up hangs."""
+
+    def fail(*_: object) -> None:
+        faulthandler.dump_traceback()
+        pytest.fail(f"hangs for {HANGS_S} s")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.setitimer(signal.ITIMER_REAL, 0 if item.get_closest_marker("long") else HANGS_S, 60)
+    try:
+        return (yield)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _shared(name: str) -> Path:

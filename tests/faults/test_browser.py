@@ -88,15 +88,17 @@ def served(study: Path, *options: str) -> Iterator[dict[str, str]]:
     words = [COMMAND, "ui", "--no-browser", *options]
     env = {**environment(study), "COLUMNS": "300"}
     with subprocess.Popen(words, cwd=study, env=env, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        found: dict[str, str] = {}
-        for line in process.stdout:
-            if match := re.match(r"(\w+):? +(http://\S+)$", line):
-                found[match[1]] = match[2]
-            if "Ctrl-C" in line:
-                break
-        yield found
-        process.terminate()
+        try:
+            assert process.stdout is not None
+            found: dict[str, str] = {}
+            for line in process.stdout:
+                if match := re.match(r"(\w+):? +(http://\S+)$", line):
+                    found[match[1]] = match[2]
+                if "Ctrl-C" in line:
+                    break
+            yield found
+        finally:
+            process.terminate()
 
 
 @pytest.fixture(scope="module")

@@ -110,14 +110,17 @@ def test_commands_connect_to_no_other_machine(
         stdout=subprocess.PIPE,
         text=True,
     ) as ui:
-        assert ui.stdout is not None
-        link = next(word for line in ui.stdout for word in line.split() if "http://" in word)
-        base = link.partition("/#/")[0]
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"{base}/ajax-api/3.0/mlflow/ui-telemetry", timeout=60) as answer:
-            assert json.load(answer)["disable_ui_telemetry"] is True
-        ui.send_signal(signal.SIGINT)
-        ui.wait(60)
+        try:
+            assert ui.stdout is not None
+            link = next(word for line in ui.stdout for word in line.split() if "http://" in word)
+            base = link.partition("/#/")[0]
+            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+            with opener.open(f"{base}/ajax-api/3.0/mlflow/ui-telemetry", timeout=60) as answer:
+                assert json.load(answer)["disable_ui_telemetry"] is True
+            ui.send_signal(signal.SIGINT)
+            ui.wait(60)
+        finally:
+            ui.kill()
 
     lines = (tmp_path / "watched").read_text().splitlines()
     assert any(f"('127.0.0.1', {base.rpartition(':')[2]})" in line for line in lines), "no watch"

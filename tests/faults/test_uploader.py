@@ -242,6 +242,7 @@ def test_close_gives_up_on_a_server_that_is_behind_and_hangs(
     wait_until(lambda: told)
 
     with socket.create_server(("127.0.0.1", service.port)) as hung:  # it takes calls, no more
+        hung.settimeout(PATIENCE_S)
         taken, _ = hung.accept()
         closed: list[bool] = []
         closer = threading.Thread(
