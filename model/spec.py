@@ -200,16 +200,13 @@ class TrialSpec:
         Raises:
             InputError: a field is unknown, missing or has the wrong type.
         """
-        fields = {field.name for field in dataclasses.fields(cls)}
-        needed = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}
-        if odd := sorted((needed - set(values)) | (set(values) - fields)):
+        kinds, needed = _fields()
+        if odd := sorted((needed - values.keys()) | (values.keys() - kinds.keys())):
             raise InputError(
                 f"a trial's spec does not have the fields this version expects: {', '.join(odd)}"
             )
         for name in values:
-            kind = _kinds()[name]
-            wanted = (int, float) if kind is float else (int,) if kind is int else (str,)
-            if isinstance(values[name], bool) or not isinstance(values[name], wanted):
+            if type(values[name]) not in kinds[name]:
                 raise InputError(f"a trial's spec has a wrong {name}: {values[name]!r}")
         return cls(**values)
 
@@ -220,6 +217,12 @@ def best_index(dev_losses: Sequence[float]) -> int:
 
 
 @lru_cache
-def _kinds() -> Mapping[str, Any]:
-    """Give the type of each field; to find them anew takes longer than to read a record."""
-    return get_type_hints(TrialSpec)
+def _fields() -> tuple[Mapping[str, tuple[type, ...]], frozenset[str]]:
+    """Return the types that each field takes, and the fields without a default.
+
+    To find them anew takes longer than to read a record.
+    """
+    taken: dict[Any, tuple[type, ...]] = {float: (int, float), int: (int,)}
+    kinds = {name: taken.get(kind, (str,)) for name, kind in get_type_hints(TrialSpec).items()}
+    fields = dataclasses.fields(TrialSpec)
+    return kinds, frozenset(f.name for f in fields if f.default is dataclasses.MISSING)

@@ -13,7 +13,6 @@ import queue
 import time
 import traceback
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -294,15 +293,21 @@ class Coordinator:
 
     def _note(self, writers: ThreadPoolExecutor, number: int, future: Future[CallResult]) -> None:
         """Write the segments of a call that has ended into the journal; does not wait."""
-        with suppress(RuntimeError):  # the search has ended
+        try:
             writers.submit(self._write, number, future)
+        except RuntimeError as error:  # the search has ended, or no thread can be started
+            self._fail(number, error)
 
     def _write(self, number: int, future: Future[CallResult]) -> None:
         try:
             self._done.put((number, self._written(number, future)))
-        except BaseException as error:  # noqa: BLE001 (raised by the coordinator's thread)
-            self._write_error = error
-            self._done.put((number, error))
+        except BaseException as error:  # noqa: BLE001 (raised again)
+            self._fail(number, error)
+
+    def _fail(self, number: int, error: BaseException) -> None:
+        """Have the coordinator's thread raise an error."""
+        self._write_error = error
+        self._done.put((number, error))
 
     def _written(self, number: int, future: Future[CallResult]) -> _Written | Exception:
         """Write the segments of a call, and return them; or return its error."""

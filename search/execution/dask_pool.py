@@ -155,8 +155,8 @@ class DaskPool(SegmentExecutor):
             return
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._ending.set)
-        if wait:
-            self._thread.join()
+        if wait:  # no longer than its connection may take to close, and its tasks to end
+            self._thread.join(4 * CLOSE_S)
 
     def _run(self) -> None:
         """Stay connected until `shutdown`; this is the thread of all that follows."""

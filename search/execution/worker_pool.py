@@ -11,7 +11,7 @@ import threading
 import time
 import traceback
 from concurrent.futures import Future
-from multiprocessing import resource_tracker
+from multiprocessing import connection, resource_tracker
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from mmsearch.errors import MMSearchError
@@ -34,6 +34,11 @@ MAX_STARTS = 3
 """Attempts to start a worker that is killed while it starts."""
 RESTART_S = 1.0
 """Seconds for which a worker that cannot be started again takes no other call."""
+EXIT_S = 10.0
+"""Seconds that a worker may take to exit before it is killed."""
+_CHILDREN = threading.Lock()
+"""Held to start or collect a process: each start collects all that have ended, and of two threads
+that collect one at once the second learns no exit code."""
 
 
 class WorkerPool(SegmentExecutor):
@@ -222,7 +227,7 @@ class _Worker:
             context = multiprocessing.get_context("spawn")
             self._pipe, theirs = context.Pipe()
             process = context.Process(target=_work, args=(theirs,), daemon=True)
-            with theirs:
+            with theirs, _CHILDREN:
                 process.start()
             self._process = process
             # Not as an argument of the process, because start() waits until it has read those.
@@ -241,8 +246,12 @@ class _Worker:
             self._pipe.close()
         exitcode = None
         if self._process is not None:
-            self._process.join()
-            exitcode = self._process.exitcode
+            if not connection.wait([self._process.sentinel], EXIT_S):
+                self._process.kill()
+            connection.wait([self._process.sentinel])
+            with _CHILDREN:
+                self._process.join()
+                exitcode = self._process.exitcode
         self._pipe = self._process = None
         return exitcode
 

@@ -5,22 +5,25 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState
 
-from mmsearch.search.optimizer.pruners import make_pruner, new_study, pruner_attrs
+from mmsearch.search.optimizer.pruners import LoneTrials, make_pruner, new_study
 from mmsearch.search.optimizer.samplers import distributions, make_sampler, trial_seed
 from mmsearch.search.protocols import Proposal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
-    from typing import Any
+
+    from optuna.distributions import BaseDistribution
 
     from mmsearch.search.study.settings import Settings
     from mmsearch.tracking.journal.records import TrialRecord
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 BLOCK, N_BEST = 256, 50
 """Number of recent and of best trials that the sampler learns from: see `OptunaProposer`."""
@@ -64,6 +67,7 @@ class OptunaProposer:
         self._settings = settings
         self._distributions = distributions(settings.space)
         self._pruner = make_pruner(settings)
+        self._lone = LoneTrials(name, self._pruner)
         self._queue = deque(enqueued)
         self.study, self._storage, self._study_id = new_study(name, self._pruner)
         records = list(records)
@@ -77,7 +81,7 @@ class OptunaProposer:
             losses = dict(trial.intermediate_values)
             if record.is_complete:  # the pruner is not asked about its last report
                 losses.popitem()
-            trial.system_attrs = pruner_attrs(self._pruner, name, record.number, losses)
+            trial.system_attrs = _Shared(self._lone.attrs(record.number, losses))
             self._storage.create_new_trial(self._study_id, trial)
         first = next((r for r in records if r.number == self._first_of_block()), None)
         self._renew_sampled(first.facts.get(RUNNING, ()) if first else self._running)
@@ -129,9 +133,7 @@ class OptunaProposer:
         if is_pruned:
             # As if it had reached every rung up to this step, for the journal cannot tell later
             # which of two rungs between two reports it has failed at.
-            losses = trial.intermediate_values
-            attrs = pruner_attrs(self._pruner, self.study.study_name, number, losses)
-            for name, value in attrs.items():
+            for name, value in self._lone.attrs(number, trial.intermediate_values).items():
                 self._storage.set_trial_system_attr(self._id(number), name, value)
         return is_pruned
 
@@ -206,11 +208,11 @@ def frozen_trial(
         datetime_complete=(
             datetime.fromtimestamp(outcome.ended_ms / 1000) if outcome else None  # noqa: DTZ006 (likewise)
         ),
-        params={name: getattr(spec, name) for name in searched},
+        params=_Shared({name: getattr(spec, name) for name in searched}),
         distributions=_Shared(searched),
         user_attrs={REASON: outcome.reason} if outcome and outcome.reason else {},
         system_attrs={},
-        intermediate_values={line.step: rounded(line.dev_loss) for line in record.curve},
+        intermediate_values=_Shared({line.step: rounded(line.dev_loss) for line in record.curve}),
     )
 
 
@@ -241,8 +243,8 @@ def not_begun(
     return fresh
 
 
-class _Shared(dict[str, BaseDistribution]):
-    """Distributions that all trials share; copying them for each trial would take seconds."""
+class _Shared(dict[K, V]):
+    """A dict of a trial; a storage replaces it, so that copies of the trial can share it."""
 
-    def __deepcopy__(self, memo: object) -> _Shared:
+    def __deepcopy__(self, memo: object) -> _Shared[K, V]:
         return self

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -47,31 +46,51 @@ def decides(settings: Settings, spec: TrialSpec, segment: int) -> bool:
     return after > before
 
 
-def pruner_attrs(
-    pruner: optuna.pruners.BasePruner, name: str, number: int, losses: Mapping[int, float]
-) -> dict[str, Any]:
-    """Return the attributes that the pruner stores on a trial: its loss at each rung.
+class LoneTrials:
+    """Computes what a pruner stores on a trial that passes each of its rungs.
 
-    They are computed in a study with only this trial, where it passes every rung.
-
-    Args:
-        pruner: the pruner.
-        name: name of the study.
-        number: the trial's number.
-        losses: the trial's dev losses that were compared, in nats per character, by step.
+    The pruner is asked in a study without other trials.
     """
-    if not isinstance(
-        pruner, optuna.pruners.SuccessiveHalvingPruner | optuna.pruners.HyperbandPruner
-    ):
-        return {}
-    alone, storage, study_id = new_study(name)
-    trial_id = storage.create_new_trial(study_id)
-    for step, loss in losses.items():
-        storage.set_trial_intermediate_value(trial_id, step, loss)
-        trial = copy.copy(storage.get_trial(trial_id))
+
+    def __init__(self, name: str, pruner: optuna.pruners.BasePruner) -> None:
+        """Prepare the study.
+
+        Args:
+            name: name of the study, from which Hyperband draws a trial's bracket.
+            pruner: the pruner.
+        """
+        self._pruner = pruner
+        self._storage = _AttrsOfOne()
+        self._storage.create_new_study([optuna.study.StudyDirection.MINIMIZE], name)
+        self._study = optuna.Study(name, self._storage)
+
+    def attrs(self, number: int, losses: Mapping[int, float]) -> dict[str, Any]:
+        """Return the attributes that the pruner stores on a trial: its loss at each rung.
+
+        Args:
+            number: the trial's number.
+            losses: its dev losses that were compared, in nats per character, by step.
+        """
+        if not isinstance(
+            self._pruner, optuna.pruners.SuccessiveHalvingPruner | optuna.pruners.HyperbandPruner
+        ):
+            return {}
+        trial = optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING)
         trial.number = number
-        pruner.prune(alone, trial)
-    return storage.get_trial(trial_id).system_attrs
+        self._storage.attrs = trial.system_attrs = {}
+        for step, loss in losses.items():
+            trial.intermediate_values[step] = loss
+            self._pruner.prune(self._study, trial)
+        return self._storage.attrs
+
+
+class _AttrsOfOne(optuna.storages.InMemoryStorage):
+    """Keeps the attributes of one trial, which is not in the study."""
+
+    attrs: dict[str, Any]
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:  # noqa: ARG002 (the base class's)
+        self.attrs[key] = value
 
 
 def new_study(

@@ -17,7 +17,7 @@ import pytest
 from mmsearch.data.corpus import Vocabulary
 from mmsearch.data.split import Words
 from mmsearch.errors import MMSearchError
-from mmsearch.search.execution import worker
+from mmsearch.search.execution import worker, worker_pool
 from mmsearch.search.execution.executor import CallLostError, WorkerDiedError
 from mmsearch.search.execution.worker_pool import MAX_STARTS, WorkerPool
 from tests.support.waiting import PATIENCE_S, wait_until
@@ -33,12 +33,12 @@ from mmsearch.search.execution.worker_pool import WorkerPool
 
 if __name__ == "__main__":
     words = Words(("emma",), ("olivia",), Vocabulary.of("emmaolivia"))
-    pool = WorkerPool(2, worker.start, (words,))
-    for call in [pool.submit(abs, -1), pool.submit(abs, -2)]:
-        call.result()
-    busy = pool.submit(time.sleep, 600)
-    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
-    time.sleep(600)
+    with WorkerPool(2, worker.start, (words,)) as pool:
+        for call in [pool.submit(abs, -1), pool.submit(abs, -2)]:
+            call.result()
+        busy = pool.submit(time.sleep, 600)
+        print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+        time.sleep(600)
 """
 
 
@@ -94,8 +94,8 @@ def make_pool() -> Iterator[Callable[..., WorkerPool]]:
     """Make pools whose workers start fast, as they have no words; end them after the test."""
     pools = []
 
-    def make(n_workers: int) -> WorkerPool:
-        pools.append(WorkerPool(n_workers, time.sleep, (0,)))
+    def make(n_workers: int, *first: Any) -> WorkerPool:
+        pools.append(WorkerPool(n_workers, *(first or (time.sleep, (0,)))))
         return pools[-1]
 
     yield make
@@ -225,23 +225,23 @@ def _start_if(marker: Path) -> None:
 
 
 def test_worker_that_cannot_start_again_is_charged_to_no_call(
-    tmp_path: Path, gates: list[Gate]
+    tmp_path: Path, make_pool: Callable[..., WorkerPool], gates: list[Gate]
 ) -> None:
     """As long as another one runs, its calls can be made there."""
     marker = tmp_path / "marker"
     marker.touch()
-    with WorkerPool(2, _start_if, (marker,)) as pool:
-        assert_at_once(pool, gates[:2])
-        marker.unlink()
-        running = gates[0].submit_to(pool)
-        wait_until(running.running)
-        with pytest.raises(WorkerDiedError):
-            pool.submit(signal.raise_signal, signal.SIGKILL).result(PATIENCE_S)
-        for _ in range(3):
-            with pytest.raises(CallLostError):
-                pool.submit(abs, -1).result(PATIENCE_S)
-        gates[0].open("done")
-        assert running.result(PATIENCE_S) == "done"
+    pool = make_pool(2, _start_if, (marker,))
+    assert_at_once(pool, gates[:2])
+    marker.unlink()
+    running = gates[0].submit_to(pool)
+    wait_until(running.running)
+    with pytest.raises(WorkerDiedError):
+        pool.submit(signal.raise_signal, signal.SIGKILL).result(PATIENCE_S)
+    for _ in range(3):
+        with pytest.raises(CallLostError):
+            pool.submit(abs, -1).result(PATIENCE_S)
+    gates[0].open("done")
+    assert running.result(PATIENCE_S) == "done"
 
 
 def test_worker_that_raises_in_its_start_is_not_started_again(tmp_path: Path) -> None:
@@ -250,6 +250,17 @@ def test_worker_that_raises_in_its_start_is_not_started_again(tmp_path: Path) ->
         pool.start()
         with pytest.raises(MMSearchError):
             pool.check()
+
+
+def test_worker_that_does_not_exit_is_killed(
+    make_pool: Callable[..., WorkerPool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_pool, "EXIT_S", 0.1)
+    pool = make_pool(1)
+    pid = pool.submit(os.getpid).result(PATIENCE_S)
+    os.kill(pid, signal.SIGSTOP)
+    pool.shutdown()
+    assert not is_running(pid)
 
 
 def test_shutdown_ends_the_workers(make_pool: Callable[..., WorkerPool], gates: list[Gate]) -> None:
