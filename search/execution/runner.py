@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import logging
 from functools import partial
 from typing import TYPE_CHECKING
@@ -46,13 +47,18 @@ def opened(job: Job) -> Iterator[list[TrialRecord]]:
     given = (job.session.given_storage, job.session.given_tracking_uri)
     uris = [uri for uri in given if uri]
     with own(journal), logging_to(journal.folder / "logs", *uris):
-        yield [
+        records = [
             record
             if record.outcome
             # A segment without its weights is trained again.
             else dataclasses.replace(record, curve=tuple(journal.resume(record.number)[0]))
             for record in job.records()
         ]
+        gc.freeze()  # they stay, and Python need not look for garbage among them
+        try:
+            yield records
+        finally:
+            gc.unfreeze()
 
 
 def train(  # noqa: PLR0913 (what is trained, and who hears of it)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import heapq
 from collections import deque
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.trial import TrialState
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
     from mmsearch.search.study.settings import Settings
     from mmsearch.tracking.journal.records import TrialRecord
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 BLOCK, N_BEST = 256, 50
 """Number of recent and of best trials that the sampler learns from: see `OptunaProposer`."""
@@ -81,7 +79,7 @@ class OptunaProposer:
             losses = dict(trial.intermediate_values)
             if record.is_complete:  # the pruner is not asked about its last report
                 losses.popitem()
-            trial.system_attrs = _Shared(self._lone.attrs(record.number, losses))
+            trial.system_attrs = self._lone.attrs(record.number, losses)
             self._storage.create_new_trial(self._study_id, trial)
         first = next((r for r in records if r.number == self._first_of_block()), None)
         self._renew_sampled(first.facts.get(RUNNING, ()) if first else self._running)
@@ -199,7 +197,7 @@ def frozen_trial(
     if record.curve and state in {TrialState.COMPLETE, TrialState.PRUNED}:
         # A pruned trial's value is its last intermediate value, as in Optuna.
         value = record.dev_loss if record.is_complete else record.curve[-1].dev_loss
-    return optuna.trial.FrozenTrial(
+    return _Template(
         number=record.number,
         trial_id=-1,  # set by the storage that it is added to
         state=state,
@@ -208,11 +206,11 @@ def frozen_trial(
         datetime_complete=(
             datetime.fromtimestamp(outcome.ended_ms / 1000) if outcome else None  # noqa: DTZ006 (likewise)
         ),
-        params=_Shared({name: getattr(spec, name) for name in searched}),
-        distributions=_Shared(searched),
+        params={name: getattr(spec, name) for name in searched},
+        distributions=dict(searched),
         user_attrs={REASON: outcome.reason} if outcome and outcome.reason else {},
         system_attrs={},
-        intermediate_values=_Shared({line.step: rounded(line.dev_loss) for line in record.curve}),
+        intermediate_values={line.step: rounded(line.dev_loss) for line in record.curve},
     )
 
 
@@ -243,8 +241,8 @@ def not_begun(
     return fresh
 
 
-class _Shared(dict[K, V]):
-    """A dict of a trial; a storage replaces it, so that copies of the trial can share it."""
+class _Template(optuna.trial.FrozenTrial):
+    """A trial whose copies share its dicts: a storage replaces them, and never changes one."""
 
-    def __deepcopy__(self, memo: object) -> _Shared[K, V]:
-        return self
+    def __deepcopy__(self, memo: object) -> _Template:
+        return copy.copy(self)
