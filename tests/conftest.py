@@ -69,10 +69,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Fail a test that hangs, and again each minute in which its clean-up hangs."""
+    """Fail a test that hangs, and again each minute until it and its clean-up have ended."""
 
     def fail(*_: object) -> None:
-        faulthandler.dump_traceback()
+        faulthandler.dump_traceback(2)  # a test may have replaced sys.stderr
         pytest.fail(f"hangs for {HANGS_S} s")
 
     before = signal.signal(signal.SIGALRM, fail)

@@ -295,8 +295,10 @@ class Coordinator:
         """Write the segments of a call that has ended into the journal; does not wait."""
         try:
             writers.submit(self._write, number, future)
-        except RuntimeError as error:  # the search has ended, or no thread can be started
-            self._fail(number, error)
+        except RuntimeError as error:  # unless the search has ended, when nobody reads it
+            failed = MMSearchError("no thread can be started that writes the journal")
+            failed.__cause__ = error
+            self._fail(number, failed)
 
     def _write(self, number: int, future: Future[CallResult]) -> None:
         try:

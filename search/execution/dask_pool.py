@@ -61,6 +61,8 @@ MUST_AGREE = ("mmsearch", "torch", "numpy")
 _OF_THE_GROUP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _logger = logging.getLogger(__name__)
+LEAVE_S = 60.0
+"""Seconds that leaving a cluster may take, the processes of a local one included."""
 
 
 class DaskPool(SegmentExecutor):
@@ -155,8 +157,10 @@ class DaskPool(SegmentExecutor):
             return
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._ending.set)
-        if wait:  # no longer than its connection may take to close, and its tasks to end
-            self._thread.join(4 * CLOSE_S)
+        if wait:
+            self._thread.join(LEAVE_S)
+            if self._thread.is_alive():
+                _logger.warning("the cluster could not be left in %g s", LEAVE_S)
 
     def _run(self) -> None:
         """Stay connected until `shutdown`; this is the thread of all that follows."""

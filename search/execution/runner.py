@@ -54,7 +54,8 @@ def opened(job: Job) -> Iterator[list[TrialRecord]]:
             else dataclasses.replace(record, curve=tuple(journal.resume(record.number)[0]))
             for record in job.records()
         ]
-        gc.freeze()  # they stay, and Python need not look for garbage among them
+        # They stay, and Python need not look for garbage among them. What else is alive stays, too.
+        gc.freeze()
         try:
             yield records
         finally:

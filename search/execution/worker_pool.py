@@ -11,7 +11,7 @@ import threading
 import time
 import traceback
 from concurrent.futures import Future
-from multiprocessing import connection, resource_tracker
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from mmsearch.errors import MMSearchError
@@ -34,11 +34,11 @@ MAX_STARTS = 3
 """Attempts to start a worker that is killed while it starts."""
 RESTART_S = 1.0
 """Seconds for which a worker that cannot be started again takes no other call."""
-EXIT_S = 10.0
-"""Seconds that a worker may take to exit before it is killed."""
+EXIT_S, POLL_S = 10.0, 0.01
+"""Seconds that a worker may take to exit before it is killed, and between two looks at it."""
 _CHILDREN = threading.Lock()
-"""Held to start or collect a process: each start collects all that have ended, and of two threads
-that collect one at once the second learns no exit code."""
+"""Held to start a process, and to ask for an exit code. Starting one asks for those of
+all that have ended; of two threads that ask for the same one at once, the second gets None."""
 
 
 class WorkerPool(SegmentExecutor):
@@ -240,20 +240,30 @@ class _Worker:
         """Close the pipe, at which the process exits, and wait for it.
 
         Returns:
-            Its exit code; None if there was no process.
+            Its exit code; None if there was no process, or it did not exit by itself.
         """
         if self._pipe is not None:
             self._pipe.close()
         exitcode = None
         if self._process is not None:
-            if not connection.wait([self._process.sentinel], EXIT_S):
-                self._process.kill()
-            connection.wait([self._process.sentinel])
-            with _CHILDREN:
-                self._process.join()
-                exitcode = self._process.exitcode
+            exitcode = _exit_code(self._process)
         self._pipe = self._process = None
         return exitcode
+
+
+def _exit_code(process: SpawnProcess) -> int | None:
+    """Wait for a process to exit; kill it after `EXIT_S`, and return None."""
+    deadline = time.monotonic() + EXIT_S
+    # Not by its sentinel, which a process that it has started may hold open.
+    while time.monotonic() < deadline:
+        with _CHILDREN:
+            if process.exitcode is not None:
+                return process.exitcode
+        time.sleep(POLL_S)
+    process.kill()
+    with _CHILDREN:
+        process.join()
+    return None
 
 
 def _work(pipe: Connection) -> None:

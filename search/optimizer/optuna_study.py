@@ -242,7 +242,11 @@ def not_begun(
 
 
 class _Template(optuna.trial.FrozenTrial):
-    """A trial whose copies share its dicts: a storage replaces them, and never changes one."""
+    """A trial whose copies share its dicts, which Optuna's storage in memory never changes.
+
+    Optuna 5 replaces the whole dict for each new value, and each frozen trial that it hands out to
+    be changed is a copy of its own making.
+    """
 
     def __deepcopy__(self, memo: object) -> _Template:
         return copy.copy(self)

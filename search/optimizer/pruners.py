@@ -47,9 +47,9 @@ def decides(settings: Settings, spec: TrialSpec, segment: int) -> bool:
 
 
 class LoneTrials:
-    """Computes what a pruner stores on a trial that passes each of its rungs.
+    """Computes what a pruner stores on a trial, as if the trial passed every rung.
 
-    The pruner is asked in a study without other trials.
+    The pruner is asked in a study without other trials, in which nothing is pruned.
     """
 
     def __init__(self, name: str, pruner: optuna.pruners.BasePruner) -> None:

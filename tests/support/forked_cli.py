@@ -67,8 +67,8 @@ class Command:
 class Warm:
     """Runs commands, one after another or at once."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
+    def __init__(self) -> None:
+        self._process = _started()
 
     def __call__(
         self, *words: object, folder: Path, patch: str = "", code: int | None = None, **env: str
@@ -96,30 +96,45 @@ class Warm:
             ]
             assert self._process.stdin is not None
             assert self._process.stdout is not None
-            self._process.stdin.write(json.dumps(jobs) + "\n")
-            self._process.stdin.flush()
-            codes = json.loads(self._process.stdout.readline())
+            try:
+                self._process.stdin.write(json.dumps(jobs) + "\n")
+                self._process.stdin.flush()
+                codes = json.loads(self._process.stdout.readline())
+            except BaseException:
+                # A test that hangs was ended, and its answer would be taken for the next one's.
+                self._process.kill()
+                self.close()
+                self._process = _started()
+                raise
             return [
                 Done(code, Path(str(job["out"])).read_text(), Path(str(job["err"])).read_text())
                 for code, job in zip(codes, jobs, strict=True)
             ]
 
+    def close(self) -> None:
+        """End the process that forks."""
+        with self._process, contextlib.suppress(OSError):
+            assert self._process.stdin is not None
+            self._process.stdin.close()
 
-@contextlib.contextmanager
-def warm() -> Iterator[Warm]:
+
+def _started() -> subprocess.Popen[str]:
     """Start the process that forks."""
-    root = Path(__file__).resolve().parents[2]
-    with subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, __file__],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        cwd=root,
+        cwd=Path(__file__).resolve().parents[2],
         env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
-    ) as process:
-        yield Warm(process)
-        assert process.stdin is not None
-        process.stdin.close()
+    )
+
+
+@contextlib.contextmanager
+def warm() -> Iterator[Warm]:
+    """Run commands in forked processes."""
+    with contextlib.closing(Warm()) as command:
+        yield command
 
 
 def _become(job: dict[str, Any]) -> NoReturn:

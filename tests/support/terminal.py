@@ -72,6 +72,12 @@ def in_terminal(folder: Path, *words: object, **env: str) -> tuple[int, str]:
         Its exit code, and its output with control sequences.
     """
     process, terminal = begin(folder, *words, is_controlling=False, **env)
-    written = b"".join(iter(lambda: read(terminal), b""))
-    os.close(terminal)
-    return process.wait(), written.decode().replace("\r\n", "\n")
+    try:
+        written = b"".join(iter(lambda: read(terminal), b""))
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        code = process.wait()
+        os.close(terminal)
+    return code, written.decode().replace("\r\n", "\n")

@@ -25,7 +25,7 @@ import hashlib
 import json
 import re
 import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -46,19 +46,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-T = TypeVar("T")
-
-
-class _Start(msgspec.Struct):
-    """The content of spec.json."""
-
-    spec: dict[str, Any]
-    facts: dict[str, Any]
-
-
-_STARTS = msgspec.json.Decoder(_Start)
 _LINES = msgspec.json.Decoder(SegmentRecord)
-_OUTCOMES = msgspec.json.Decoder(Outcome)
 _FOLDERS = {"trial": "trials", "confirm": "confirm", "extend": "extend"}
 COUNT_AGAIN = "move it away; the next search or confirmation computes it again"
 """What the user can do about damaged baselines."""
@@ -217,18 +205,21 @@ class Journal:
         """Read one trial."""
         folder = self.trial_folder(number)
         path = folder / "spec.json"
-        start = _decoded(path, _STARTS)
+        start = files.read_json(path)
+        spec, facts = start.get("spec"), start.get("facts")
+        if not (isinstance(spec, dict) and isinstance(facts, dict)):
+            raise files.damaged(path, "spec or facts is missing")
         # The outcome before the curve: a trial that has one has its whole curve.
         outcome = _read_outcome(folder / "outcome.json")
         curve = _read_curve(folder / "curve.jsonl")
         try:
-            spec = TrialSpec.from_json(start.spec)
+            spec = TrialSpec.from_json(spec)
         except InputError as error:
             raise files.damaged(path, error) from error
         record = TrialRecord(
             number=number,
             spec=spec,
-            facts=start.facts,
+            facts=facts,
             curve=curve,
             outcome=outcome,
             excluded=_read_exclusion(folder / "excluded.json"),
@@ -291,14 +282,6 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _decoded(path: Path, decoder: msgspec.json.Decoder[T]) -> T:
-    """Read a file of one object."""
-    try:
-        return decoder.decode(files.read_bytes(path))
-    except (ValueError, RecursionError) as error:  # msgspec's are ValueErrors
-        raise files.damaged(path, error) from error
-
-
 def _read_curve(path: Path) -> tuple[SegmentRecord, ...]:
     """Read the lines of a curve; ignores a last line without its end."""
     if not files.exists(path):
@@ -307,7 +290,7 @@ def _read_curve(path: Path) -> tuple[SegmentRecord, ...]:
     for number, line in enumerate(files.read_bytes(path).split(b"\n")[:-1], start=1):
         try:
             records.append(_LINES.decode(line))
-        except ValueError as error:
+        except ValueError as error:  # msgspec's errors are ValueErrors, too
             raise files.damaged(path, f"line {number}, {error}") from error
     return tuple(records)
 
@@ -325,7 +308,10 @@ def _read_exclusion(path: Path) -> str:
 def _read_outcome(path: Path) -> Outcome | None:
     if not files.exists(path):
         return None
-    outcome = _decoded(path, _OUTCOMES)
+    try:
+        outcome = msgspec.json.decode(files.read_bytes(path), type=Outcome)
+    except ValueError as error:  # msgspec's errors are ValueErrors, too
+        raise files.damaged(path, error) from error
     if outcome.state == TrialState.RUNNING:
         raise files.damaged(path, "a trial that has ended cannot be RUNNING")
     if outcome.state == TrialState.FAIL and outcome.failure is None:
