@@ -57,7 +57,7 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that `make faults` runs: those in tests/faults, or named for PostgreSQL.
+    """Mark as `fault` what is in tests/faults or named for PostgreSQL; other tests mark themselves.
 
     The files in tests/faults, which take longest, come first, so that no worker ends late with one.
     """

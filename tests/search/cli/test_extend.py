@@ -106,6 +106,7 @@ def test_same_command_trains_nothing_again(copied: Path, warm_command: Warm) -> 
     assert extended(copied).numbers() == [0, 1, 2]
 
 
+@pytest.mark.fault
 def test_killed_extension_is_resumed_by_the_same_command(copied: Path, warm_command: Warm) -> None:
     """After `kill -9` it ends with the weights that it would have had."""
     words = ("extend", 1, "--steps", 400)

@@ -103,6 +103,7 @@ def resumable(corpus: Path) -> tuple[object, ...]:
     return (*given, "-n", 5, "--workers", 1)
 
 
+@pytest.mark.fault
 @pytest.mark.usefixtures("hangups")
 def test_stopped_search_goes_on_as_if_undisturbed(
     tmp_path: Path, small_corpus: Path, warm_command: Warm
@@ -136,6 +137,7 @@ def test_stopped_search_goes_on_as_if_undisturbed(
     assert curves(tmp_path / "runs", "few") == curves(apart / "runs", "few")
 
 
+@pytest.mark.fault
 def test_only_a_signal_that_is_not_ignored_stops_a_search(
     tmp_path: Path, small_corpus: Path, warm_command: Warm
 ) -> None:

@@ -50,6 +50,7 @@ def test_only_a_browser_with_a_window_is_started(
     assert (tmp_path / "started").exists() == is_started
 
 
+@pytest.mark.fault
 def test_studies_that_are_named_are_compared(
     copied: Path, small_corpus: Path, warm_command: Warm
 ) -> None:
@@ -77,6 +78,7 @@ def answers(base: str) -> bool:
         return probe.connect_ex((address.hostname, address.port)) == 0
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("is_ignored", [False, True])
 def test_serves_until_a_signal_ends_it(copied: Path, *, is_ignored: bool) -> None:
     """It prints a link that answers, leaves no server behind, and lets an ignored Ctrl-C be."""

@@ -236,6 +236,7 @@ def test_confirmed_model_comes_out_bit_for_bit(confirmed: Path, replayed: Replay
     assert ", seed " in chosen["model"]
 
 
+@pytest.mark.fault
 def test_dead_worker_is_one_clear_line(trained: Path, warm_command: Warm) -> None:
     """A worker that the kernel kills is no traceback."""
     done = warm_command("replay", COMPLETE, folder=trained, patch=KILL_WORKERS, code=1)
@@ -252,6 +253,7 @@ def die_first(*args: Any) -> CallResult:
     return run_segments(*args)
 
 
+@pytest.mark.fault
 def test_worker_that_dies_once_is_replaced(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a search: on a cluster, workers come and go."""
     monkeypatch.setattr(replay, "run_segments", die_first)

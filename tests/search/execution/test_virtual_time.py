@@ -205,6 +205,7 @@ def test_any_number_of_workers_makes_the_same_decisions(pruner: Pruner, tmp_path
 
 
 # Without shrinking: an example takes seconds.
+@pytest.mark.fault
 @how_often(max_examples=15, phases=(Phase.generate,))
 @given(data=st.data())
 def test_killed_search_ends_as_if_undisturbed(

@@ -24,6 +24,7 @@ def flat(done: Done) -> str:
     return " ".join((done.stdout + done.stderr).split())
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize(
     ("option", "is_new"),
     [("--tracking-uri", True), ("MLFLOW_TRACKING_URI", False), ("--storage", True)],
@@ -65,6 +66,7 @@ def test_one_database_for_both_is_refused_before_anything_is_written(
     assert stored(copied) == {"storage": None, "tracking_uri": None}
 
 
+@pytest.mark.fault
 def test_place_that_answered_is_stored_by_a_search_and_by_sync(
     copied: Path, warm_command: Warm
 ) -> None:

@@ -169,6 +169,7 @@ def test_run_whose_number_was_changed_gets_it_back(
     assert {run.data.tags["mlflow.parentRunId"] for run in runs} == {store.parent}
 
 
+@pytest.mark.fault
 def test_trials_that_began_in_one_instant_keep_their_numbers(
     copied: Path, warm_command: Warm
 ) -> None:

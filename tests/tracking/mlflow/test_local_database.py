@@ -174,6 +174,7 @@ def test_write_ahead_log_of_an_open_database_is_migrated_too(old: Path) -> None:
     assert client.get_experiment_by_name("mmsearch/later") is not None
 
 
+@pytest.mark.fault
 def test_what_others_write_during_a_migration_is_kept(
     old: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,6 +191,7 @@ def test_what_others_write_during_a_migration_is_kept(
     assert_migrated(old, "mmsearch/meanwhile")
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("moment", ["before", "within"])
 def test_killed_migration_leaves_the_database_as_it_was(old: Path, moment: str) -> None:
     """With the copy made, or half written back: the next command migrates it."""

@@ -293,6 +293,7 @@ def test_alias_follows_the_model_that_was_tested_last(trained: Trained) -> None:
     assert trained.champion() == "3"
 
 
+@pytest.mark.fault
 def test_what_a_process_killed_after_any_call_began_is_finished(
     new_store: NewStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -391,6 +392,7 @@ def ask(url: str, body: Mapping[str, Any] | None = None) -> tuple[int, str]:
         return 0, ""
 
 
+@pytest.mark.fault
 def test_plain_mlflow_serves_the_champion_and_blames_who_asks_wrongly(
     trained: Trained, tmp_path: Path
 ) -> None:
