@@ -26,10 +26,10 @@ def write(receipt: Path, uri: str, shown: str) -> None:
 def is_valid(receipt: Path, uri: str, shown: str) -> bool:
     """Return whether nobody has written to the view at `uri` since then."""
     state = _state(uri)
-    if state is None or not files.exists(receipt):
+    if state is None:
         return False
     try:
-        return files.read_json(receipt) == {"uri": uri, "file": state, "summary": shown}
+        return files.read_json_if_there(receipt) == {"uri": uri, "file": state, "summary": shown}
     except files.JournalError:
         return False
 

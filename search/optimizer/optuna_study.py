@@ -70,11 +70,13 @@ class OptunaProposer:
         self.study, self._storage, self._study_id = new_study(name, self._pruner)
         records = list(records)
         self._running = {record.number for record in records if record.outcome is None}
+        n_trials = 0
         for record in records:
-            while self.n_trials < record.number:
+            for _ in range(n_trials, record.number):
                 # A trial whose files are missing keeps its number.
                 lost = optuna.trial.create_trial(state=TrialState.FAIL)
                 self._storage.create_new_trial(self._study_id, lost)
+            n_trials = record.number + 1
             trial = frozen_trial(record, self._distributions, _rounded)
             losses = dict(trial.intermediate_values)
             if record.is_complete:  # the pruner is not asked about its last report

@@ -162,13 +162,12 @@ class Workspace:
 
 def _odd_entries(root: Path) -> Iterator[str]:
     """Yield what is neither a file nor a folder at any depth, except a linked `artifacts`."""
-    folders = [str(root)]
+    folders, linked = [str(root)], str(root / "artifacts")
     while folders:
         try:
             with os.scandir(folders.pop()) as entries:
                 for entry in entries:
-                    may_be_link = entry.path == str(root / "artifacts")
-                    if entry.is_dir(follow_symlinks=may_be_link):
+                    if entry.is_dir(follow_symlinks=entry.path == linked):
                         folders.append(entry.path)
                     elif not entry.is_file(follow_symlinks=False):
                         yield entry.path

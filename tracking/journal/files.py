@@ -34,9 +34,13 @@ class JournalError(MMSearchError):
     """A file of the record is damaged, or cannot be read or written; the message names it."""
 
 
-def damaged(path: Path, why: object, next_step: str = NEXT_STEP) -> JournalError:
+def damaged(path: Path | str, why: object, next_step: str = NEXT_STEP) -> JournalError:
     """Return the error for a file with impossible content."""
     return JournalError(f"{str(path)!r} is damaged: {why}", hint=next_step)
+
+
+def _failed(path: Path | str, verb: str, error: OSError) -> JournalError:
+    return JournalError(f"{str(path)!r} cannot be {verb}: {error.strerror}")
 
 
 @contextlib.contextmanager
@@ -45,7 +49,7 @@ def _named(path: Path, verb: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise JournalError(f"{str(path)!r} cannot be {verb}: {error.strerror}") from error
+        raise _failed(path, verb, error) from error
 
 
 def exists(path: Path) -> bool:
@@ -69,6 +73,18 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
 
 
+def read_if_there(path: Path | str) -> bytes | None:
+    """Read a file; None where there is nothing, not even a dangling link."""
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (a string may be given)
+            return file.read()
+    except OSError as error:
+        is_missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        if is_missing and not Path(path).is_symlink():
+            return None
+        raise _failed(path, "read", error) from error
+
+
 def read_json(path: Path, next_step: str = NEXT_STEP) -> dict[str, Any]:
     """Read a file that holds one JSON object.
 
@@ -76,7 +92,16 @@ def read_json(path: Path, next_step: str = NEXT_STEP) -> dict[str, Any]:
         path: the file.
         next_step: what the user can do where it is damaged.
     """
-    content = read_bytes(path)
+    return _json_object(read_bytes(path), path, next_step)
+
+
+def read_json_if_there(path: Path | str, next_step: str = NEXT_STEP) -> dict[str, Any] | None:
+    """Read a file that holds one JSON object; None where there is nothing."""
+    content = read_if_there(path)
+    return None if content is None else _json_object(content, path, next_step)
+
+
+def _json_object(content: bytes, path: Path | str, next_step: str) -> dict[str, Any]:
     try:
         values = json.loads(content)
     except (ValueError, RecursionError) as error:

@@ -88,8 +88,7 @@ class Journal:
 
     def read_study(self) -> dict[str, Any] | None:
         """Read the settings of the study; None before it has begun."""
-        path = self.folder / "study.json"
-        return files.read_json(path) if files.exists(path) else None
+        return files.read_json_if_there(self.folder / "study.json")
 
     def write_study(self, facts: Mapping[str, Any]) -> None:
         """Write the settings of the study."""
@@ -105,8 +104,7 @@ class Journal:
         Args:
             next_step: what the user can do where it is damaged.
         """
-        path = self.folder / "confirm.json"
-        return files.read_json(path, next_step) if files.exists(path) else None
+        return files.read_json_if_there(self.folder / "confirm.json", next_step)
 
     def write_plan(self, plan: Mapping[str, Any]) -> None:
         """Write the plan of a confirmation."""
@@ -115,10 +113,10 @@ class Journal:
     def read_baselines(self) -> Baselines | None:
         """Read the baselines; None where they have not been computed."""
         path = self.baselines_path
-        if not files.exists(path):
+        if (values := files.read_json_if_there(path, COUNT_AGAIN)) is None:
             return None
         try:
-            return Baselines.from_json(files.read_json(path, COUNT_AGAIN))
+            return Baselines.from_json(values)
         except ValueError as error:
             raise files.damaged(path, error, COUNT_AGAIN) from error
 
@@ -136,8 +134,11 @@ class Journal:
 
     def numbers(self) -> list[int]:
         """Return the numbers of the trials that have begun, in order."""
-        names = (name for name in files.listed(self._trials) if name.isdecimal())
-        return sorted(number for number in map(int, names) if self.has_begun(number))
+        return [number for number in self._listed() if self.has_begun(number)]
+
+    def _listed(self) -> list[int]:
+        """Return the numbers of the folders of trials, in order."""
+        return sorted(int(name) for name in files.listed(self._trials) if name.isdecimal())
 
     def has_begun(self, number: int) -> bool:
         """Return whether a trial has begun."""
@@ -203,15 +204,23 @@ class Journal:
 
     def read(self, number: int) -> TrialRecord:
         """Read one trial."""
-        folder = self.trial_folder(number)
-        path = folder / "spec.json"
-        start = files.read_json(path)
+        if (record := self._read(number)) is None:
+            raise files.damaged(self.trial_folder(number) / "spec.json", "it is missing")
+        return record
+
+    def _read(self, number: int) -> TrialRecord | None:
+        """Read one trial; None if it has not begun."""
+        # A string, since to join paths takes longer than to read what they lead to.
+        folder = str(self.trial_folder(number))
+        path = f"{folder}/spec.json"
+        if (start := files.read_json_if_there(path)) is None:
+            return None
         spec, facts = start.get("spec"), start.get("facts")
         if not (isinstance(spec, dict) and isinstance(facts, dict)):
             raise files.damaged(path, "spec or facts is missing")
         # The outcome before the curve: a trial that has one has its whole curve.
-        outcome = _read_outcome(folder / "outcome.json")
-        curve = _read_curve(folder / "curve.jsonl")
+        outcome = _read_outcome(f"{folder}/outcome.json")
+        curve = _read_curve(f"{folder}/curve.jsonl")
         try:
             spec = TrialSpec.from_json(spec)
         except InputError as error:
@@ -222,7 +231,7 @@ class Journal:
             facts=facts,
             curve=curve,
             outcome=outcome,
-            excluded=_read_exclusion(folder / "excluded.json"),
+            excluded=_read_exclusion(f"{folder}/excluded.json"),
         )
         try:
             check_record(record)
@@ -236,7 +245,8 @@ class Journal:
         was_enabled = gc.isenabled()
         gc.disable()
         try:
-            return [self.read(number) for number in self.numbers()]
+            read = (self._read(number) for number in self._listed())
+            return [record for record in read if record is not None]
         finally:
             if was_enabled:
                 gc.enable()
@@ -253,10 +263,8 @@ class Journal:
 
     def read_samples(self, number: int) -> list[str]:
         """Read the words sampled from the final weights of a trial; empty where there are none."""
-        path = self.trial_folder(number) / "samples.txt"
-        if not files.exists(path):
-            return []
-        return files.read_bytes(path).decode("utf-8", "backslashreplace").split("\n")[:-1]
+        content = files.read_if_there(self.trial_folder(number) / "samples.txt") or b""
+        return content.decode("utf-8", "backslashreplace").split("\n")[:-1]
 
     def resume(self, number: int) -> tuple[Sequence[SegmentRecord], bytes | None]:
         """Cut the curve of a trial back to the last segment whose weights are there.
@@ -267,13 +275,12 @@ class Journal:
         """
         curve_path = self.trial_folder(number) / "curve.jsonl"
         curve = list(_read_curve(curve_path))
-        path = self.weights_path(number)
-        weights = files.read_bytes(path) if files.exists(path) else b""
+        weights = files.read_if_there(self.weights_path(number)) or b""
         sha256 = _sha256(weights)
         while curve and curve[-1].weights_sha256 != sha256:
             curve.pop()
         # Without an incomplete last line, which the next one would join.
-        lines = files.read_bytes(curve_path).split(b"\n") if files.exists(curve_path) else []
+        lines = (files.read_if_there(curve_path) or b"").split(b"\n")
         files.replace(curve_path, b"".join(line + b"\n" for line in lines[: len(curve)]))
         return curve, weights if curve else None
 
@@ -282,12 +289,10 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _read_curve(path: Path) -> tuple[SegmentRecord, ...]:
+def _read_curve(path: Path | str) -> tuple[SegmentRecord, ...]:
     """Read the lines of a curve; ignores a last line without its end."""
-    if not files.exists(path):
-        return ()
     records = []
-    for number, line in enumerate(files.read_bytes(path).split(b"\n")[:-1], start=1):
+    for number, line in enumerate((files.read_if_there(path) or b"").split(b"\n")[:-1], start=1):
         try:
             records.append(_LINES.decode(line))
         except ValueError as error:  # msgspec's errors are ValueErrors, too
@@ -295,21 +300,21 @@ def _read_curve(path: Path) -> tuple[SegmentRecord, ...]:
     return tuple(records)
 
 
-def _read_exclusion(path: Path) -> str:
+def _read_exclusion(path: Path | str) -> str:
     """Return why a trial is excluded; empty if it is not."""
-    if not files.exists(path):
+    if (values := files.read_json_if_there(path)) is None:
         return ""
-    reason = files.read_json(path).get("reason")
+    reason = values.get("reason")
     if not isinstance(reason, str):
         raise files.damaged(path, "reason must be a string")
     return reason
 
 
-def _read_outcome(path: Path) -> Outcome | None:
-    if not files.exists(path):
+def _read_outcome(path: Path | str) -> Outcome | None:
+    if (content := files.read_if_there(path)) is None:
         return None
     try:
-        outcome = msgspec.json.decode(files.read_bytes(path), type=Outcome)
+        outcome = msgspec.json.decode(content, type=Outcome)
     except ValueError as error:  # msgspec's errors are ValueErrors, too
         raise files.damaged(path, error) from error
     if outcome.state == TrialState.RUNNING:

@@ -78,8 +78,7 @@ class UserLedger:
             files.append(path, json.dumps(look.to_json(), allow_nan=False).encode() + b"\n")
 
     def _content(self, split: str) -> bytes:
-        path = self._path(split)
-        return files.read_bytes(path) if files.exists(path) else b""
+        return files.read_if_there(self._path(split)) or b""
 
     def _path(self, split: str) -> Path:
         return self.folder / f"{split}.jsonl"
