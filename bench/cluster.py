@@ -41,7 +41,7 @@ from mmsearch.tracking.uploader import Uploader
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mmsearch.tracking.uploader import View
+    from mmsearch.tracking.view import View
 
 N_PROCESSES, WARM_UP = 4, 4
 START_S = 120.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mmsearch.tracking.uploader import View
+from mmsearch.tracking.view import View
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mmsearch.search.study.workspace import Workspace
     from mmsearch.tracking.journal.journal import Journal
     from mmsearch.tracking.journal.records import TrialRecord
-    from mmsearch.tracking.uploader import View
+    from mmsearch.tracking.view import View
 
 _logger = logging.getLogger(__name__)
 

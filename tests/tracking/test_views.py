@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mmsearch.search.optimizer.optuna_view import OptunaView
 from mmsearch.search.study.space import Space
 from mmsearch.tracking.journal.records import TrialRecord
-from mmsearch.tracking.uploader import View
+from mmsearch.tracking.view import View
 from tests.support.assertions import STATUS
 from tests.support.tracked_study import NewStore, Study
 
