@@ -22,7 +22,8 @@ from mmsearch.tracking.journal import files
 from mmsearch.tracking.ledger.mlflow_runs import MLflowLedger
 from mmsearch.tracking.mlflow.client import DataSet, first_line
 from mmsearch.tracking.mlflow.local_database import UnusableDatabaseError
-from mmsearch.tracking.mlflow.tracker import StudyFacts, StudyTracker
+from mmsearch.tracking.mlflow.runs import StudyFacts
+from mmsearch.tracking.mlflow.tracker import StudyTracker
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

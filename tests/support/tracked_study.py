@@ -13,7 +13,8 @@ from safetensors.numpy import save
 from mmsearch.model.curve import CurvePoint
 from mmsearch.tracking.journal.journal import Journal
 from mmsearch.tracking.journal.records import Outcome, SegmentRecord, TrialRecord, TrialState
-from mmsearch.tracking.mlflow.tracker import StudyFacts, StudyTracker
+from mmsearch.tracking.mlflow.runs import StudyFacts
+from mmsearch.tracking.mlflow.tracker import StudyTracker
 from mmsearch.tracking.study_summary import StudySummary
 from tests.support.specs import make_spec
 

@@ -7,22 +7,19 @@ last, so that a run that has ended is complete. Sending a trial twice therefore 
 from __future__ import annotations
 
 import logging
-import math
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmsearch.counts import counted
 from mmsearch.tracking.journal import files
 from mmsearch.tracking.journal.records import TrialState, best_trial, counts_by_state
 from mmsearch.tracking.mlflow import metrics, notes
-from mmsearch.tracking.mlflow.charts import IMAGE_KEY, read_scale, view_tag
+from mmsearch.tracking.mlflow.charts import read_scale, view_tag
 from mmsearch.tracking.mlflow.client import (
-    DataSet,
     create,
     first_line,
-    log_datasets,
     log_metrics,
     log_params,
     open_experiment,
@@ -30,6 +27,7 @@ from mmsearch.tracking.mlflow.client import (
     set_tags,
 )
 from mmsearch.tracking.mlflow.curve_axes import widened
+from mmsearch.tracking.mlflow.runs import StudyFacts, TrialRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -45,65 +43,13 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-STATUS = {
-    TrialState.COMPLETE: "FINISHED",
-    TrialState.PRUNED: "KILLED",
-    TrialState.FAIL: "FAILED",
-    TrialState.RUNNING: "RUNNING",
-}
-"""MLflow's status of a run by the state of its trial."""
-_EXCLUDED = "mmsearch.excluded"
-"""Tag with the reason why a trial is excluded from the choice of a model."""
 _PARENT = "mlflow.parentRunId"
 """Tag with the run that a run is nested under."""
-_OPEN = ("RUNNING", "SCHEDULED")
-"""Status of a run whose trial has not ended: one that is trained, one that waits for a command."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StudyFacts:
-    """What all runs of one study have in common."""
-
-    name: str
-    """Name of the study."""
-    options: str
-    """Options that select the study in a command, quoted for a shell."""
-    id: str
-    """Id of the study, which tells it from one of the same name in another workspace."""
-    tags: Mapping[str, str]
-    """Fingerprints and versions, set on the parent run and each child run."""
-    params: Mapping[str, Any]
-    """Settings of the study, logged to the parent run."""
-    description: str
-    """Note on the experiment and the parent run, in Markdown."""
-    words: str
-    """Description of the corpus, in a few words."""
-    characters: Sequence[str]
-    """Characters that the rows of an embedding stand for."""
-    datasets: Sequence[DataSet] = ()
-    """The words that each trial was trained and scored on."""
-
-
-@dataclass(slots=True)
-class _Child:
-    """What the run of a trial holds."""
-
-    run_id: str
-    number: int | None
-    """Number in the journal; None where a person has removed it."""
-    started_ms: int
-    steps: set[int] | None
-    """Steps of the segments that it holds; None where MLflow has to be asked."""
-    has_params: bool = False
-    is_scheduled: bool = False
-    is_closed: bool = False
-    excluded: str = ""
-    """Why the trial is excluded from the choice, as far as the run says."""
 
 
 @dataclass(slots=True)
 class StudyTracker:
-    """A view (`uploader.View`) of a study in an MLflow store; not thread-safe.
+    """A view (`view.View`) of a study in an MLflow store; not thread-safe.
 
     Every method may raise MLflow's errors. After one, call `open` before any other method: the
     failed call may or may not have been carried out.
@@ -123,9 +69,9 @@ class StudyTracker:
     experiment_id: str = field(init=False, default="")
     parent_id: str = field(init=False, default="")
     client: MlflowClient = field(init=False, repr=False)
-    _found: list[_Child] = field(init=False, repr=False, default_factory=list)
+    _found: list[TrialRun] = field(init=False, repr=False, default_factory=list)
     """What the runs held that `open` found, the ended ones first."""
-    _children: dict[int, _Child] = field(init=False, repr=False, default_factory=dict)
+    _children: dict[int, TrialRun] = field(init=False, repr=False, default_factory=dict)
     _may_have_doubles: bool = field(init=False, repr=False, default=True)
     _view: str | None = field(init=False, repr=False, default=None)
     """The saved view that the experiment holds, as far as is known."""
@@ -157,19 +103,8 @@ class StudyTracker:
             self._set_tags(run.info.run_id, {_PARENT: self.parent_id})
         if strays:
             self.mended.append(f"nested {counted(len(strays), 'run')} under the study's own again")
-        self._found = [
-            _Child(
-                run.info.run_id,
-                number=self._number(run),
-                started_ms=run.info.start_time,
-                steps=None,
-                has_params=bool(run.data.params),
-                is_scheduled=run.info.status == "SCHEDULED",
-                is_closed=run.info.status not in _OPEN,
-                excluded=run.data.tags.get(_EXCLUDED, ""),
-            )
-            for run in sorted(children, key=lambda run: run.info.status in _OPEN)
-        ]
+        found = [TrialRun.of(self.client, self.facts, run, self._number(run)) for run in children]
+        self._found = sorted(found, key=lambda child: not child.is_closed)
         self._assign()
 
     def _assign(self) -> None:
@@ -213,14 +148,10 @@ class StudyTracker:
         """
         del unreadable
         self._renumber(records)
-        closed = {r.number for r in records if self._is_whole(r)}
-        idle = {number for number, child in self._children.items() if child.is_scheduled}
+        runs = self._children
+        closed = {r.number for r in records if r.number in runs and runs[r.number].is_whole(r)}
+        idle = {number for number, child in runs.items() if child.is_scheduled}
         return [r.number for r in records if r.number not in (closed if r.outcome else idle)]
-
-    def _is_whole(self, record: TrialRecord) -> bool:
-        """Return whether nothing is missing in the run of a trial that has ended."""
-        child = self._children.get(record.number)
-        return child is not None and child.is_closed and child.excluded == record.excluded
 
     def show_running(self) -> None:
         """Set the status of the parent run to RUNNING."""
@@ -236,51 +167,10 @@ class StudyTracker:
             is_idle: whether no process trains it, so that a trial that has not ended is SCHEDULED.
         """
         child = self._children.get(record.number) or self._create_child(record)
-        if child.excluded != record.excluded:
-            self._set_tags(child.run_id, {_EXCLUDED: record.excluded})
-            child.excluded = record.excluded
-        if child.is_closed:
-            return
-        if not child.has_params:
-            # The UI's parallel coordinates have no log axis.
-            log10_rate = math.log10(record.spec.learning_rate)
-            params = {**record.spec.to_json(), "log10_learning_rate": log10_rate}
-            log_datasets(self.client, child.run_id, self.facts.datasets)
-            log_params(self.client, child.run_id, params)
-            child.has_params = True
-        if child.steps is None:
-            child.steps = self._find_segments(child.run_id)
-        fresh = [segment for segment in record.curve if segment.step not in child.steps]
-        log_metrics(self.client, child.run_id, metrics.curve_metrics(fresh))
-        child.steps.update(segment.step for segment in fresh)
-        if record.outcome is not None:
-            self._close_child(child, record, journal)
-        elif child.is_scheduled != is_idle:
-            state, status = ("INTERRUPTED", "SCHEDULED") if is_idle else ("RUNNING", "RUNNING")
-            self._set_tags(child.run_id, {"mmsearch.state": state})
-            self.client.update_run(child.run_id, status=status)
-            child.is_scheduled = is_idle
-
-    def _close_child(self, child: _Child, record: TrialRecord, journal: Journal) -> None:
-        """Log the outcome of a trial, and end its run."""
-        assert record.outcome is not None  # noqa: S101 (the trial has ended; for the type checker)
-        run_id = child.run_id
-        log_metrics(self.client, run_id, metrics.final_metrics(record, len(self.facts.characters)))
-        if record.is_complete:
-            self._log_artifacts(run_id, record, journal)
-        elif record.state == TrialState.FAIL:
-            error = journal.trial_folder(record.number) / "error.txt"
-            if error.exists():
-                self.client.log_artifact(run_id, str(error))
-        facts = self.facts
-        note = notes.trial_note(record, facts.name, facts.options, facts.words, run_id)
-        tags = {"mmsearch.state": str(record.state), **notes.note_tag(note)}
-        if record.outcome.reason:
-            tags["mmsearch.reason"] = record.outcome.reason[:5000]
-        self._set_tags(run_id, tags)
-        self.client.set_terminated(run_id, STATUS[record.state], end_time=record.outcome.ended_ms)
-        child.is_closed = True
-        self._fit_view([record])
+        was_closed = child.is_closed
+        child.show(record, journal, is_idle=is_idle)
+        if child.is_closed and not was_closed:
+            self._fit_view([record])
 
     def show_study(self, summary: StudySummary) -> None:
         """Log where the study stands to the parent run, and end the run."""
@@ -420,7 +310,7 @@ class StudyTracker:
         run = self.client.create_run(self.experiment_id, tags=tags, run_name=self.facts.name)
         return str(run.info.run_id)
 
-    def _create_child(self, record: TrialRecord) -> _Child:
+    def _create_child(self, record: TrialRecord) -> TrialRun:
         tags = {
             **self._shared_tags,
             "mmsearch.kind": self.kind,
@@ -435,12 +325,8 @@ class StudyTracker:
             tags=tags,
             run_name=record.name,
         )
-        child = _Child(
-            run.info.run_id,
-            number=record.number,
-            started_ms=record.facts["started_ms"],
-            steps=set(),
-        )
+        child = TrialRun.of(self.client, self.facts, run, record.number)
+        child.steps = set()
         self._children[record.number] = child
         return child
 
@@ -450,43 +336,3 @@ class StudyTracker:
         if record.is_extension:
             return {"mmsearch.parent_trial": str(record.facts["parent_trial"])}
         return {"mmsearch.trial": str(record.facts.get("trial", record.number))}
-
-    def _find_segments(self, run_id: str) -> set[int]:
-        """Return the steps of the segments that a run holds; its dev loss was logged last.
-
-        A segment that was trained again, after its weights were lost, ended at another time, so its
-        points must not be sent again beside the first ones.
-        """
-        return {point.step for point in self.client.get_metric_history(run_id, "loss/dev")}
-
-    def _log_artifacts(self, run_id: str, record: TrialRecord, journal: Journal) -> None:
-        from mmsearch.tracking.figures.build import trial_figures  # noqa: PLC0415 (matplotlib is slow)
-
-        folder = journal.trial_folder(record.number)
-        weights = journal.read_weights(record)
-        for name in ("weights.safetensors", "spec.json"):
-            self.client.log_artifact(run_id, str(folder / name), "model")
-        if (folder / "samples.txt").exists():
-            self.client.log_artifact(run_id, str(folder / "samples.txt"))
-        with files.scratch_folder() as scratch:
-            paths = trial_figures(record, weights, self.facts.characters, scratch)
-            for path in paths:
-                self.client.log_artifact(run_id, str(path), "figures")
-            self._log_image(run_id, record, paths[-1])
-
-    def _log_image(self, run_id: str, record: TrialRecord, embedding: Path) -> None:
-        """Log the embedding once more, as one of the images that MLflow's charts compare."""
-        from PIL import Image  # noqa: PLC0415 (slow; see client.connect)
-
-        if self.client.list_artifacts(run_id, "images"):  # a second one would be shown beside it
-            return
-        assert record.outcome is not None  # noqa: S101 (the trial has ended; for the type checker)
-        with Image.open(embedding) as image:
-            self.client.log_image(
-                run_id,
-                image.convert("RGB"),
-                key=IMAGE_KEY,
-                step=0,
-                timestamp=record.outcome.ended_ms,
-                synchronous=True,
-            )
