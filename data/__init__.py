@@ -2,6 +2,7 @@
 
 - `mmsearch.data.corpus`: reads, cleans and fingerprints words (`read_corpus`, `Corpus`,
   `Vocabulary`, `BUILTIN_CORPUS`, `BOUNDARY`, `MIN_DISTINCT_WORDS`);
+- `mmsearch.data.tables`: finds and reads a column of a table (`table_delimiter`, `read_column`);
 - `mmsearch.data.encodings`: names the encoding of a file that is not UTF-8 (`other_encodings`);
 - `mmsearch.data.split`: train, dev and a sealed test (`split_corpus`, `Split`, `SealedTest`,
   `Claim`, `DEFAULT_SPLIT_SEED`);

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import re
 import shlex
 import stat
 import unicodedata
-from collections import Counter
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmsearch.data.encodings import other_encodings
+from mmsearch.data.tables import quoted, read_column, table_delimiter
 from mmsearch.errors import InputError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 BUILTIN_CORPUS: Path = Path(__file__).with_name("names.txt")
 """The corpus that comes with mmsearch: US first names of 2018; see README.md beside it."""
@@ -37,19 +35,9 @@ MIN_DISTINCT_WORDS = 10
 # zero-width joiners, which Persian and Indic spelling needs.
 _FORBIDDEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
 
-_MAX_SHOWN = 60
-_TABLE = 0.9
-"""Share of the lines with a delimiter from which a file is taken for a table."""
-_HEAD = 5
-"""Lines at the start of a table that may be no rows."""
-_NOTE = re.compile(r"\s*sep=.\s*")
-_RULER = re.compile(r"[\s|:-]*--[\s|:-]*")
 _PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "a zip file or a spreadsheet"}
 """The first bytes of files that are no text, and what they are."""
 _READ_COLUMN = "it looks like a table: read one of its columns with --column"
-_NUMBER = re.compile(r"[+-]?\.?\d(?:[\d.,]*\d)?[.%]?")
-_BLANKS = re.compile(" {2,}")
-"""Divides the columns of a table that is aligned with blanks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +59,7 @@ class Vocabulary:
         if not stoi or len(stoi) != self.size or any(len(character) != 1 for character in stoi):
             msg = (
                 "a vocabulary holds distinct single characters, "
-                f"got {_shown(''.join(self.characters))}; build it with Vocabulary.of(words)"
+                f"got {quoted(''.join(self.characters))}; build it with Vocabulary.of(words)"
             )
             raise InputError(msg)
         object.__setattr__(self, "stoi", stoi)
@@ -112,7 +100,7 @@ class Vocabulary:
 def unknown_character(character: str, word: str) -> InputError:
     """Return the error for a character that is not in a vocabulary."""
     return InputError(
-        f"character {character!r} (U+{ord(character):04X}) of {_shown(word)} is not in the "
+        f"character {character!r} (U+{ord(character):04X}) of {quoted(word)} is not in the "
         "vocabulary; use only characters of the corpus that the vocabulary was made from"
     )
 
@@ -194,7 +182,7 @@ def read_corpus(
     """
     path = Path(path)
     lines = _decode(path, _read_bytes(path)).split("\n")
-    cells, reads_heading = _column(path, lines, column) if column else (lines, False)
+    cells, reads_heading = read_column(path, lines, column) if column else (lines, False)
     if lower:
         cells = [lowered(cell) for cell in cells]
     words = [word for cell in cells if (word := cell.strip())]
@@ -203,133 +191,11 @@ def read_corpus(
     n_distinct = corpus.n_lines - corpus.n_repeats
     if n_distinct < MIN_DISTINCT_WORDS:
         msg = (
-            f"corpus {_shown(path)} needs at least {MIN_DISTINCT_WORDS} distinct words, "
+            f"corpus {quoted(path)} needs at least {MIN_DISTINCT_WORDS} distinct words, "
             f"got {n_distinct}; put more words into it, one a line"
         )
         raise InputError(msg)
     return replace(corpus, reads_heading=reads_heading)
-
-
-def table_delimiter(lines: Sequence[str]) -> str:
-    """Return what divides the columns of nearly every line; empty for a plain list of words.
-
-    One space stands for any blanks in lines that have one word beside numbers, such as its index
-    or its counts; two spaces for runs of at least two blanks.
-    """
-    filled = [line for line in lines if line and not line.isspace()]
-    kinds: tuple[tuple[str, Callable[[str], bool]], ...] = (
-        ("\t", lambda line: "\t" in line),
-        # Before the comma, which is in "1,000".
-        (" ", lambda line: _is_apart(line) and _is_numbered(line)),
-        (",", lambda line: "," in line),
-        (";", lambda line: ";" in line),
-        ("|", lambda line: "|" in line),
-        (" ", _is_numbered),
-        ("  ", _is_apart),
-    )
-    enough = _TABLE * len(filled)
-    return next((delimiter for delimiter, has in kinds if sum(map(has, filled)) >= enough), "")
-
-
-def _is_apart(line: str) -> bool:
-    return "  " in line.strip()
-
-
-def _is_numbered(line: str) -> bool:
-    """Return whether blanks divide a line into one word and numbers."""
-    fields = line.split()
-    if len(fields) == 1:
-        return False
-    others = [field for field in fields if not _is_number(field)]
-    return len(others) == 1 and not set(others[0]) & set(",;|")
-
-
-def _is_number(cell: str) -> bool:
-    return _NUMBER.fullmatch(cell) is not None
-
-
-def _column(path: Path, lines: Sequence[str], column: str) -> tuple[list[str], bool]:
-    """Return the cells of one column of a table, and whether the first seems to be its heading.
-
-    A heading is left out only if the column is named by it: a number gives all lines, for it did so
-    for the studies that exist.
-    """
-    delimiter = table_delimiter(lines)
-    if not delimiter:
-        msg = (
-            f"corpus {_shown(path)} has no column {column!r}: nearly every line of a table has a "
-            "tab, a comma, a semicolon, a bar, two blanks or a number; leave --column out for a "
-            "list of words"
-        )
-        raise InputError(msg)
-    rows = [_row(path, number, line, delimiter) for number, line in enumerate(lines, start=1)]
-    if delimiter == " ":
-        rows = _with_whole_words(rows)
-    # A spreadsheet's note on its delimiter, and the ruler of a table in Markdown, are no rows.
-    for odd in (_NOTE, _RULER):
-        first = next((n for n, line in enumerate(lines) if n < _HEAD and odd.fullmatch(line)), None)
-        if first is not None:
-            rows[first] = []
-    start = next((number for number, row in enumerate(rows) if any(row)), 0)
-    header, reads_heading = rows[start], False
-    if column.isdecimal() and 1 <= int(column) <= len(header):
-        index = int(column) - 1
-        rest = [row for row in rows[start + 1 :] if any(row)]
-        reads_heading = bool(header[index]) and _is_heading(header, rest)
-    elif column in header:
-        index = header.index(column)
-        rows[start] = []
-    else:
-        msg = (
-            f"corpus {_shown(path)} has no column {column!r}; its first line has "
-            f"{', '.join(map(_shown, header[:10]))}: name one of them, or a number from 1 to "
-            f"{len(header)} if that line is no header"
-        )
-        raise InputError(msg)
-    return [row[index] if index < len(row) else "" for row in rows], reads_heading
-
-
-def _is_heading(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
-    """Return whether the first line has text above a column of numbers."""
-    return any(
-        cell
-        and not _is_number(cell)
-        and sum(index < len(row) and _is_number(row[index]) for row in rows) >= _TABLE * len(rows)
-        for index, cell in enumerate(first)
-    )
-
-
-def _row(path: Path, number: int, line: str, delimiter: str) -> list[str]:
-    """Return the cells of one line; a quote that is never closed must not swallow the next."""
-    if len(delimiter) > 1:
-        return _BLANKS.split(line.strip())
-    reader = csv.reader(
-        [line.strip(" ")], delimiter=delimiter, skipinitialspace=True, strict='"' in line
-    )
-    try:
-        return [cell.strip() for cell in next(reader, [])]
-    except csv.Error as error:
-        msg = (
-            f"corpus {_shown(path)}, line {number}: cannot be read as a row of a table ({error}), "
-            f"got {_shown(line)}; save it as plain CSV"
-        )
-        raise InputError(msg) from None
-
-
-def _with_whole_words(rows: Sequence[list[str]]) -> list[list[str]]:
-    """Return rows that blanks divide, with a word of several parts in one cell.
-
-    Where the other rows have two cells, as "emma 12" has, "mary ann 12" has two as well.
-    """
-    n_cells = Counter(len(row) for row in rows if row).most_common(1)[0][0]
-    whole = []
-    for row in rows:
-        joined: list[str] = []
-        for is_number, group in groupby(row, _is_number):
-            alike = list(group)
-            joined += alike if is_number else [" ".join(alike)]
-        whole.append(joined if len(row) > n_cells == len(joined) else row)
-    return whole
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -338,17 +204,17 @@ def _read_bytes(path: Path) -> bytes:
         if stat.S_ISREG(mode):
             return path.read_bytes()
     except FileNotFoundError:
-        msg = f"no corpus {_shown(path)}; name a file with one word per line"
+        msg = f"no corpus {quoted(path)}; name a file with one word per line"
         raise InputError(msg) from None
     except PermissionError:
-        msg = f"corpus {_shown(path)} must be readable, got permission denied; see chmod +r"
+        msg = f"corpus {quoted(path)} must be readable, got permission denied; see chmod +r"
         raise InputError(msg) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL inside the path
         reason = getattr(error, "strerror", None) or str(error)
-        msg = f"corpus {_shown(path)} must be readable, got {reason!r}; name another file"
+        msg = f"corpus {quoted(path)} must be readable, got {reason!r}; name another file"
         raise InputError(msg) from None
     kind = "a directory" if stat.S_ISDIR(mode) else "a pipe, socket or device"
-    msg = f"corpus {_shown(path)} must be a file, got {kind}; name a file with one word per line"
+    msg = f"corpus {quoted(path)} must be a file, got {kind}; name a file with one word per line"
     raise InputError(msg)
 
 
@@ -366,7 +232,7 @@ def _decode(path: Path, data: bytes) -> str:
     for start, kind in _PACKED.items():
         if data.startswith(start):
             msg = (
-                f"corpus {_shown(path)}: must be UTF-8 text, and it looks like {kind}; unpack it, "
+                f"corpus {quoted(path)}: must be UTF-8 text, and it looks like {kind}; unpack it, "
                 "or save the sheet as CSV in UTF-8"
             )
             raise InputError(msg)
@@ -374,7 +240,7 @@ def _decode(path: Path, data: bytes) -> str:
     step = "save it as UTF-8, one word per line"
     if encodings:
         shown = " or ".join(
-            f"{name} ({_shown(word)})" if word else name for name, word in encodings.items()
+            f"{name} ({quoted(word)})" if word else name for name, word in encodings.items()
         )
         advice = (
             f"it looks like {shown}; convert it with"
@@ -389,12 +255,12 @@ def _decode(path: Path, data: bytes) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         msg = (
-            f"corpus {_shown(path)}, line {line}: must be UTF-8 text, "
+            f"corpus {quoted(path)}, line {line}: must be UTF-8 text, "
             f"got byte 0x{error.object[error.start]:02x}; {step}"
         )
         raise InputError(msg) from None
     if encodings:
-        raise InputError(f"corpus {_shown(path)}: must be UTF-8 text; {step}")
+        raise InputError(f"corpus {quoted(path)}: must be UTF-8 text; {step}")
     return normalized(text)
 
 
@@ -408,12 +274,12 @@ def _check_characters(
     table = table_delimiter(cells)
     for number, cell in enumerate(cells, start=1):
         word = cell.strip()
-        where = f"corpus {_shown(path)}, line {number}"
+        where = f"corpus {quoted(path)}, line {number}"
         if found := _FORBIDDEN.search(word):
             step = "save it as plain text, one word per line, with line ends LF or CRLF"
             msg = (
                 f"{where}: a word must not contain control characters, got "
-                f"U+{ord(found[0]):04X} in {_shown(word)}; {_READ_COLUMN if table else step}"
+                f"U+{ord(found[0]):04X} in {quoted(word)}; {_READ_COLUMN if table else step}"
             )
             raise InputError(msg)
         if boundary in word:
@@ -421,14 +287,7 @@ def _check_characters(
             step = "name a character that is in no word with --boundary"
             msg = (
                 f"{where}: a word must not contain {boundary!r}, which marks the word boundary, "
-                f"got {_shown(word)} (lines with one: {n_lines:,} of {len(words):,}); "
+                f"got {quoted(word)} (lines with one: {n_lines:,} of {len(words):,}); "
                 f"{_READ_COLUMN if table else step}"
             )
             raise InputError(msg)
-
-
-def _shown(value: str | Path) -> str:
-    # repr escapes newlines and unprintable characters, so this is one line.
-    if isinstance(value, Path):
-        return repr(str(value))
-    return repr(value if len(value) <= _MAX_SHOWN else value[:_MAX_SHOWN] + "…")

@@ -22,7 +22,8 @@ from mmsearch.model.scoring import word_losses
 from mmsearch.model.training import TrialData, train_segment
 from mmsearch.search.results.export import write_model
 from mmsearch.search.results.selection import choose
-from mmsearch.search.study.settings import TABLES, settle
+from mmsearch.search.study.config_file import TABLES
+from mmsearch.search.study.settings import settle
 from mmsearch.search.study.space import HYPERPARAMETERS
 from mmsearch.search.study.study_file import StudyFile
 from mmsearch.search.study.workspace import Workspace

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mmsearch.counts import counted
-from mmsearch.data.corpus import table_delimiter
+from mmsearch.data.tables import table_delimiter
 from mmsearch.errors import InputError
 from mmsearch.search.cli import options
 from mmsearch.search.display.advice import (

@@ -1,21 +1,65 @@
-"""Config files: written with comments to be edited, written as a difference, and changed."""
+"""Config files: read, written with comments to be edited, written as a difference, and changed."""
 
 from __future__ import annotations
 
+import codecs
 import json
+import shlex
 import textwrap
+import tomllib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from mmsearch.errors import InputError, MMSearchError
 from mmsearch.search.study.recipes import RANGES, START_WORDS, start_point
-from mmsearch.search.study.settings import TABLES, Settings, read_config, settle
-from mmsearch.search.study.space import TRAINING
+from mmsearch.search.study.settings import READING, Settings, settle
+from mmsearch.search.study.space import TRAINING, read_dimensions
 from mmsearch.tracking.journal import files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The contents of a config file."""
+
+    settings: Mapping[str, Any]
+    """The settings that the file has, by name, as `settle` takes them."""
+    enqueue: tuple[Mapping[str, Any], ...] = ()
+    """Configurations to try before the sampler's proposals."""
+
+
+def _alike(*names: str) -> dict[str, str]:
+    """Return keys that have the names of their settings."""
+    return dict(zip(names, names, strict=True))
+
+
+TABLES: Mapping[str, Mapping[str, str]] = {
+    "corpus": _alike(*READING, "split_seed"),
+    "training": {
+        **_alike(
+            "steps",
+            "segments",
+            "batch_size",
+            "optimizer",
+            "targets",
+            "init",
+            "schedule",
+            "cut_at",
+            "cut_factor",
+            "averaging",
+            "evaluations",
+            "patience",
+            "extend_to",
+        ),
+        "seed": "training_seed",
+    },
+    "search": _alike("sampler", "pruner", "seed", "lanes", "start"),
+}
+"""Tables of a config file other than `[space]` and `[[enqueue]]`, with their keys and the setting
+of each; `[training]` also accepts `recipe`."""
 MEANINGS: Mapping[str, str] = {
     "keep_duplicates": "whether to keep repeated words, as makemore does; they leak into dev",
     "column": "column of a table that has the words, by its name in the first line, or by its "
@@ -76,6 +120,78 @@ EXAMPLE: Mapping[str, float] = {
     "learning_rate": 0.005,
 }
 """Makemore's sizes."""
+
+
+def read_config(
+    path: Path, flags: Mapping[str, Any] | None = None, stored: Settings | None = None
+) -> Config:
+    """Read a config file.
+
+    Args:
+        path: the file.
+        flags: settings that override those of the file; both are checked together.
+        stored: settings of the existing study; None for a new one.
+
+    Raises:
+        InputError: the file cannot be read, is not TOML, or has an unknown table or key.
+    """
+    try:
+        content = path.read_bytes()
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise InputError(
+                f"config {str(path)!r} is UTF-16, and TOML is UTF-8; convert it with: "
+                f"iconv -f UTF-16 -t UTF-8 {shlex.quote(str(path))} > "
+                f"{shlex.quote(f'{path.stem}-utf8{path.suffix}')}"
+            )
+        tables = tomllib.loads(content.decode("utf-8-sig").replace("\r\n", "\n"))
+        repr(tables)  # Python refuses to print very long numbers; fail here, not in a message
+    except OSError as error:
+        raise InputError(f"config {str(path)!r} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # not TOML, not UTF-8, or a number that is too long
+        raise InputError(f"config {str(path)!r} is not TOML: {error}") from error
+    except RecursionError as error:
+        raise InputError(f"config {str(path)!r} is nested too deeply") from error
+    try:
+        config = _parse_config(tables)
+        settle({**config.settings, **(flags or {})}, stored)
+    except InputError as error:
+        _blame_flags(flags or {}, stored, error)
+        raise InputError(f"config {str(path)!r}: {error}") from error
+    return config
+
+
+def _blame_flags(flags: Mapping[str, Any], stored: Settings | None, error: InputError) -> None:
+    """Raise an error that does not depend on the config file without naming it."""
+    try:
+        settle(flags, stored)
+    except InputError as same:
+        if str(same) == str(error):
+            raise
+
+
+def _parse_config(tables: Mapping[str, Any]) -> Config:
+    known = [*TABLES, "space", "enqueue"]
+    given: dict[str, Any] = {}
+    for name, table in tables.items():
+        if name not in known:
+            raise InputError(f"unknown table [{name}]; known are {', '.join(known)}")
+        if name == "enqueue":
+            continue
+        if not isinstance(table, dict):
+            raise InputError(f"{name} must be a table, [{name}], got {table!r}")
+        if name == "space":
+            read_dimensions(table)
+            given["space"] = table
+            continue
+        keys = {**TABLES[name], **({"recipe": "recipe"} if name == "training" else {})}
+        for key, value in table.items():
+            if key not in keys:
+                raise InputError(f"unknown key {key!r} in [{name}]; known are {', '.join(keys)}")
+            given[keys[key]] = value
+    enqueue = tables.get("enqueue", [])
+    if not isinstance(enqueue, list) or not all(isinstance(point, dict) for point in enqueue):
+        raise InputError("enqueue must be tables, [[enqueue]]")
+    return Config(given, tuple(enqueue))
 
 
 def template(settings: Settings | None = None, where: str = "its default value") -> str:

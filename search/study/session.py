@@ -14,13 +14,8 @@ from mmsearch.data.split import Words, split_corpus
 from mmsearch.errors import InputError, RefusedError
 from mmsearch.model.cost import COSTS
 from mmsearch.search.study import provenance
-from mmsearch.search.study.settings import (
-    Config,
-    check_setting,
-    differences,
-    read_config,
-    settle,
-)
+from mmsearch.search.study.config_file import Config, read_config
+from mmsearch.search.study.settings import check_setting, differences, settle
 from mmsearch.search.study.study_file import StudyFile, keep_places, unsaved_options
 from mmsearch.search.study.urls import absolute, check_apart, storage_url, tracking_uri
 from mmsearch.search.study.workspace import Workspace, name_from

@@ -1,12 +1,9 @@
-"""A study's settings, from options and a TOML file; fixed when the study starts."""
+"""A study's settings: their defaults and limits; fixed when the study starts."""
 
 from __future__ import annotations
 
-import codecs
 import dataclasses
 import math
-import shlex
-import tomllib
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
@@ -29,12 +26,10 @@ from mmsearch.search.study.space import (
     MAX_BATCH_SIZE,
     Space,
     listed,
-    read_dimensions,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 MAX_STEPS = 10**9
 """Most planned steps of a trial, which take days on a core."""
@@ -297,119 +292,6 @@ def _of_recipe(given: Mapping[str, Any]) -> dict[str, Any]:
                     "{ low = ..., high = ..., log = true }"
                 )
     return {**values, "space": {**recipe.space, **ranges, **table}}
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """The contents of a config file."""
-
-    settings: Mapping[str, Any]
-    """The settings that the file has, by name, as `settle` takes them."""
-    enqueue: tuple[Mapping[str, Any], ...] = ()
-    """Configurations to try before the sampler's proposals."""
-
-
-def _alike(*names: str) -> dict[str, str]:
-    """Return keys that have the names of their settings."""
-    return dict(zip(names, names, strict=True))
-
-
-TABLES: Mapping[str, Mapping[str, str]] = {
-    "corpus": _alike(*READING, "split_seed"),
-    "training": {
-        **_alike(
-            "steps",
-            "segments",
-            "batch_size",
-            "optimizer",
-            "targets",
-            "init",
-            "schedule",
-            "cut_at",
-            "cut_factor",
-            "averaging",
-            "evaluations",
-            "patience",
-            "extend_to",
-        ),
-        "seed": "training_seed",
-    },
-    "search": _alike("sampler", "pruner", "seed", "lanes", "start"),
-}
-"""Tables of a config file other than `[space]` and `[[enqueue]]`, with their keys and the setting
-of each; `[training]` also accepts `recipe`."""
-
-
-def read_config(
-    path: Path, flags: Mapping[str, Any] | None = None, stored: Settings | None = None
-) -> Config:
-    """Read a config file.
-
-    Args:
-        path: the file.
-        flags: settings that override those of the file; both are checked together.
-        stored: settings of the existing study; None for a new one.
-
-    Raises:
-        InputError: the file cannot be read, is not TOML, or has an unknown table or key.
-    """
-    try:
-        content = path.read_bytes()
-        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise InputError(
-                f"config {str(path)!r} is UTF-16, and TOML is UTF-8; convert it with: "
-                f"iconv -f UTF-16 -t UTF-8 {shlex.quote(str(path))} > "
-                f"{shlex.quote(f'{path.stem}-utf8{path.suffix}')}"
-            )
-        tables = tomllib.loads(content.decode("utf-8-sig").replace("\r\n", "\n"))
-        repr(tables)  # Python refuses to print very long numbers; fail here, not in a message
-    except OSError as error:
-        raise InputError(f"config {str(path)!r} cannot be read: {error.strerror}") from error
-    except ValueError as error:  # not TOML, not UTF-8, or a number that is too long
-        raise InputError(f"config {str(path)!r} is not TOML: {error}") from error
-    except RecursionError as error:
-        raise InputError(f"config {str(path)!r} is nested too deeply") from error
-    try:
-        config = _parse_config(tables)
-        settle({**config.settings, **(flags or {})}, stored)
-    except InputError as error:
-        _blame_flags(flags or {}, stored, error)
-        raise InputError(f"config {str(path)!r}: {error}") from error
-    return config
-
-
-def _blame_flags(flags: Mapping[str, Any], stored: Settings | None, error: InputError) -> None:
-    """Raise an error that does not depend on the config file without naming it."""
-    try:
-        settle(flags, stored)
-    except InputError as same:
-        if str(same) == str(error):
-            raise
-
-
-def _parse_config(tables: Mapping[str, Any]) -> Config:
-    known = [*TABLES, "space", "enqueue"]
-    given: dict[str, Any] = {}
-    for name, table in tables.items():
-        if name not in known:
-            raise InputError(f"unknown table [{name}]; known are {', '.join(known)}")
-        if name == "enqueue":
-            continue
-        if not isinstance(table, dict):
-            raise InputError(f"{name} must be a table, [{name}], got {table!r}")
-        if name == "space":
-            read_dimensions(table)
-            given["space"] = table
-            continue
-        keys = {**TABLES[name], **({"recipe": "recipe"} if name == "training" else {})}
-        for key, value in table.items():
-            if key not in keys:
-                raise InputError(f"unknown key {key!r} in [{name}]; known are {', '.join(keys)}")
-            given[keys[key]] = value
-    enqueue = tables.get("enqueue", [])
-    if not isinstance(enqueue, list) or not all(isinstance(point, dict) for point in enqueue):
-        raise InputError("enqueue must be tables, [[enqueue]]")
-    return Config(given, tuple(enqueue))
 
 
 def differences(stored: Settings, now: Settings, given: Mapping[str, Any]) -> list[str]:

@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 from mmsearch.data.corpus import BUILTIN_CORPUS
-from mmsearch.search.study.settings import TABLES, Settings
+from mmsearch.search.study.config_file import TABLES
+from mmsearch.search.study.settings import Settings
 from tests.support.cli_contract import assert_told, contents
 from tests.support.forked_cli import Command, Warm
 

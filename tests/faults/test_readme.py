@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
-from mmsearch.search.study.settings import read_config
+from mmsearch.search.study.config_file import read_config
 from tests.support.commands import environment
 from tests.support.forked_cli import Warm, warm
 from tests.support.mlflow_server import free_port

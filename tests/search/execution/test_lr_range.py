@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mmsearch.search.study.settings import read_config, settle
+from mmsearch.search.study.config_file import read_config
+from mmsearch.search.study.settings import settle
 from mmsearch.search.study.space import Range
 from mmsearch.search.study.study_file import StudyFile
 from mmsearch.tracking.journal.journal import Journal

@@ -1,9 +1,7 @@
-"""Settings hold only what can be searched, and a config file only what is known."""
+"""Settings hold only what can be searched."""
 
 import json
 import re
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,44 +10,11 @@ from hypothesis import strategies as st
 
 from mmsearch.errors import InputError
 from mmsearch.search.study.recipes import RANGES, RECIPES, start_point
-from mmsearch.search.study.settings import (
-    TABLES,
-    Config,
-    Settings,
-    differences,
-    read_config,
-    settle,
-)
-from mmsearch.search.study.space import DEFAULTS, TRAINING, Space
+from mmsearch.search.study.settings import Settings, differences, settle
+from mmsearch.search.study.space import Space
 from tests.support.spaces import good_settings
 
 START = start_point(1_000)
-KEYS = ["recipe", *sorted(key for keys in TABLES.values() for key in keys)]
-SHORT_VALUES = """
-1 0 -1 20 20000 1.0 nan inf -inf 1e999 true false "tpe" 'none' "" "cosine" [] [1] {} {low=1} \"\"\"
-{low=1,high=2} {low=1,high=4,log=true} {low="a",high=[]} 1979-05-27 07:32:00 0x10 1_000 {low=[]}
-"article" "sgd" {choices=["sgd","adam"]} {choices=[1,2]} {choices=[]} {low=1,high=9e300,step=1}
-{low=2,high=1} {low=0,high=1,log=true} {low=nan,high=1} {low=1e-300,high=1e300}
-"""
-LONG_VALUES = ("9" * 400, "9" * 5000, "0x" + "f" * 5000, "[" * 3000, "{x=" * 2000)
-LINES = st.one_of(
-    st.sampled_from(["[corpus]", "[training]", "[search]", "[space]", "[[enqueue]]", "[odd]"]),
-    st.sampled_from(["[[search]]", "[space.learning_rate]", "[enqueue]", "enqueue = [1]", "#", ""]),
-    st.builds(
-        "{} = {}".format,
-        st.sampled_from([*KEYS, *DEFAULTS, *TRAINING, "odd", "a.b"]),
-        st.sampled_from([*SHORT_VALUES.split(), *LONG_VALUES]),
-    ),
-    st.text(st.characters() | st.characters(categories=["Cs"]), max_size=8),  # or no UTF-8
-)
-
-
-@pytest.fixture(scope="module")
-def config_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Name a config file for tests that write it many times."""
-    return tmp_path_factory.mktemp("config") / "study.toml"
-
-
 BAD: dict[str, tuple[Any, ...]] = {
     "steps": (0, 100.0, True),
     "batch_size": (-1,),
@@ -213,128 +178,3 @@ def test_start_point_is_what_the_space_holds_of_it() -> None:
     assert point == {name: START[name] for name in ("embedding_dim", "context_noise")}
     for settings in ({"start": False}, {"recipe": "article"}, {"space": START}):
         assert settle(settings).start_points(1_000) == []
-
-
-CONFIG = """
-[corpus]
-keep_duplicates = true
-[training]
-steps = 500
-init = "article"
-[search]
-sampler = "random"
-[space]
-hidden_width = 64
-learning_rate = { low = 0.05, high = 0.5, log = true }
-[[enqueue]]
-learning_rate = 0.1
-[[enqueue]]
-"""
-
-
-def test_config_says_what_it_says_and_no_more(config_path: Path) -> None:
-    """Only given settings are compared with a stored study's, so defaults may not sneak in."""
-    config_path.write_text(CONFIG)
-    rate = {"low": 0.05, "high": 0.5, "log": True}
-    space = {"hidden_width": 64, "learning_rate": rate}
-    given = {"keep_duplicates": True, "steps": 500, "init": "article", "sampler": "random"}
-    assert read_config(config_path) == Config(
-        {**given, "space": space}, ({"learning_rate": 0.1}, {})
-    )
-    config_path.write_text("")
-    assert read_config(config_path) == Config({})
-
-
-def test_flag_goes_before_the_file_while_it_is_checked(config_path: Path) -> None:
-    """A file that is right with the flags, or for a stored study, is not refused for its own."""
-    config_path.write_text("[training]\nsegments = 20000")
-    assert read_config(config_path, {"steps": 50_000}).settings == {"segments": 20_000}
-    assert read_config(config_path, stored=Settings(steps=30_000)).settings == {"segments": 20_000}
-    with pytest.raises(InputError, match=r"study\.toml.*segments"):
-        read_config(config_path)
-
-    config_path.write_text("[training]\nsteps = 10\n")
-    assert read_config(config_path, {"steps": 300}).settings == {"steps": 10}, "it is not used"
-
-    config_path.write_text("[search]\nlanes = 2\n")
-    with pytest.raises(InputError) as caught:
-        read_config(config_path, {"steps": 10})
-    assert "study.toml" not in str(caught.value), "an error of a flag alone"
-
-
-@pytest.mark.parametrize(
-    ("text", "named"),
-    [
-        ("[model]\nx = 1", "[model]"),
-        ("steps = 100", "[steps]"),
-        ("training = 100", "training must be a table"),
-        ("[[training]]\nsteps = 1", "training must be a table"),
-        ("[search]\nsteps = 100", "'steps' in [search]"),
-        ("[training]\nsteps = 10.5", "10.5"),
-        ("[training]\nsteps = 10", "steps"),
-        ("[training]\nrecipe = []", "recipe"),
-        ('[space]\noptimizer = { choices = ["sgd", "adam"] }', "learning_rate"),
-        ("[space]\npatience = 3", "'patience'"),
-        ("space = 3", "space must be a table"),
-        ("[enqueue]\nseed = 1", "[[enqueue]]"),
-        ("enqueue = [1]", "[[enqueue]]"),
-        ("a = 1\na = 2", "TOML"),
-        ("[training]\nsteps = " + "9" * 5000, "TOML"),
-        ("a = " + "[" * 5000, "nested"),
-    ],
-)
-def test_config_that_cannot_be_meant_is_refused(config_path: Path, text: str, named: str) -> None:
-    """A misspelt key that was ignored would search something else than was asked for."""
-    config_path.write_text(text)
-
-    with pytest.raises(InputError) as caught:
-        read_config(config_path)
-
-    assert str(config_path) in str(caught.value)
-    assert named in str(caught.value)
-
-
-def test_config_of_another_editor_is_read(config_path: Path) -> None:
-    """A byte-order mark and ends of lines with a carriage return mean nothing; UTF-16 is named."""
-    text = "[training]\r\nsteps = 500\r\n"
-    config_path.write_bytes(text.encode("utf-8-sig"))
-    assert read_config(config_path).settings == {"steps": 500}
-    config_path.write_bytes(text.encode("utf-16"))
-    with pytest.raises(InputError, match=r"UTF-16.*: iconv ") as caught:
-        read_config(config_path)
-    command, folder = str(caught.value).partition("convert it with: ")[2], config_path.parent
-    assert subprocess.run(["sh", "-c", command], cwd=folder, check=False).returncode == 0
-    [made] = set(folder.iterdir()) - {config_path}
-    assert read_config(made).settings == {"steps": 500}
-
-
-def test_config_that_is_no_text_file_is_refused(tmp_path: Path) -> None:
-    """A missing file, a folder and other bytes than UTF-8 are named, each with its reason."""
-    latin = tmp_path / "latin.toml"
-    latin.write_bytes("[corpus] # é".encode("latin-1"))
-
-    for path, reason in (
-        (tmp_path / "none.toml", "No such file"),
-        (tmp_path, "Is a directory"),
-        (latin, "TOML"),
-        (tmp_path / "nul\0.toml", "null byte"),
-    ):
-        with pytest.raises(InputError, match=reason):
-            read_config(path)
-
-
-@given(lines=st.lists(LINES, max_size=8))
-@example(lines=["[space]", "embedding_dim = " + "9" * 400])
-@example(lines=["[search]", "seed = 0x" + "f" * 5000])
-def test_any_text_gives_a_config_or_an_input_error(config_path: Path, lines: list[str]) -> None:
-    """Whatever a person writes, the answer is a config that can be used or one line of help."""
-    config_path.write_text("\n".join(lines), "utf-8", errors="surrogatepass")
-    try:
-        config = read_config(config_path)
-        for point in config.enqueue:
-            settle(config.settings).space.check_point(point)
-    except InputError:
-        return
-    assert isinstance(config, Config)
-    settings = settle(config.settings)
-    assert Settings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
