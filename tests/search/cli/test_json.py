@@ -46,6 +46,7 @@ def strict(text: str) -> object:
     return json.loads(text, parse_constant=refuse)
 
 
+@pytest.mark.fault
 def test_commands_print_what_the_docs_say_and_open_no_test_word(
     warm_command: Warm, copied: Path
 ) -> None:
