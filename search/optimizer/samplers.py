@@ -38,7 +38,7 @@ class _TPESampler(optuna.samplers.TPESampler):
     """TPE with a given search space, which it would otherwise infer from all trials each time.
 
     It samples finely spaced integers as floats and rounds them. Optuna integrates each kernel of
-    TPE over each integer that it considers, in Python, which takes more than half of a proposal.
+    TPE over each integer that it considers, in Python, which takes about half of a proposal.
     """
 
     def __init__(self, space: Space, seed: int) -> None:
@@ -67,17 +67,18 @@ class _TPESampler(optuna.samplers.TPESampler):
 
 
 def _as_float(distribution: BaseDistribution) -> FloatDistribution | None:
-    """Return the floats that round to an integer distribution's values.
+    """Return the floats that round to an integer distribution's values; None for a coarse one.
 
-    None unless a step in the middle of its range is at most a hundredth of it, which is the width
-    of TPE's narrowest kernel.
+    TPE judges a float before it is rounded, so the values must lie close together: the widest
+    step, which is the first one on a log scale, is at most one and a half of TPE's narrowest
+    kernels, each a hundredth of the range wide. Otherwise the lowest values come too often.
     """
     if not isinstance(distribution, IntDistribution):
         return None
-    half = distribution.step / 2
-    low, high, log = distribution.low - half, distribution.high + half, distribution.log
-    width, middle = (math.log(high / low), math.sqrt(low * high)) if log else (high - low, 1.0)
-    if distribution.step / middle > width / 100:
+    step, log = distribution.step, distribution.log
+    low, high = distribution.low - step / 2, distribution.high + step / 2
+    width, widest = (math.log(high / low), step / distribution.low) if log else (high - low, step)
+    if widest > 1.5 * width / 100:
         return None
     return FloatDistribution(low, high, log=log)
 

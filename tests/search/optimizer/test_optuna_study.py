@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from mmsearch.errors import InputError, MMSearchError
 from mmsearch.search.optimizer.optuna_study import not_begun
-from mmsearch.search.optimizer.samplers import make_sampler, trial_seed
+from mmsearch.search.optimizer.samplers import distributions, make_sampler, trial_seed
 from mmsearch.search.optimizer.storage import open_storage
 from mmsearch.search.study.recipes import start_point
 from mmsearch.search.study.settings import Pruner, Sampler, Settings
@@ -62,6 +62,41 @@ CHOSEN = {
     "averaging": {"choices": ["polynomial", "none"]},
 }
 """A space of a fixed value, steps and choices."""
+
+
+@st.composite
+def int_ranges(draw: st.DrawFn) -> Mapping[str, Any]:
+    """Draw a range of whole numbers: fine or coarse, stepped, or logarithmic."""
+    low, step = draw(st.integers(1, 100)), draw(st.integers(1, 9))
+    high = low + step * draw(st.integers(1, 1_000))
+    return {"low": low, "high": high} | draw(st.sampled_from([{"step": step}, {"log": True}]))
+
+
+@how_often(max_examples=10, deadline=None)
+@given(hidden=int_ranges(), embedding=int_ranges(), seed=st.integers(0, 99))
+def test_proposals_are_of_the_space(
+    hidden: Mapping[str, Any], embedding: Mapping[str, Any], seed: int
+) -> None:
+    """TPE proposes whole numbers within any range, on its steps, past its random start, too."""
+    space = Space.parse({"hidden_width": hidden, "embedding_dim": embedding})
+    for point in trained(Search(Settings(seed=seed, space=space)), 14):
+        assert space.check_point(point) == point
+        assert {type(point[name]) for name in ("hidden_width", "embedding_dim")} == {int}
+
+
+def test_lowest_value_of_a_wide_range_is_not_proposed_more_often_than_the_best() -> None:
+    """Near 1 the steps of a logarithmic range are wide, and TPE judges what it does not round."""
+    others = {"embedding_dim": 10, "block_size": 3, "learning_rate": 0.1}
+    unused = {"weight_decay": 0.0, "context_noise": 0.0}
+    widths = {"low": 1, "high": 1000, "log": True}
+    space = Space.parse({"hidden_width": widths, **others, **unused})
+    study, proposed = optuna.create_study(), []
+    for number in range(50):
+        study.sampler = make_sampler(Settings(seed=0, space=space), number)
+        trial = study.ask(distributions(space))
+        proposed.append(trial.params["hidden_width"])
+        study.tell(trial, abs(math.log(proposed[-1] / 3)))
+    assert proposed[20:].count(1) < proposed[20:].count(3)
 
 
 @pytest.mark.parametrize("sampler", get_args(Sampler))
