@@ -205,8 +205,12 @@ class Journal:
     def read(self, number: int) -> TrialRecord:
         """Read one trial."""
         if (record := self._read(number)) is None:
-            raise files.damaged(self.trial_folder(number) / "spec.json", "it is missing")
+            raise self._missing(number)
         return record
+
+    def _missing(self, number: int) -> files.JournalError:
+        path = self.trial_folder(number) / "spec.json"
+        return files.JournalError(f"{str(path)!r} cannot be read: it is missing")
 
     def _read(self, number: int) -> TrialRecord | None:
         """Read one trial; None if it has not begun."""
@@ -245,8 +249,13 @@ class Journal:
         was_enabled = gc.isenabled()
         gc.disable()
         try:
-            read = (self._read(number) for number in self._listed())
-            return [record for record in read if record is not None]
+            records = []
+            for number in self._listed():
+                if record := self._read(number):
+                    records.append(record)
+                elif not files.exists(self.trial_folder(number)):
+                    raise self._missing(number)  # the study is being deleted
+            return records
         finally:
             if was_enabled:
                 gc.enable()
