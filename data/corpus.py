@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmsearch.data.encodings import other_encodings
-from mmsearch.data.tables import quoted, read_column, table_delimiter
-from mmsearch.errors import InputError
+from mmsearch.data.tables import read_column, table_delimiter
+from mmsearch.errors import InputError, quoted
 
 if TYPE_CHECKING:
     import os

@@ -6,15 +6,14 @@ import csv
 import re
 from collections import Counter
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmsearch.errors import InputError
+from mmsearch.errors import InputError, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
-_MAX_SHOWN = 60
 _TABLE = 0.9
 """Share of the lines with a delimiter from which a file is taken for a table."""
 _HEAD = 5
@@ -149,11 +148,3 @@ def _with_whole_words(rows: Sequence[list[str]]) -> list[list[str]]:
             joined += alike if is_number else [" ".join(alike)]
         whole.append(joined if len(row) > n_cells == len(joined) else row)
     return whole
-
-
-def quoted(value: str | Path) -> str:
-    """Return a word, a line or a path as a message shows it: in quotes, and a long text cut."""
-    # repr escapes newlines and unprintable characters, so this is one line.
-    if isinstance(value, Path):
-        return repr(str(value))
-    return repr(value if len(value) <= _MAX_SHOWN else value[:_MAX_SHOWN] + "…")

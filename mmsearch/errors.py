@@ -9,9 +9,11 @@ line prints it as one line, without a traceback.
 """
 
 import re
+from pathlib import Path
 
 _QUOTED_OR_NEXT = re.compile(r"(?<!\w)(['\"]).*?\1(?!\w)|; ", re.DOTALL)
 """Matches a quoted name or value, which may hold anything, and what divides a message."""
+_MAX_SHOWN = 60
 
 
 class MMSearchError(Exception):
@@ -45,6 +47,14 @@ class RefusedError(MMSearchError):
     """The command would have damaged a result: a running study, a stored one, the test split."""
 
     exit_code = 3
+
+
+def quoted(value: str | Path) -> str:
+    """Return a word, a line or a path as a message shows it: in quotes, and a long text cut."""
+    # repr escapes newlines and unprintable characters, so this is one line.
+    if isinstance(value, Path):
+        return repr(str(value))
+    return repr(value if len(value) <= _MAX_SHOWN else value[:_MAX_SHOWN] + "…")
 
 
 def _divided(message: str) -> tuple[str, str]:
