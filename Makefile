@@ -27,7 +27,8 @@ PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-
 test: $(VENV)/.installed-dev
 	$(PYTEST) -m $(or $(MARKED),"not fault and not long")
 
-# Kills, outages, damage, full disks, servers, browsers, and strangers' workspaces: tests/faults.
+# Kills, outages, damage, full disks, servers, browsers, and strangers' workspaces: tests/faults, and the tests
+# elsewhere that are marked `fault` because they take long.
 faults: $(VENV)/.installed-dev
 	$(PYTEST) -n 3 -m "fault and not long"
 
