@@ -1,5 +1,6 @@
 """The journal: what is written reads back, whatever kills the writer or damages a file."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -8,8 +9,10 @@ import math
 import os
 import random
 import re
+import shutil
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -530,6 +533,21 @@ def test_missing_trial_and_missing_weights_are_refused_by_name(tmp_path: Path) -
 
     refusal(lambda: journal.read(7), journal.trial_folder(7) / "spec.json")
     refusal(lambda: journal.read_weights(journal.read(0)), journal.weights_path(0))
+
+
+def test_study_that_is_moved_while_it_is_read_is_no_shorter_one(tmp_path: Path) -> None:
+    """All of its trials, or an error; none if it had gone before."""
+    journal = begin(tmp_path)
+    for number in range(1, 300):
+        shutil.copytree(journal.trial_folder(0), journal.trial_folder(number))
+    trials, away = journal.trial_folder(0).parent, tmp_path / "away"
+    for delay_ms in range(0, 40, 2):
+        mover = threading.Timer(delay_ms / 1000, trials.rename, [away])
+        mover.start()
+        with contextlib.suppress(JournalError):
+            assert len(journal.records()) in {0, 300}
+        mover.join()
+        away.rename(trials)
 
 
 def test_resume_keeps_lines_before_a_damaged_one_and_lines_with_an_odd_blank(
