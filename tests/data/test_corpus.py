@@ -16,25 +16,7 @@ from mmsearch.data.corpus import (
     read_corpus,
 )
 from mmsearch.errors import InputError
-
-TEN = ("emma", "olivia", "ava", "isabella", "sophia", "amelia", "mia", "harper", "evelyn", "zoe")
-LINES = "\n".join(TEN) + "\n"
-
-
-def write(folder: Path, data: str | bytes) -> Path:
-    path = folder / "words.txt"
-    path.write_bytes(data if isinstance(data, bytes) else data.encode())
-    return path
-
-
-def refusal(path: Path) -> str:
-    """Return the message about a bad corpus: one line of bounded length that names the path."""
-    with pytest.raises(InputError) as caught:
-        read_corpus(path)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert repr(str(path)) in message
-    return message
+from tests.support.word_files import LINES, TEN, refusal, write
 
 
 @pytest.mark.parametrize(

@@ -7,17 +7,10 @@ import pytest
 from mmsearch.data.corpus import read_corpus
 from mmsearch.data.tables import table_delimiter
 from mmsearch.errors import InputError
+from tests.support.word_files import LINES, TEN, refusal, write
 
-TEN = ("emma", "olivia", "ava", "isabella", "sophia", "amelia", "mia", "harper", "evelyn", "zoe")
-LINES = "\n".join(TEN) + "\n"
 TABLE = [("Emma", 9), ("O.Neil, Zoë", 8), *((word.title(), 7) for word in TEN[1:])]
 WORDS = tuple(word for word, _ in TABLE)
-
-
-def write(folder: Path, text: str) -> Path:
-    path = folder / "words.txt"
-    path.write_bytes(text.encode())
-    return path
 
 
 @pytest.mark.parametrize(
@@ -114,8 +107,7 @@ def test_columns_divided_by_blanks_are_a_table(tmp_path: Path, row: str, column:
     assert table_delimiter(lines).isspace()
     assert read_corpus(path, column=column).words == words
     if "." in lines[0]:
-        with pytest.raises(InputError, match="--column"):
-            read_corpus(path)
+        assert "--column" in refusal(path)
     # A word of two parts among them is not cut.
     lines[3] = lines[3].replace(words[3], "lou ann")
     words = read_corpus(write(tmp_path, "\n".join(lines)), column=column).words
