@@ -25,7 +25,7 @@ class View(Protocol):
 
     @property
     def uri(self) -> str:
-        """Its address, with its password."""
+        """URL of the store, password included; not for messages."""
 
     def open(self) -> None:
         """Connect."""
